@@ -1,0 +1,143 @@
+"""Frozen settings of every workflow, as plain values that go to and come from JSON."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+from attnrec.errors import ConfigError
+
+BackboneName = Literal["googlenet", "resnet50", "squeezenet1_0"]
+ArchitectureName = Literal["attention", "avg-pool", "max-pool", "softmax"]
+AttentionForm = Literal["location", "content"]
+Preset = Literal["auto", "paper"]
+Resize = Literal["stretch", "crop"]
+Reduction = Literal["mean", "vote"]
+OnError = Literal["skip", "fail"]
+
+Config = TypeVar("Config")
+
+
+def config_from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+    """Rebuild a config dataclass from its JSON fields.
+
+    Raises:
+        ConfigError: A field is missing or unknown.
+    """
+    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"{cls.__name__}: unknown field {unknown[0]!r}; was it made by a newer attnrec?")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """All that decides the numbers in a feature cube: two equal specs give interchangeable features.
+
+    Attributes:
+        backbone: Network, one of `BackboneName`.
+        layer: Name of the network's layer whose map is the cube.
+        weights_id: Where the weights came from, for people.
+        weights_sha256: Hash of the trunk's weights, for comparison.
+        grid_size: K of the stored K x K cube.
+        feature_dim: D, its channels.
+        image_size: Side in px of the square that the network sees.
+        resize: `stretch` distorts a frame to the square, `crop` keeps its aspect and cuts the middle out.
+        sample_fps: Most frames per second that are kept of a video; None keeps all.
+    """
+
+    backbone: str
+    layer: str
+    weights_id: str
+    weights_sha256: str
+    grid_size: int
+    feature_dim: int
+    image_size: int
+    resize: Resize
+    sample_fps: float | None
+
+    @property
+    def num_locations(self) -> int:
+        """L = K * K."""
+        return self.grid_size**2
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Settings of `extract`; see its options for their meaning."""
+
+    backbone: BackboneName = "googlenet"
+    weights: str = "imagenet"
+    layer: str | None = None
+    grid_size: int = 7
+    resize: Resize = "stretch"
+    sample_fps: float | None = 30.0
+    on_error: OnError = "skip"
+    overwrite: bool = False
+    seed: int = 0
+    device: str = "auto"
+    jobs: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture and sizes of a recogniser.
+
+    Attributes:
+        architecture: One of `ArchitectureName`.
+        feature_dim: D.
+        num_locations: L = K * K.
+        num_classes: C.
+        attention: Form of the location scorer; of no effect on the baselines.
+        hidden_dim: H.
+        num_layers: LSTM layers.
+        dropout: Probability on non-recurrent connections.
+        multilabel: A video may have several labels: sigmoids in place of the softmax.
+    """
+
+    architecture: ArchitectureName
+    feature_dim: int
+    num_locations: int
+    num_classes: int
+    attention: AttentionForm = "location"
+    hidden_dim: int = 512
+    num_layers: int = 3
+    dropout: float = 0.5
+    multilabel: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `train`. None means: the preset decides (see `workflows.train.plan_training`)."""
+
+    model: ArchitectureName = "attention"
+    attention: AttentionForm = "location"
+    attention_penalty: float = 0.0
+    fps: float = 30.0
+    block_frames: int = 30
+    block_stride: int = 1
+    split: str = "default"
+    preset: Preset = "auto"
+    hidden_dim: int | None = None
+    num_layers: int = 3
+    dropout: float = 0.5
+    batch_size: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float = 1e-5
+    seed: int = 0
+    device: str = "auto"
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        positive = ("fps", "block_frames", "block_stride", "hidden_dim", "num_layers", "batch_size", "epochs")
+        for name in (*positive, "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{name} must be a positive number, got {value}")
+        for name in ("attention_penalty", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be zero or more, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")

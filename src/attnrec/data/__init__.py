@@ -1,0 +1,1 @@
+"""Everything about files: videos, dataset layouts, the feature store and its blocks."""

@@ -1,0 +1,208 @@
+"""Blocks: the T frames that a recogniser sees at once, sampled from stored frames by their times.
+
+Legend: N stored frames of a video, M blocks, T time-steps (frames of a block).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from attnrec.data.layouts import SPLIT_PARTS
+from attnrec.data.store import FeatureStore
+
+
+class VideoBlocks(NamedTuple):
+    """Blocks of one video.
+
+    Attributes:
+        frames: Index of the stored frame of each sample, shape (M, T).
+        num_real: Samples of each block that are not repeats made to fill it, shape (M,).
+    """
+
+    frames: NDArray[np.int64]
+    num_real: NDArray[np.int64]
+
+
+def stored_rate(pts: NDArray[np.float64]) -> float:
+    """Frames per second of stored frames by their times; infinite for a single frame."""
+    span = float(pts[-1] - pts[0])
+    return (len(pts) - 1) / span if span > 0 else float("inf")
+
+
+def sample_times(start: float, fps: float, num_samples: int) -> NDArray[np.float64]:
+    """Times start + k / fps, shape (num_samples,), in seconds."""
+    return start + np.arange(num_samples) / fps
+
+
+def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int) -> VideoBlocks:
+    """All blocks of a video, as the paper trains and tests on them.
+
+    Sample k of the block that starts at stored frame s is the frame nearest in time to pts[s] + k / fps, the rate
+    being bounded by the stored one. Starts advance by `block_stride` stored frames, as long as the last sample's time
+    is at most the last PTS plus half a stored frame interval. A video with no such start gives one block, its last
+    sample repeated.
+
+    Args:
+        pts: Times of the stored frames in seconds, rising, shape (N,).
+        fps: Samples per second, over 0.
+        block_frames: T.
+        block_stride: Stored frames between starts, at least 1.
+
+    Returns:
+        The blocks.
+    """
+    rate = stored_rate(pts)
+    fps = min(fps, rate) if np.isfinite(rate) else fps
+    span = (block_frames - 1) / fps
+    last_start = pts[-1] + 0.5 / rate - span
+    starts = np.arange(0, len(pts), block_stride)
+    starts = starts[pts[starts] <= last_start + 1e-9]
+    if len(starts) == 0:
+        return padded_block(_video_samples(pts, fps), block_frames)
+    times = pts[starts, None] + np.arange(block_frames) / fps
+    return VideoBlocks(nearest_frames(pts, times), np.full(len(starts), block_frames))
+
+
+def covering_blocks(pts: NDArray[np.float64], fps: float, block_frames: int) -> VideoBlocks:
+    """Blocks laid end to end over a whole video, the last one moved back, for drawing each sample once.
+
+    Args:
+        pts: Times of the stored frames in seconds, rising, shape (N,).
+        fps: Samples per second, over 0; bounded by the stored rate.
+        block_frames: T.
+
+    Returns:
+        The blocks. `num_real` counts from the start of a block; samples of the last block that the one before it
+        holds as well are to be skipped (see `workflows.visualize`).
+    """
+    samples = _video_samples(pts, min(fps, stored_rate(pts)))
+    if len(samples) < block_frames:
+        return padded_block(samples, block_frames)
+    starts = list(range(0, len(samples) - block_frames + 1, block_frames))
+    if starts[-1] + block_frames < len(samples):
+        starts.append(len(samples) - block_frames)
+    frames = np.stack([samples[start : start + block_frames] for start in starts])
+    return VideoBlocks(frames, np.full(len(starts), block_frames))
+
+
+def padded_block(samples: NDArray[np.int64], block_frames: int) -> VideoBlocks:
+    """One block of at most T samples, its last one repeated."""
+    samples = samples[:block_frames]
+    frames = np.concatenate([samples, np.full(block_frames - len(samples), samples[-1])])
+    return VideoBlocks(frames[None], np.array([len(samples)]))
+
+
+def nearest_frames(pts: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index of the frame nearest to each time, the earlier one of two that are as near; same shape as `times`."""
+    right = np.clip(np.searchsorted(pts, times), 1, max(1, len(pts) - 1))
+    if len(pts) == 1:
+        return np.zeros(times.shape, np.int64)
+    # A time half-way between two frames up to rounding goes to the earlier one, on every machine.
+    later = pts[right] - times < times - pts[right - 1] - 1e-9
+    return (right - 1 + later).astype(np.int64)
+
+
+def _video_samples(pts: NDArray[np.float64], fps: float) -> NDArray[np.int64]:
+    """Frames nearest to pts[0] + k / fps up to the last PTS plus half a stored frame interval."""
+    if len(pts) == 1:
+        return np.zeros(1, np.int64)
+    end = pts[-1] + 0.5 / stored_rate(pts) - pts[0]
+    count = int(np.floor(end * fps + 1e-9)) + 1
+    return nearest_frames(pts, sample_times(float(pts[0]), fps, count))
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """Blocks of many videos of a store.
+
+    Attributes:
+        frames: Row of the store's feature array for each sample, shape (M, T).
+        video: Index of each block's video in the store, shape (M,).
+    """
+
+    frames: NDArray[np.int64]
+    video: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+def block_table(
+    store: FeatureStore, videos: NDArray[np.int64], *, fps: float, block_frames: int, block_stride: int
+) -> BlockTable:
+    """Blocks of the given videos of a store, in order (see `sliding_blocks`).
+
+    Args:
+        store: An open store.
+        videos: Indices of videos, shape (V,).
+        fps: Samples per second.
+        block_frames: T.
+        block_stride: Stored frames between starts.
+
+    Returns:
+        The table, empty for no videos.
+    """
+    frames, owner = [np.empty((0, block_frames), np.int64)], [np.empty(0, np.int64)]
+    for video in videos:
+        blocks = sliding_blocks(store.pts_of(video), fps, block_frames, block_stride)
+        frames.append(blocks.frames + store.videos.first_frame[video])
+        owner.append(np.full(len(blocks.frames), video))
+    return BlockTable(np.concatenate(frames), np.concatenate(owner))
+
+
+class BlockDataset(Dataset[tuple[torch.Tensor, int]]):
+    """A feature store as a torch Dataset of (cubes, class index), for people with models of their own.
+
+    Items are a (T, K, K, D) float16 tensor and an integer. The store's array is mapped, so items cost one read each
+    and a DataLoader's workers share the pages; they open the file by themselves.
+
+    Args:
+        path: A feature store.
+        part: `train`, `validation` or `test`.
+        split: Name of a split in the store.
+        fps: Samples per second, bounded by the stored rate.
+        block_frames: T.
+        block_stride: Stored frames between the starts of blocks.
+
+    Raises:
+        FeatureStoreError: The store cannot be used or has no such split.
+        ValueError: `part` is not a part of a split.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        part: str,
+        *,
+        split: str = "default",
+        fps: float = 30.0,
+        block_frames: int = 30,
+        block_stride: int = 1,
+    ) -> None:
+        if part not in SPLIT_PARTS[:3]:
+            raise ValueError(f"part must be one of {SPLIT_PARTS[:3]}, got {part!r}")
+        self._path = Path(path)
+        self._features: NDArray[np.float16] | None = None
+        store = FeatureStore(self._path)
+        videos = store.split_members(split, part)
+        self.classes = store.classes
+        self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
+        self._labels = store.videos.label
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if self._features is None:
+            self._features = FeatureStore(self._path).features()
+        cubes = torch.from_numpy(self._features[self.table.frames[index]])
+        return cubes, int(self._labels[self.table.video[index]])
+
+    def __getstate__(self) -> dict[str, object]:
+        # A mapped array does not travel to a worker: the worker maps the file again.
+        return self.__dict__ | {"_features": None}

@@ -1,0 +1,260 @@
+"""The feature store: one HDF5 file of CNN feature cubes, mapped into memory for reading.
+
+Legend: N stored frames, V videos, K grid side, D channels.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.config import FeatureSpec
+from attnrec.data.layouts import SPLIT_PARTS
+from attnrec.errors import FeatureStoreError
+
+FORMAT = "attnrec-features"
+VERSION = 1
+MAX_GRID = 64
+MAX_CHANNELS = 16384
+
+
+@dataclass(frozen=True)
+class VideoTable:
+    """Parallel columns over the V videos of a store.
+
+    Attributes:
+        id: Hash of the relative path, bytes.
+        path: Path relative to the dataset's folder, as the file system's bytes.
+        fingerprint: SHA-256 of the file's content, hexadecimal bytes.
+        label: Index into the store's classes, -1 where the video has no label.
+        group: Group that a split must keep whole, bytes.
+        first_frame: Row of its first frame in the feature array.
+        num_frames: Its rows.
+        duration: In seconds.
+        declared_fps: Rate in the video's header, NaN where unknown.
+        effective_fps: Rate of the video's own frames by their times.
+        status: `ok`, `damaged` or `truncated`, bytes.
+    """
+
+    id: NDArray[np.bytes_]
+    path: NDArray[np.bytes_]
+    fingerprint: NDArray[np.bytes_]
+    label: NDArray[np.int32]
+    group: NDArray[np.bytes_]
+    first_frame: NDArray[np.int64]
+    num_frames: NDArray[np.int64]
+    duration: NDArray[np.float64]
+    declared_fps: NDArray[np.float64]
+    effective_fps: NDArray[np.float64]
+    status: NDArray[np.bytes_]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+COLUMN_KINDS = {"label": "i", "first_frame": "i", "num_frames": "i"} | dict.fromkeys(
+    ("duration", "declared_fps", "effective_fps"), "f"
+)
+
+
+class FeatureStore:
+    """An open store: its tables in memory, its features mapped on demand.
+
+    Args:
+        path: A file that `attnrec extract` wrote.
+
+    Raises:
+        FeatureStoreError: It is missing, no store, of another version, damaged, or built to read other files.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FeatureStoreError(f"{self.path}: no such feature store; make one with `attnrec extract VIDEOS {self.path}`")
+        try:
+            with h5py.File(self.path, "r") as file:
+                self._read_tables(file)
+        except (OSError, KeyError, ValueError, TypeError, json.JSONDecodeError) as error:
+            raise FeatureStoreError(
+                f"{self.path}: not a usable feature store ({error}); run `attnrec extract` again"
+            ) from None
+
+    def _read_tables(self, file: h5py.File) -> None:
+        if file.attrs.get("format") != FORMAT:
+            raise FeatureStoreError(f"{self.path}: not a feature store of attnrec; make one with `attnrec extract`")
+        if file.attrs["version"] != VERSION:
+            raise FeatureStoreError(
+                f"{self.path}: format version {file.attrs['version']}, this attnrec reads {VERSION}; "
+                "install the attnrec that made it, or run `attnrec extract` again"
+            )
+        self.spec = _spec_from_attributes(file)
+        self.dataset = str(file.attrs["dataset"])
+        self.program_version = str(file.attrs["program_version"])
+        self.fingerprint = str(file.attrs["fingerprint"])
+        self.videos_dir = decoded(file.attrs["videos_dir"])
+        columns = {
+            field.name: checked_dataset(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"), 1)[:]
+            for field in fields(VideoTable)
+        }
+        self.videos = VideoTable(**columns)
+        self.classes = [decoded(name) for name in checked_dataset(file, "classes", "S", 1)[:]]
+        self.pts: NDArray[np.float64] = checked_dataset(file, "frames/pts", "f", 1)[:]
+        self._splits = {
+            name: checked_dataset(file, f"splits/{name}", "u", 1)[:] for name in sorted(file["splits"])
+        }
+        self.skipped = [
+            (decoded(path), decoded(reason))
+            for path, reason in zip(
+                checked_dataset(file, "skipped/path", "S", 1)[:],
+                checked_dataset(file, "skipped/reason", "S", 1)[:],
+                strict=True,
+            )
+        ]
+        features = checked_dataset(file, f"features/{self.spec.layer}", "f", 4)
+        self.shape: tuple[int, ...] = features.shape
+        self._offset = features.id.get_offset()
+        self._check_tables(features)
+
+    def _check_tables(self, features: h5py.Dataset) -> None:
+        num_frames = features.shape[0]
+        K, D = self.spec.grid_size, self.spec.feature_dim
+        if not (0 < K <= MAX_GRID and 0 < D <= MAX_CHANNELS) or features.shape[1:] != (K, K, D):
+            raise ValueError(f"features of shape {features.shape} for a {K} x {K} x {D} cube")
+        if features.dtype != np.float16 or self._offset is None:
+            raise ValueError("features are not one contiguous float16 array")
+        if self._offset + math.prod(features.shape) * 2 > self.path.stat().st_size:
+            raise ValueError("the file is shorter than its features; it was truncated")
+        if any(len(column) != len(self.videos) for column in (*vars(self.videos).values(), *self._splits.values())):
+            raise ValueError("columns of different lengths")
+        ends = np.cumsum(self.videos.num_frames)
+        if (self.videos.num_frames < 1).any() or not np.array_equal(ends - self.videos.num_frames, self.videos.first_frame):
+            raise ValueError("videos do not follow one another")
+        if len(ends) == 0 or ends[-1] != num_frames or len(self.pts) != num_frames:
+            raise ValueError("videos and frames do not agree")
+        if (self.videos.label < -1).any() or (self.videos.label >= len(self.classes)).any():
+            raise ValueError("a label without a class")
+
+    def features(self) -> NDArray[np.float16]:
+        """All feature cubes, shape (N, K, K, D), mapped from the file; writes to it do not reach the file."""
+        return np.memmap(self.path, dtype="<f2", mode="c", offset=self._offset, shape=self.shape)
+
+    def pts_of(self, video: int) -> NDArray[np.float64]:
+        """Times of a video's stored frames, in seconds from its first."""
+        first = self.videos.first_frame[video]
+        return self.pts[first : first + self.videos.num_frames[video]]
+
+    def path_of(self, video: int) -> str:
+        """Path of a video relative to the dataset's folder."""
+        return decoded(self.videos.path[video])
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of each video."""
+        return [decoded(group) for group in self.videos.group]
+
+    @property
+    def split_names(self) -> list[str]:
+        """Names of the splits that the store holds."""
+        return list(self._splits)
+
+    def split(self, name: str) -> NDArray[np.uint8]:
+        """Code of each video in a split, an index into `SPLIT_PARTS`, shape (V,).
+
+        Raises:
+            FeatureStoreError: There is no such split.
+        """
+        if name not in self._splits:
+            raise FeatureStoreError(f"{self.path}: no split {name!r}; it has {', '.join(self._splits)}")
+        return self._splits[name]
+
+    def split_members(self, name: str, part: str) -> NDArray[np.int64]:
+        """Indices of the labelled videos in a part of a split, rising."""
+        return np.flatnonzero((self.split(name) == SPLIT_PARTS.index(part)) & (self.videos.label >= 0))
+
+    def split_sha256(self, name: str) -> str:
+        """Hash of a split: which video is in which part."""
+        lines = sorted(f"{video.hex()} {code}" for video, code in zip(self.videos.id.tolist(), self.split(name), strict=True))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def backbone_state(self) -> dict[str, NDArray[Any]]:
+        """Weights of the trunk that made the features, by parameter name."""
+        with h5py.File(self.path, "r") as file:
+            return {name: checked_dataset(file, f"backbone/{name}", "fi", None)[()] for name in file["backbone"]}
+
+
+def _spec_from_attributes(file: h5py.File) -> FeatureSpec:
+    values: dict[str, Any] = {}
+    for field in fields(FeatureSpec):
+        value = file.attrs[field.name]
+        values[field.name] = value if isinstance(value, str) else value.item()
+    if math.isinf(values["sample_fps"]):
+        values["sample_fps"] = None
+    return FeatureSpec(**values)
+
+
+def checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:
+    """A dataset that lies in the file itself, of an expected kind of numbers and rank.
+
+    A crafted HDF5 file can point at other files of the machine (external links and storage, virtual datasets) or
+    claim sizes far beyond its own; none of that is followed or read.
+
+    Raises:
+        ValueError: It is not so.
+        KeyError: It is not there.
+    """
+    parent: h5py.Group = file
+    for part in name.split("/"):
+        if not isinstance(parent.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is missing or a link")
+        parent = parent[part]
+    dataset = parent
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name} is not stored in the file itself")
+    if dataset.dtype.kind not in kinds or ndim not in (None, dataset.ndim):
+        raise ValueError(f"{name} has type {dataset.dtype} and rank {dataset.ndim}")
+    if dataset.chunks is None and dataset.size * dataset.dtype.itemsize > Path(file.filename).stat().st_size:
+        raise ValueError(f"{name} claims more than the file holds")
+    if dataset.chunks is not None:
+        raise ValueError(f"{name} is chunked")
+    return dataset
+
+
+def decoded(value: bytes) -> str:
+    """Text of file-system bytes; bytes that are no UTF-8 survive as surrogates, as in `os.fsdecode`."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def encoded(value: str) -> bytes:
+    """The inverse of `decoded`."""
+    return value.encode("utf-8", "surrogateescape")
+
+
+def find_store(directory: Path) -> Path:
+    """The only feature store in a folder.
+
+    Raises:
+        FeatureStoreError: There is none, or there are several.
+    """
+    found = sorted(path for path in directory.glob("*.h5") if is_store(path))
+    if not found:
+        raise FeatureStoreError(
+            f"{directory}: no feature store here; make one with `attnrec extract VIDEOS out.h5`, or name one"
+        )
+    if len(found) > 1:
+        raise FeatureStoreError(f"{directory}: several feature stores here, name one of {', '.join(p.name for p in found)}")
+    return found[0]
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file calls itself a feature store."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == FORMAT)
+    except OSError:
+        return False

@@ -1,0 +1,37 @@
+"""What can go wrong for a user, as types: each message says what, where and what to do next."""
+
+
+class AttnrecError(Exception):
+    """Base of every error that a user can cause and can mend."""
+
+
+class ConfigError(AttnrecError):
+    """Options that do not fit together, or do not fit the data."""
+
+
+class DataError(AttnrecError):
+    """A folder of videos, a label or a split that cannot be used."""
+
+
+class VideoError(AttnrecError):
+    """A video that cannot be decoded.
+
+    Attributes:
+        reason: Short machine-readable reason, one of `attnrec.data.video.REASONS`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class FeatureStoreError(AttnrecError):
+    """A feature store that is missing, damaged, foreign or made with other settings."""
+
+
+class RunError(AttnrecError):
+    """A run directory that is missing, incomplete or does not fit the input."""
+
+
+class WeightsError(AttnrecError):
+    """Backbone weights that cannot be had or do not fit the network."""

@@ -1,0 +1,61 @@
+"""The four recognisers by name, and the one place where a config becomes a module."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from attnrec.config import ModelConfig
+from attnrec.models.attention import AttentionLSTM
+from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
+
+
+def _attention(config: ModelConfig) -> nn.Module:
+    return AttentionLSTM(
+        feature_dim=config.feature_dim,
+        num_locations=config.num_locations,
+        num_classes=config.num_classes,
+        hidden_dim=config.hidden_dim,
+        num_layers=config.num_layers,
+        attention=config.attention,
+        dropout=config.dropout,
+    )
+
+
+def _pooled(pooling: str) -> Callable[[ModelConfig], nn.Module]:
+    def build(config: ModelConfig) -> nn.Module:
+        return PooledLSTM(
+            pooling,
+            feature_dim=config.feature_dim,
+            num_classes=config.num_classes,
+            hidden_dim=config.hidden_dim,
+            num_layers=config.num_layers,
+            dropout=config.dropout,
+        )
+
+    return build
+
+
+def _softmax(config: ModelConfig) -> nn.Module:
+    return SoftmaxRegression(
+        feature_dim=config.feature_dim, num_locations=config.num_locations, num_classes=config.num_classes
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "attention": _attention,
+    "avg-pool": _pooled("avg"),
+    "max-pool": _pooled("max"),
+    "softmax": _softmax,
+}
+
+
+def build_model(config: ModelConfig) -> nn.Module:
+    """Build a recogniser with fresh parameters.
+
+    Args:
+        config: Its architecture and sizes.
+
+    Returns:
+        A module that maps cubes (B, T, L, D) to a `RecognizerOutput`.
+    """
+    return ARCHITECTURES[config.architecture](config)

@@ -1,0 +1,119 @@
+"""The paper's recogniser: an LSTM that chooses where to look next (Fig. 1, Eqs. 1-6).
+
+Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channels, H hidden units, A attention
+units, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attnrec.models.head import ClassHead, RecognizerOutput
+from attnrec.models.recurrence import init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
+
+
+class ContentScorer(nn.Module):
+    """Location scores that also look at the frame: u . tanh(Wc X_{t,i} + Wd h_{t-1} + b) + c.
+
+    The form that the authors' released code uses and that the author gives as the erratum of Eq. 1.
+    """
+
+    def __init__(self, *, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
+        super().__init__()
+        self.from_feature = nn.Linear(feature_dim, attention_dim, bias=False)
+        self.from_hidden = nn.Linear(hidden_dim, attention_dim)
+        self.score = nn.Linear(attention_dim, 1)
+
+    def forward(self, projected: Tensor, hidden: Tensor) -> Tensor:
+        """Score the locations of one time-step.
+
+        Args:
+            projected: Wc X_t, shape (B, L, A).
+            hidden: h_{t-1} of the top layer, shape (B, H).
+
+        Returns:
+            Location scores, shape (B, L).
+        """
+        scores: Tensor = self.score(torch.tanh(projected + self.from_hidden(hidden).unsqueeze(1))).squeeze(-1)
+        return scores
+
+
+class AttentionLSTM(nn.Module):
+    """Soft-attention LSTM recogniser.
+
+    Args:
+        feature_dim: D, channels of a feature slice.
+        num_locations: L, cells of a feature cube.
+        num_classes: C.
+        hidden_dim: H, of every LSTM layer and of the class head.
+        num_layers: LSTM layers.
+        attention: `location` scores locations from h_{t-1} alone (Eq. 1); `content` from the frame as well.
+        attention_dim: A, width of the content scorer; H where not given.
+        dropout: Probability on every non-recurrent connection except the scorer's input.
+
+    Raises:
+        ValueError: `attention` is neither `location` nor `content`.
+    """
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        num_locations: int,
+        num_classes: int,
+        hidden_dim: int = 512,
+        num_layers: int = 3,
+        attention: str = "location",
+        attention_dim: int | None = None,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if attention == "location":
+            self.location_scorer = nn.Linear(hidden_dim, num_locations, bias=False)
+        elif attention == "content":
+            self.content_scorer = ContentScorer(
+                feature_dim=feature_dim, hidden_dim=hidden_dim, attention_dim=attention_dim or hidden_dim
+            )
+        else:
+            raise ValueError(f"attention must be 'location' or 'content', got {attention!r}")
+        self.attention = attention
+        self.dropout = dropout
+        self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers)
+        self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers)
+        self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
+        self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
+
+    def forward(self, cubes: Tensor, generator: torch.Generator | None = None) -> RecognizerOutput:
+        """Recognise a batch of blocks.
+
+        Args:
+            cubes: Feature cubes X, shape (B, T, L, D).
+            generator: Source of the dropout masks in training, on the device of `cubes`.
+
+        Returns:
+            Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
+        """
+        T = cubes.shape[1]
+        state = initial_state(cubes.mean(dim=(1, 2)), self.init_hidden, self.init_cell)
+        masks = layer_input_masks(self.cells, T, self.dropout, cubes[:, 0, 0], generator) if self._dropping else None
+        # Wc X does not depend on the state: all steps in one product.
+        projected = self.content_scorer.from_feature(cubes) if self.attention == "content" else None  # (B, T, L, A)
+
+        top, attention = [], []
+        for t in range(T):
+            scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
+            location_probs = scores.softmax(dim=-1)  # (B, L), Eq. 1
+            glimpse = torch.bmm(location_probs.unsqueeze(1), cubes[:, t]).squeeze(1)  # (B, D), Eq. 2
+            state = stack_step(self.cells, glimpse, state, masks[t] if masks else None)  # Eqs. 3-5
+            top.append(state.hidden[-1])
+            attention.append(location_probs)
+        frame_logits = self.head(torch.stack(top, dim=1), generator)
+        return RecognizerOutput(frame_logits, torch.stack(attention, dim=1))
+
+    def _location_scores(self, hidden: Tensor, projected: Tensor | None) -> Tensor:
+        scorer = self.location_scorer if projected is None else self.content_scorer
+        scores: Tensor = scorer(hidden) if projected is None else scorer(projected, hidden)
+        return scores
+
+    @property
+    def _dropping(self) -> bool:
+        return self.training and self.dropout > 0

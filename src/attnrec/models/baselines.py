@@ -1,0 +1,87 @@
+"""The paper's three baselines: softmax regression on the full cube, average- and max-pooled LSTM.
+
+Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channels, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attnrec.models.head import ClassHead, RecognizerOutput
+from attnrec.models.recurrence import init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
+
+
+class SoftmaxRegression(nn.Module):
+    """Linear classifier on the complete feature cube of each time-step."""
+
+    def __init__(self, *, feature_dim: int, num_locations: int, num_classes: int) -> None:
+        super().__init__()
+        self.logits = nn.Linear(num_locations * feature_dim, num_classes)
+
+    def forward(self, cubes: Tensor, generator: torch.Generator | None = None) -> RecognizerOutput:
+        """Score each time-step by itself.
+
+        Args:
+            cubes: Feature cubes, shape (B, T, L, D).
+            generator: Unused; every recogniser is called alike.
+
+        Returns:
+            Class logits (B, T, C), no attention.
+        """
+        return RecognizerOutput(self.logits(cubes.flatten(2)), None)
+
+
+class PooledLSTM(nn.Module):
+    """The attention recogniser with a pooled slice in place of the glimpse.
+
+    Args:
+        pooling: `avg` or `max`, over the L locations of each time-step.
+        feature_dim: D.
+        num_classes: C.
+        hidden_dim: H, of every LSTM layer and of the class head.
+        num_layers: LSTM layers.
+        dropout: Probability on every non-recurrent connection.
+
+    Raises:
+        ValueError: `pooling` is neither `avg` nor `max`.
+    """
+
+    def __init__(
+        self,
+        pooling: str,
+        *,
+        feature_dim: int,
+        num_classes: int,
+        hidden_dim: int = 512,
+        num_layers: int = 3,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if pooling not in ("avg", "max"):
+            raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
+        self.pooling = pooling
+        self.dropout = dropout
+        self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers)
+        self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers)
+        self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
+        self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
+
+    def forward(self, cubes: Tensor, generator: torch.Generator | None = None) -> RecognizerOutput:
+        """Recognise a batch of blocks.
+
+        Args:
+            cubes: Feature cubes, shape (B, T, L, D).
+            generator: Source of the dropout masks in training, on the device of `cubes`.
+
+        Returns:
+            Class logits (B, T, C), no attention.
+        """
+        T = cubes.shape[1]
+        slices = cubes.mean(dim=2) if self.pooling == "avg" else cubes.amax(dim=2)  # (B, T, D)
+        state = initial_state(cubes.mean(dim=(1, 2)), self.init_hidden, self.init_cell)
+        dropping = self.training and self.dropout > 0
+        masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator) if dropping else None
+        top = []
+        for t in range(T):
+            state = stack_step(self.cells, slices[:, t], state, masks[t] if masks else None)
+            top.append(state.hidden[-1])
+        return RecognizerOutput(self.head(torch.stack(top, dim=1), generator), None)

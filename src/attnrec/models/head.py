@@ -1,0 +1,57 @@
+"""The class prediction y_t and the one output type of every recogniser.
+
+Legend: B blocks in a batch, T time-steps, L locations, H hidden units, C classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attnrec.models.recurrence import dropout_mask
+
+
+class RecognizerOutput(NamedTuple):
+    """What every recogniser returns.
+
+    Attributes:
+        frame_logits: Class scores of each time-step before the softmax, shape (B, T, C).
+        attention: Location probabilities l_t, shape (B, T, L); None for models without attention.
+    """
+
+    frame_logits: Tensor
+    attention: Tensor | None
+
+
+class ClassHead(nn.Module):
+    """Class scores from the top hidden state through one tanh layer of the same width."""
+
+    def __init__(self, *, hidden_dim: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(hidden_dim, hidden_dim)
+        self.logits = nn.Linear(hidden_dim, num_classes)
+        self.dropout = dropout
+
+    def forward(self, hidden: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Score all time-steps at once.
+
+        Args:
+            hidden: h_t of the top layer, shape (B, T, H).
+            generator: Source of the dropout masks in training.
+
+        Returns:
+            Class logits, shape (B, T, C).
+        """
+        squashed = torch.tanh(self.hidden(self._drop(hidden, generator)))
+        logits: Tensor = self.logits(self._drop(squashed, generator))
+        return logits
+
+    def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not self.training or not self.dropout:
+            return x
+        return x * dropout_mask(tuple(x.shape), self.dropout, x, generator)
+
+
+def class_probs(frame_logits: Tensor, multilabel: bool) -> Tensor:
+    """Class probabilities of each time-step: softmax over C, or a sigmoid per class when `multilabel`."""
+    return frame_logits.sigmoid() if multilabel else frame_logits.softmax(dim=-1)

@@ -1,0 +1,76 @@
+"""The training objective (Eq. 7), term by term.
+
+Legend: B blocks in a batch, T time-steps, L locations, C classes.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnrec.models.head import RecognizerOutput
+
+
+def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy term of Eq. 7.
+
+    Args:
+        frame_logits: Class logits, shape (B, T, C).
+        targets: Class index of each block, shape (B,), integer; or, for several labels a video, 0 / 1 for each
+            class, shape (B, C), floating point, which takes binary cross-entropy summed over C.
+
+    Returns:
+        Scalar: sum over T, mean over B.
+    """
+    B, T, C = frame_logits.shape
+    if targets.ndim == 2:
+        expanded = targets.unsqueeze(1).expand(B, T, C)
+        total = F.binary_cross_entropy_with_logits(frame_logits, expanded, reduction="sum")
+    else:
+        total = F.cross_entropy(frame_logits.reshape(B * T, C), targets.repeat_interleave(T), reduction="sum")
+    return total / B
+
+
+def doubly_stochastic_penalty(attention: Tensor) -> Tensor:
+    """Squared shortfall of each location's attention, summed over time, from one (Eq. 7, before lambda).
+
+    Args:
+        attention: Location probabilities, shape (B, T, L), each (b, t) row summing to 1.
+
+    Returns:
+        Scalar: sum over L, mean over B. Its least value is `penalty_floor(T, L)`.
+
+    Raises:
+        ValueError: `attention` is not three-dimensional.
+    """
+    if attention.ndim != 3:
+        raise ValueError(f"attention must be (B, T, L), got shape {tuple(attention.shape)}")
+    return (1 - attention.sum(dim=1)).square().sum(dim=-1).mean()
+
+
+def penalty_floor(num_steps: int, num_locations: int) -> float:
+    """Least value of the penalty: attention that is uniform once summed over time, L (1 - T / L)^2."""
+    return num_locations * (1 - num_steps / num_locations) ** 2
+
+
+def sum_of_squares(parameters: Iterable[Tensor]) -> Tensor:
+    """Sum of squares of all parameters (Eq. 7, before gamma). Its gradient is twice the parameters."""
+    return torch.stack([p.square().sum() for p in parameters]).sum()
+
+
+def recognition_loss(output: RecognizerOutput, targets: Tensor, *, attention_penalty: float) -> Tensor:
+    """Eq. 7 without its weight decay, which the optimiser applies (see `train.build_optimizer`).
+
+    Args:
+        output: A recogniser's output.
+        targets: As in `classification_loss`.
+        attention_penalty: lambda, not negative. Has no effect on models without attention.
+
+    Returns:
+        Scalar, averaged over the batch.
+    """
+    loss = classification_loss(output.frame_logits, targets)
+    if output.attention is not None and attention_penalty:
+        loss = loss + attention_penalty * doubly_stochastic_penalty(output.attention)
+    return loss

@@ -1,0 +1,96 @@
+"""The parts that all recurrent recognisers share: Eq. 6's initial state and one step of the LSTM stack.
+
+Legend: B blocks in a batch, T time-steps, D feature channels, H hidden units.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class LSTMState(NamedTuple):
+    """Hidden and cell state of every layer, first layer first, each (B, H)."""
+
+    hidden: list[Tensor]
+    cell: list[Tensor]
+
+
+def lstm_cells(feature_dim: int, hidden_dim: int, num_layers: int) -> nn.ModuleList:
+    """Stack of LSTM layers (Eqs. 3-5); the first takes the glimpse, each other the layer below."""
+    return nn.ModuleList(nn.LSTMCell(hidden_dim if i else feature_dim, hidden_dim) for i in range(num_layers))
+
+
+def init_mlps(feature_dim: int, hidden_dim: int, num_layers: int) -> nn.ModuleList:
+    """The multilayer perceptrons f_init of Eq. 6, one for each LSTM layer."""
+    return nn.ModuleList(
+        nn.Sequential(nn.Linear(feature_dim, hidden_dim), nn.Tanh(), nn.Linear(hidden_dim, hidden_dim), nn.Tanh())
+        for _ in range(num_layers)
+    )
+
+
+def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.ModuleList) -> LSTMState:
+    """State before the first step (Eq. 6).
+
+    Args:
+        mean_slice: Mean feature slice over time and locations, shape (B, D).
+        init_hidden: f_init,h of each layer.
+        init_cell: f_init,c of each layer.
+
+    Returns:
+        h_0 and c_0 of every layer.
+    """
+    return LSTMState([mlp(mean_slice) for mlp in init_hidden], [mlp(mean_slice) for mlp in init_cell])
+
+
+def stack_step(cells: nn.ModuleList, glimpse: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> LSTMState:
+    """One time-step through all layers (Eqs. 3-5), dropout on the input of each layer.
+
+    Args:
+        cells: The layers.
+        glimpse: x_t, shape (B, D).
+        state: State after the previous step.
+        masks: Dropout mask of each layer's input at this step, shapes (B, D), (B, H), ...; None in evaluation.
+
+    Returns:
+        State after this step; `hidden[-1]` is the h_t of the top layer.
+    """
+    hidden, cell = [], []
+    layer_input = glimpse
+    for i, layer in enumerate(cells):
+        if masks is not None:
+            layer_input = layer_input * masks[i]
+        layer_input, c = layer(layer_input, (state.hidden[i], state.cell[i]))
+        hidden.append(layer_input)
+        cell.append(c)
+    return LSTMState(hidden, cell)
+
+
+def dropout_mask(
+    shape: tuple[int, ...], dropout: float, like: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Inverted-dropout mask: zero with probability `dropout`, else 1 / (1 - dropout).
+
+    A mask is drawn for all time-steps in one call, so that it is a function of the generator's state alone.
+
+    Args:
+        shape: Shape of the mask.
+        dropout: Probability of a zero, in [0, 1).
+        like: Tensor whose device and dtype the mask takes.
+        generator: Source of randomness on that device; None takes torch's own.
+
+    Returns:
+        The mask, of the given shape.
+    """
+    mask = torch.empty(shape, device=like.device, dtype=like.dtype)
+    return mask.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
+
+
+def layer_input_masks(
+    cells: nn.ModuleList, num_steps: int, dropout: float, like: Tensor, generator: torch.Generator | None
+) -> list[tuple[Tensor, ...]]:
+    """Dropout masks of every layer's input for a whole block, one tuple of (B, width) masks for each step."""
+    batch = like.shape[0]
+    masks = [dropout_mask((num_steps, batch, cell.input_size), dropout, like, generator) for cell in cells]
+    return list(zip(*(mask.unbind(0) for mask in masks), strict=True))

@@ -1,0 +1,183 @@
+"""The process and its machine: device, threads, seeds, atomic files, progress events."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnrec.errors import AttnrecError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a workflow, for whoever shows it.
+
+    Attributes:
+        stage: What is being done, in one or two words.
+        done: Units finished.
+        total: Units in all.
+        detail: The latest figures or the current item.
+        message: A sentence to keep on the screen, such as a warning; None for a mere tick.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    detail: str = ""
+    message: str | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def no_progress(_: Progress) -> None:
+    """Show nothing."""
+
+
+def resolve_device(name: str) -> "torch.device":
+    """Device by name; `auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        ConfigError: The name is unknown or the device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu")
+    return device
+
+
+def prepare_cpu(jobs: int | None) -> int:
+    """Limit torch to `jobs` CPU threads (None keeps its own choice) and let it reuse its memory.
+
+    Returns:
+        The number of threads in use.
+    """
+    import ctypes
+
+    import torch
+
+    if jobs is not None:
+        torch.set_num_threads(jobs)
+    # glibc gives large blocks back to the kernel at once and asks for them again at the next layer; faulting them in
+    # anew took over half of the time of a forward pass where this was measured. Other C libraries have no mallopt.
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    return torch.get_num_threads()
+
+
+def default_jobs() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 63-bit seed that is a function of the parts, for example (seed, "step", 17)."""
+    import hashlib
+
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of the program and of what its numbers depend on."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("attnrec", "torch", "torchvision", "numpy", "h5py", "scikit-learn", "imageio-ffmpeg")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name when the block ends well, and is removed otherwise.
+
+    Args:
+        path: The file to be written.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        AttnrecError: The folder cannot be written, the disk is full, or the file is there and may not be replaced.
+    """
+    if not overwrite and path.exists():
+        raise AttnrecError(f"{path} exists; use --force to replace it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a result gets the rights that the user's umask gives.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically, as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def require_disk_space(directory: Path, needed_bytes: int) -> int:
+    """Free bytes of the file system that holds `directory`.
+
+    Raises:
+        ConfigError: Less than `needed_bytes` is free.
+    """
+    while not directory.exists():
+        directory = directory.parent
+    free = shutil.disk_usage(directory).free
+    if free < needed_bytes:
+        raise ConfigError(
+            f"{directory}: needs about {needed_bytes / 1e9:.1f} GB, has {free / 1e9:.1f} GB free; "
+            "choose another disk, a smaller --grid-size or a lower --fps"
+        )
+    return free
+
+
+def _write_error(path: Path, error: OSError) -> AttnrecError:
+    what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    return AttnrecError(f"{path}: cannot be written: {what}")
+
+
+def json_safe(value: Any) -> Any:
+    """Replace NaN and infinity by None, so that every document is strict JSON."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    return value

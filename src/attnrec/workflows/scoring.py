@@ -1,0 +1,88 @@
+"""Running a recogniser over blocks: the one path that training, evaluation, prediction and pictures share.
+
+Legend: N stored frames, M blocks, B blocks in a batch, T time-steps, K grid side, L = K * K locations, D channels,
+C classes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnrec.models.head import class_probs
+
+# One batch shape, so that a video's scores do not depend on what else is scored with it.
+BATCH_BLOCKS = 16
+
+
+class BlockScores(NamedTuple):
+    """What a recogniser says of blocks.
+
+    Attributes:
+        frame_probs: Class probabilities of each time-step, shape (M, T, C).
+        attention: Location probabilities, shape (M, T, L); None without attention or where not asked for.
+    """
+
+    frame_probs: NDArray[np.float32]
+    attention: NDArray[np.float32] | None
+
+
+def gather_cubes(
+    features: NDArray[np.float16], frames: NDArray[np.int64], scale: float, device: torch.device
+) -> Tensor:
+    """Cubes of a batch of blocks.
+
+    Args:
+        features: Stored cubes, shape (N, K, K, D).
+        frames: Rows of each block's samples, shape (B, T).
+        scale: Factor on the features.
+        device: Where the cubes go.
+
+    Returns:
+        Shape (B, T, L, D), float32.
+    """
+    cubes = torch.from_numpy(features[frames]).to(device).float()  # (B, T, K, K, D)
+    return cubes.flatten(2, 3).mul_(scale)
+
+
+def score_blocks(
+    model: nn.Module,
+    features: NDArray[np.float16],
+    frames: NDArray[np.int64],
+    *,
+    scale: float,
+    multilabel: bool = False,
+    keep_attention: bool = False,
+    on_batch: Callable[[int], None] | None = None,
+) -> BlockScores:
+    """Score blocks in batches of one fixed shape, the last one filled up.
+
+    Args:
+        model: A recogniser, left in evaluation mode.
+        features: Stored cubes, shape (N, K, K, D).
+        frames: Rows of each block's samples, shape (M, T), M at least 1.
+        scale: Factor on the features.
+        multilabel: Sigmoids in place of the softmax.
+        keep_attention: Keep the location probabilities.
+        on_batch: Called with the number of blocks done so far.
+
+    Returns:
+        Scores of all blocks in order.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    probs, attention = [], []
+    with torch.inference_mode():
+        for start in range(0, len(frames), BATCH_BLOCKS):
+            batch = frames[start : start + BATCH_BLOCKS]
+            filled = np.concatenate([batch, np.repeat(batch[-1:], BATCH_BLOCKS - len(batch), axis=0)])
+            output = model(gather_cubes(features, filled, scale, device))
+            probs.append(class_probs(output.frame_logits, multilabel)[: len(batch)].cpu().numpy())
+            if keep_attention and output.attention is not None:
+                attention.append(output.attention[: len(batch)].cpu().numpy())
+            if on_batch is not None:
+                on_batch(start + len(batch))
+    return BlockScores(np.concatenate(probs), np.concatenate(attention) if attention else None)

@@ -1,0 +1,130 @@
+"""The paper's equations, literally: NumPy, float64, one block at a time, a loop for every sum over t and i.
+
+Slow on purpose, and written from the paper alone: what the package computes must equal this. Parameters are a dict of
+arrays under the names that the package's modules give them in their state dict.
+
+Legend: T time-steps, L = K * K locations, D feature channels, H hidden units, C classes.
+"""
+
+import numpy as np
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def softmax(z):
+    return np.exp(z) / sum(np.exp(z_j) for z_j in z)
+
+
+def affine(params, name, v):
+    return params[f"{name}.weight"] @ v + params[f"{name}.bias"]
+
+
+def location_softmax(params, h, X_t):
+    """Eq. 1: l_t from h_{t-1} of the top layer; with a content scorer, from the slices X_{t,i} as well."""
+    L = len(X_t)
+    if "location_scorer.weight" in params:
+        W = params["location_scorer.weight"]
+        scores = [W[i] @ h for i in range(L)]
+    else:
+        Wc = params["content_scorer.from_feature.weight"]
+        scores = []
+        for i in range(L):
+            joint = np.tanh(Wc @ X_t[i] + affine(params, "content_scorer.from_hidden", h))
+            scores.append(affine(params, "content_scorer.score", joint)[0])
+    return softmax(np.array(scores))
+
+
+def glimpse(l_t, X_t):
+    """Eq. 2: the expected slice."""
+    return sum(l_t[i] * X_t[i] for i in range(len(X_t)))
+
+
+def lstm_layer(params, layer, x, h, c):
+    """Eqs. 3-5.
+
+    The affine map M of (h_{t-1}, x_t) is kept by torch as `weight_hh` and `weight_ih`, each with a bias of its own. The
+    paper stacks the gates as i, f, o, g; torch as i, f, g, o.
+    """
+    name, H = f"cells.{layer}", len(h)
+    z = params[f"{name}.weight_hh"] @ h + params[f"{name}.bias_hh"]
+    z = z + params[f"{name}.weight_ih"] @ x + params[f"{name}.bias_ih"]
+    i, f = sigmoid(z[0:H]), sigmoid(z[H : 2 * H])
+    g, o = np.tanh(z[2 * H : 3 * H]), sigmoid(z[3 * H : 4 * H])
+    c = f * c + i * g
+    h = o * np.tanh(c)
+    return h, c
+
+
+def initial_state(params, X):
+    """Eq. 6: h_0 and c_0 of every layer, two tanh layers each on the mean slice."""
+    T, L, _ = X.shape
+    mean = sum(sum(X[t, i] for i in range(L)) / L for t in range(T)) / T
+
+    def f_init(name):
+        return np.tanh(affine(params, f"{name}.2", np.tanh(affine(params, f"{name}.0", mean))))
+
+    layers = range(sum(name.endswith("weight_ih") for name in params))
+    return [f_init(f"init_hidden.{n}") for n in layers], [f_init(f"init_cell.{n}") for n in layers]
+
+
+def class_scores(params, h):
+    """Logits of y_t: "a softmax over the label classes with an additional hidden layer with tanh activations"."""
+    return affine(params, "head.logits", np.tanh(affine(params, "head.hidden", h)))
+
+
+def recognize(params, X, kind):
+    """Logits (T, C) and attention (T, L) of one block X, shape (T, L, D).
+
+    `kind` says where the input of the LSTM comes from: attention (`location`, `content`) or pooling (`avg`, `max`);
+    `softmax` is the regression on the whole cube, without an LSTM. Only attention gives the second.
+    """
+    T, L, D = X.shape
+    if kind == "softmax":
+        return np.array([affine(params, "logits", X[t].reshape(L * D)) for t in range(T)]), None
+    h, c = initial_state(params, X)
+    logits, attention = [], []
+    for t in range(T):
+        if kind == "avg":
+            x = sum(X[t, i] for i in range(L)) / L
+        elif kind == "max":
+            x = np.array([max(X[t, i, d] for i in range(L)) for d in range(D)])
+        else:
+            attention.append(location_softmax(params, h[-1], X[t]))
+            x = glimpse(attention[t], X[t])
+        for layer in range(len(h)):
+            h[layer], c[layer] = lstm_layer(params, layer, x, h[layer], c[layer])
+            x = h[layer]
+        logits.append(class_scores(params, h[-1]))
+    return np.array(logits), np.array(attention) if attention else None
+
+
+def recognize_batch(params, cubes, kind):
+    """`recognize` for each block of (B, T, L, D)."""
+    blocks = [recognize(params, X, kind) for X in cubes]
+    attention = None if blocks[0][1] is None else np.stack([l for _, l in blocks])  # noqa: E741
+    return np.stack([logits for logits, _ in blocks]), attention
+
+
+def loss(params, logits, attention, targets, attention_penalty, weight_decay):
+    """Eq. 7, its first two terms averaged over the batch.
+
+    `targets` are class indices (B,), or zeros and ones (B, C) where a video can have several classes: each class is
+    then a question of its own, answered by a sigmoid.
+    """
+    B, T, C = logits.shape
+    total = 0.0
+    for b in range(B):
+        for t in range(T):
+            for i in range(C):
+                if targets.ndim == 1:
+                    y, y_hat = float(targets[b] == i), softmax(logits[b, t])[i]
+                    total -= y * np.log(y_hat)
+                else:
+                    y, y_hat = targets[b, i], sigmoid(logits[b, t, i])
+                    total -= y * np.log(y_hat) + (1 - y) * np.log(1 - y_hat)
+        if attention is not None:
+            for i in range(attention.shape[2]):
+                total += attention_penalty * (1 - sum(attention[b, t, i] for t in range(T))) ** 2
+    return total / B + weight_decay * sum(np.sum(theta**2) for theta in params.values())
