@@ -5,7 +5,6 @@ Legend: N stored frames of a video, M blocks, T time-steps (frames of a block).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,18 +13,6 @@ from torch.utils.data import Dataset
 
 from attnrec.data.layouts import SPLIT_PARTS
 from attnrec.data.store import FeatureStore
-
-
-class VideoBlocks(NamedTuple):
-    """Blocks of one video.
-
-    Attributes:
-        frames: Index of the stored frame of each sample, shape (M, T).
-        num_real: Samples of each block that are not repeats made to fill it, shape (M,).
-    """
-
-    frames: NDArray[np.int64]
-    num_real: NDArray[np.int64]
 
 
 def stored_rate(pts: NDArray[np.float64]) -> float:
@@ -39,7 +26,7 @@ def sample_times(start: float, fps: float, num_samples: int) -> NDArray[np.float
     return start + np.arange(num_samples) / fps
 
 
-def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int) -> VideoBlocks:
+def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
     """All blocks of a video, as the paper trains and tests on them.
 
     Sample k of the block that starts at stored frame s is the frame nearest in time to pts[s] + k / fps, the rate
@@ -54,7 +41,7 @@ def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, bloc
         block_stride: Stored frames between starts, at least 1.
 
     Returns:
-        The blocks.
+        Index of the stored frame of each sample, shape (M, T), M at least 1.
     """
     rate = stored_rate(pts)
     fps = min(fps, rate) if np.isfinite(rate) else fps
@@ -65,11 +52,13 @@ def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, bloc
     if len(starts) == 0:
         return padded_block(_video_samples(pts, fps), block_frames)
     times = pts[starts, None] + np.arange(block_frames) / fps
-    return VideoBlocks(nearest_frames(pts, times), np.full(len(starts), block_frames))
+    return nearest_frames(pts, times)
 
 
-def covering_blocks(pts: NDArray[np.float64], fps: float, block_frames: int) -> VideoBlocks:
-    """Blocks laid end to end over a whole video, the last one moved back, for drawing each sample once.
+def covering_blocks(
+    pts: NDArray[np.float64], fps: float, block_frames: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Blocks laid end to end over a whole video, the last one moved back, for drawing every sample once.
 
     Args:
         pts: Times of the stored frames in seconds, rising, shape (N,).
@@ -77,24 +66,26 @@ def covering_blocks(pts: NDArray[np.float64], fps: float, block_frames: int) -> 
         block_frames: T.
 
     Returns:
-        The blocks. `num_real` counts from the start of a block; samples of the last block that the one before it
-        holds as well are to be skipped (see `workflows.visualize`).
+        Index of the stored frame of each sample, shape (M, T), and which samples to draw, shape (M, T): those where a
+        stored frame comes up for the first time, so neither what fills a short block nor what two blocks share.
     """
     samples = _video_samples(pts, min(fps, stored_rate(pts)))
     if len(samples) < block_frames:
-        return padded_block(samples, block_frames)
-    starts = list(range(0, len(samples) - block_frames + 1, block_frames))
-    if starts[-1] + block_frames < len(samples):
-        starts.append(len(samples) - block_frames)
-    frames = np.stack([samples[start : start + block_frames] for start in starts])
-    return VideoBlocks(frames, np.full(len(starts), block_frames))
+        frames = padded_block(samples, block_frames)
+    else:
+        starts = list(range(0, len(samples) - block_frames + 1, block_frames))
+        if starts[-1] + block_frames < len(samples):
+            starts.append(len(samples) - block_frames)
+        frames = np.stack([samples[start : start + block_frames] for start in starts])
+    drawn = np.zeros(frames.size, np.bool_)
+    drawn[np.unique(frames, return_index=True)[1]] = True
+    return frames, drawn.reshape(frames.shape)
 
 
-def padded_block(samples: NDArray[np.int64], block_frames: int) -> VideoBlocks:
-    """One block of at most T samples, its last one repeated."""
+def padded_block(samples: NDArray[np.int64], block_frames: int) -> NDArray[np.int64]:
+    """One block of at most T samples, its last one repeated, shape (1, T)."""
     samples = samples[:block_frames]
-    frames = np.concatenate([samples, np.full(block_frames - len(samples), samples[-1])])
-    return VideoBlocks(frames[None], np.array([len(samples)]))
+    return np.concatenate([samples, np.full(block_frames - len(samples), samples[-1])])[None]
 
 
 def nearest_frames(pts: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -150,8 +141,8 @@ def block_table(
     frames, owner = [np.empty((0, block_frames), np.int64)], [np.empty(0, np.int64)]
     for video in videos:
         blocks = sliding_blocks(store.pts_of(video), fps, block_frames, block_stride)
-        frames.append(blocks.frames + store.videos.first_frame[video])
-        owner.append(np.full(len(blocks.frames), video))
+        frames.append(blocks + store.videos.first_frame[video])
+        owner.append(np.full(len(blocks), video))
     return BlockTable(np.concatenate(frames), np.concatenate(owner))
 
 

@@ -69,6 +69,13 @@ def dataset_root(videos: Path) -> Path:
     return videos.parent if videos.is_file() else videos
 
 
+def label_of(video: Path, classes: Sequence[str]) -> str | None:
+    """Class of a single video by its name or its folder's, if it is one of the given classes."""
+    named = _NAME.match(video.stem)
+    candidates = (video.absolute().parent.name, named["label"] if named else "")
+    return next((label for label in candidates if label in classes), None)
+
+
 def class_names(entries: Sequence[VideoEntry]) -> list[str]:
     """All labels, sorted."""
     return sorted({entry.label for entry in entries if entry.label is not None})
@@ -90,7 +97,8 @@ def default_splits(labels: NDArray[np.int32], groups: Sequence[str], seed: int) 
     """
     labelled = np.flatnonzero(labels >= 0)
     group_ids = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
-    splits = {"default": _split_of(_folds(labels, group_ids, labelled, 4, seed)[0], labels, group_ids, labelled, seed)}
+    test = _fold_of_share(labels, group_ids, labelled, 0.25, seed)
+    splits = {"default": _split_of(test, labels, group_ids, labelled, seed)}
     for i, test in enumerate(_folds(labels, group_ids, labelled, 3, seed), start=1):
         splits[f"cv3-{i}"] = _split_of(test, labels, group_ids, labelled, seed)
     return splits
@@ -116,8 +124,16 @@ def _split_of(
     codes[labelled] = TRAIN
     codes[test] = TEST
     rest = np.flatnonzero(codes == TRAIN)
-    codes[_folds(labels, group_ids, rest, 5, seed)[0]] = VALIDATION
+    codes[_fold_of_share(labels, group_ids, rest, 0.15, seed)] = VALIDATION
     return codes
+
+
+def _fold_of_share(
+    labels: NDArray[np.int32], group_ids: NDArray[np.intp], members: NDArray[np.intp], share: float, seed: int
+) -> NDArray[np.intp]:
+    """Members of the fold that comes nearest to a share of them."""
+    folds = _folds(labels, group_ids, members, round(1 / share), seed)
+    return min(folds, key=lambda fold: abs(len(fold) - share * len(members)))
 
 
 def _folds(
@@ -130,7 +146,7 @@ def _folds(
     most_common = np.bincount(labels[members]).max(initial=0)
     possible = min(num_folds, num_groups, int(most_common))
     if possible < 2:
-        return [members[:0]] * num_folds
+        return [members[:0]] * num_folds  # nothing can be held out
     splitter = StratifiedGroupKFold(possible, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer videos than folds is no fault here

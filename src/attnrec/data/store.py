@@ -99,7 +99,7 @@ class FeatureStore:
         self.fingerprint = str(file.attrs["fingerprint"])
         self.videos_dir = decoded(file.attrs["videos_dir"])
         columns = {
-            field.name: checked_dataset(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"), 1)[:]
+            field.name: _column(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
             for field in fields(VideoTable)
         }
         self.videos = VideoTable(**columns)
@@ -196,6 +196,11 @@ def _spec_from_attributes(file: h5py.File) -> FeatureSpec:
     if math.isinf(values["sample_fps"]):
         values["sample_fps"] = None
     return FeatureSpec(**values)
+
+
+def _column(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:
+    column: NDArray[Any] = checked_dataset(file, name, kinds, 1)[:]
+    return column.astype(column.dtype.str)  # without h5py's notes on the type, which NumPy's own files cannot hold
 
 
 def checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:

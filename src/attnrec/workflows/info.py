@@ -1,0 +1,99 @@
+"""What a path is, and what this machine is."""
+
+import os
+import platform
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnrec.data.ffmpeg import ffmpeg_path, ffmpeg_version
+from attnrec.data.layouts import SPLIT_PARTS, leaking_groups
+from attnrec.data.store import FeatureStore, is_store
+from attnrec.data.video import probe
+from attnrec.errors import DataError
+from attnrec.run import CONFIG, Run
+from attnrec.runtime import default_jobs, versions
+
+
+def describe(path: str | Path | None = None) -> dict[str, Any]:
+    """Describe a feature store, a run, a video, or without a path this machine.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        A JSON-ready document whose `kind` is `store`, `run`, `video` or `machine`.
+
+    Raises:
+        AttnrecError: It is none of these, or cannot be read.
+    """
+    if path is None:
+        return _machine()
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.is_dir():
+        if (path / CONFIG).is_file():
+            return _run(path)
+        raise DataError(f"{path}: not a run; for a folder of videos see `attnrec extract {path} out.h5 --dry-run`")
+    return _store(path) if is_store(path) else {"kind": "video", "path": str(path)} | asdict(probe(path))
+
+
+def _store(path: Path) -> dict[str, Any]:
+    store = FeatureStore(path)
+    labels = store.videos.label
+    return {
+        "kind": "store",
+        "path": str(path),
+        "dataset": store.dataset,
+        "num_videos": len(store.videos),
+        "num_frames": store.shape[0],
+        "size_bytes": path.stat().st_size,
+        "classes": {name: int((labels == i).sum()) for i, name in enumerate(store.classes)},
+        "num_unlabelled": int((labels < 0).sum()),
+        "num_groups": len(set(store.groups)),
+        "splits": {
+            name: {part: int((store.split(name) == code).sum()) for code, part in enumerate(SPLIT_PARTS)}
+            | {"leaking_groups": leaking_groups(store.split(name), store.groups)}
+            for name in store.split_names
+        },
+        "status": dict(Counter(status.decode() for status in store.videos.status.tolist())),
+        "skipped": store.skipped,
+        "features": asdict(store.spec),
+        "fingerprint": store.fingerprint,
+        "program_version": store.program_version,
+    }
+
+
+def _run(path: Path) -> dict[str, Any]:
+    run = Run(path)
+    evaluated = {part: run.read_evaluation(part) for part in SPLIT_PARTS[:3]}
+    figures = {part: report["accuracy"] for part, report in evaluated.items() if report}
+    return {"kind": "run", "path": str(path), "finished": run.finished, "accuracy": figures} | asdict(run.manifest)
+
+
+def _machine() -> dict[str, Any]:
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    ffmpeg = ffmpeg_path()
+    return {
+        "kind": "machine",
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": default_jobs(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
+        "cuda_devices": cuda,
+        "ffmpeg": {"path": ffmpeg, "version": ffmpeg_version(ffmpeg)},
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,209 @@
+"""A trained run applied to clips: what happens in them, and where the run looks.
+
+Legend: N stored frames of a clip, S drawn samples, K grid side, C classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.data.blocks import covering_blocks, sliding_blocks
+from attnrec.data.layouts import dataset_root, scan_videos
+from attnrec.errors import RunError, VideoError
+from attnrec.metrics import reduce_blocks
+from attnrec.models.backbone import BATCH_FRAMES
+from attnrec.run import Run
+from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
+from attnrec.workflows.extract import frame_reader
+from attnrec.workflows.scoring import score_blocks
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """A clip as the store would hold it: cubes (N, K, K, D) float16 and times (N,) in seconds."""
+
+    cubes: NDArray[np.float16]
+    pts: NDArray[np.float64]
+    status: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Class probabilities of a clip.
+
+    Attributes:
+        path: Of the clip.
+        predicted: Its most probable class.
+        probability: Of that class.
+        probs: Probability of every class.
+        num_blocks: Blocks that it rests on.
+        status: `ok`, or what is wrong with the video.
+    """
+
+    path: str
+    predicted: str
+    probability: float
+    probs: dict[str, float]
+    num_blocks: int
+    status: str
+
+
+@dataclass(frozen=True)
+class AttendedClip:
+    """Where a run looks in a clip.
+
+    Attributes:
+        prediction: Of the clip, as in `Prediction`.
+        frames: Index of each sample among the clip's kept frames, rising, shape (S,).
+        times: Of each sample in seconds from the first frame, shape (S,).
+        attention: Location probabilities as seen in the frame, shape (S, K, K), each summing to 1.
+        frame_probs: Class probabilities of each time-step, shape (S, C).
+    """
+
+    prediction: Prediction
+    frames: NDArray[np.int64]
+    times: NDArray[np.float64]
+    attention: NDArray[np.float32]
+    frame_probs: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """Predictions of all clips, and the path and reason of each that could not be decoded."""
+
+    run: str
+    predictions: list[Prediction]
+    skipped: list[tuple[str, str]]
+
+
+class Recognizer:
+    """A run ready to look at clips. Gives what `evaluate` gives for the same video.
+
+    Args:
+        run: The run or its folder.
+        device: See `runtime.resolve_device`.
+        jobs: CPU threads.
+
+    Raises:
+        RunError: The run cannot be used.
+    """
+
+    def __init__(self, run: str | Path | Run, *, device: str = "auto", jobs: int | None = None) -> None:
+        self.run = run if isinstance(run, Run) else Run(run)
+        prepare_cpu(jobs)
+        where = resolve_device(device)
+        self._model = self.run.load_model(where)
+        self._trunk = self.run.load_trunk(where)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the probabilities."""
+        return self.run.manifest.classes
+
+    def predict(self, video: str | Path) -> Prediction:
+        """Class probabilities of a clip, averaged over time-steps and all its blocks.
+
+        Raises:
+            VideoError: It cannot be decoded.
+        """
+        return self._predict(Path(video), self.features(video))
+
+    def attend(self, video: str | Path) -> AttendedClip:
+        """Where the run looks in a clip, sample by sample.
+
+        Raises:
+            VideoError: It cannot be decoded.
+            RunError: The run's model has no attention.
+        """
+        manifest = self.run.manifest
+        if manifest.model.architecture != "attention":
+            raise RunError(f"{self.run.path}: {manifest.model.architecture} has no attention; name another run by --run")
+        clip = self.features(video)
+        frames, drawn = covering_blocks(clip.pts, manifest.training.fps, manifest.training.block_frames)
+        scores = score_blocks(
+            self._model, clip.cubes, frames, scale=manifest.feature_scale, keep_attention=True,
+            multilabel=manifest.model.multilabel,
+        )
+        assert scores.attention is not None
+        K = manifest.features.grid_size
+        return AttendedClip(
+            prediction=self._predict(Path(video), clip),
+            frames=frames[drawn],
+            times=clip.pts[frames[drawn]],
+            attention=scores.attention[drawn].reshape(-1, K, K),
+            frame_probs=scores.frame_probs[drawn],
+        )
+
+    def features(self, video: str | Path) -> ClipFeatures:
+        """Decode a clip and run the trunk over it, as `extract` does.
+
+        Raises:
+            VideoError: It cannot be decoded.
+        """
+        reader = frame_reader(Path(video), self.run.manifest.features)
+        decoded: Iterator[tuple[NDArray[np.uint8], float]] = iter(reader)
+        cubes, pts = [], []
+        while chunk := list(islice(decoded, BATCH_FRAMES)):
+            cubes.append(self._trunk.extract(np.stack([frame for frame, _ in chunk])))
+            pts += [time for _, time in chunk]
+        assert reader.summary is not None
+        return ClipFeatures(np.concatenate(cubes), np.array(pts), reader.summary.status)
+
+    def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
+        manifest, training = self.run.manifest, self.run.manifest.training
+        frames = sliding_blocks(clip.pts, training.fps, training.block_frames, training.block_stride)
+        scores = score_blocks(
+            self._model, clip.cubes, frames, scale=manifest.feature_scale, multilabel=manifest.model.multilabel
+        )
+        probs = reduce_blocks(scores.frame_probs, np.zeros(len(frames), np.int64), "mean")[0]
+        best = int(probs.argmax())
+        return Prediction(
+            path=str(video),
+            predicted=self.classes[best],
+            probability=float(probs[best]),
+            probs={name: float(p) for name, p in zip(self.classes, probs, strict=True)},
+            num_blocks=len(frames),
+            status=clip.status,
+        )
+
+
+def load_run(path: str | Path, *, device: str = "auto") -> Recognizer:
+    """A trained run, ready for `.predict(video)` and `.attend(video)`. Raises as `Recognizer`."""
+    return Recognizer(path, device=device)
+
+
+def predict(
+    recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgress = no_progress
+) -> PredictReport:
+    """Predict clips and all videos of folders; those that cannot be decoded are listed.
+
+    Args:
+        recognizer: The run.
+        videos: Clips and folders.
+        on_progress: Told of every clip.
+
+    Returns:
+        Predictions in order.
+
+    Raises:
+        DataError: A folder holds no video, or is not there.
+    """
+    clips = [
+        clip
+        for path in videos
+        for clip in ([dataset_root(path) / e.path for e in scan_videos(path)] if path.is_dir() else [path])
+    ]
+    predictions, skipped = [], []
+    for done, clip in enumerate(clips):
+        on_progress(Progress("predict", done, len(clips), str(clip)))
+        try:
+            predictions.append(recognizer.predict(clip))
+        except VideoError as error:
+            skipped.append((str(clip), error.reason))
+            on_progress(Progress("predict", message=f"skipped {error}"))
+    on_progress(Progress("predict", len(clips), len(clips)))
+    return PredictReport(str(recognizer.run.path), predictions, skipped)
