@@ -1,0 +1,62 @@
+"""Action recognition with visual attention: train on a folder of videos, see where the model looks.
+
+    import attnrec
+
+    attnrec.extract("videos", "out.h5")
+    report = attnrec.train("out.h5")
+    attnrec.evaluate(report.run)
+    recognizer = attnrec.load_run(report.run)
+    recognizer.predict("clip.mp4").probs
+    recognizer.attend("clip.mp4").attention  # (S, K, K)
+
+The names below load what they need when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnrec.config import ExtractConfig, TrainConfig
+    from attnrec.errors import AttnrecError
+    from attnrec.workflows.compare import compare
+    from attnrec.workflows.evaluate import evaluate
+    from attnrec.workflows.extract import extract
+    from attnrec.workflows.predict import Recognizer, load_run
+    from attnrec.workflows.train import train
+    from attnrec.workflows.visualize import visualize
+
+_HOMES = {
+    "AttnrecError": "attnrec.errors",
+    "ExtractConfig": "attnrec.config",
+    "Recognizer": "attnrec.workflows.predict",
+    "TrainConfig": "attnrec.config",
+    "compare": "attnrec.workflows.compare",
+    "evaluate": "attnrec.workflows.evaluate",
+    "extract": "attnrec.workflows.extract",
+    "load_run": "attnrec.workflows.predict",
+    "train": "attnrec.workflows.train",
+    "visualize": "attnrec.workflows.visualize",
+}
+
+__all__ = [
+    "AttnrecError",
+    "ExtractConfig",
+    "Recognizer",
+    "TrainConfig",
+    "compare",
+    "evaluate",
+    "extract",
+    "load_run",
+    "train",
+    "visualize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,50 @@
+"""`attnrec demo`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnrec.cli.compare import show_comparison
+from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples
+from attnrec.cli.output import Output, duration, percent, printable
+
+if TYPE_CHECKING:
+    from attnrec.workflows.demo import DemoReport
+
+EXAMPLES = examples("attnrec demo", "attnrec demo --out try --seed 1 --weights random")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.", metavar="DIR")] = Path(
+        "attnrec-demo"
+    ),
+    weights: Annotated[
+        str | None,
+        typer.Option(help="GoogLeNet's weights; ImageNet's where they can be had within seconds, else random ones."),
+    ] = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    jobs: JobsOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the whole chain on generated clips, offline: extract, train, evaluate, visualize, compare."""
+    from attnrec.workflows import demo as workflow
+
+    with Output(json=json, quiet=quiet) as output:
+        report = workflow.demo(
+            out, weights=weights, seed=seed, device=device, jobs=jobs, on_progress=output.progress
+        )
+        output.result(report, lambda: _show(report))
+
+
+def _show(report: "DemoReport") -> None:
+    show_comparison(report.table, "test")
+    print(f"features  GoogLeNet with {report.weights} weights, {printable(report.store)}")
+    print(f"test      {percent(report.attention.accuracy)} % of {report.attention.num_videos} held-out clips with attention,")
+    print(f"          {percent(report.baseline.accuracy)} % average pooled, {percent(report.attention.chance)} % by chance")
+    print(f"run       {printable(report.attention.run)}")
+    print(f"table     attnrec compare --runs {printable(str(Path(report.attention.run).parent))}")
+    print(f"picture   {printable(report.picture.out)}")
+    print(f"took      {duration(report.seconds)}")

@@ -1,0 +1,133 @@
+"""`attnrec extract`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnrec.cli.options import (
+    DeviceOption,
+    DryRunOption,
+    JobsOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    examples,
+)
+from attnrec.cli.output import Output, duration, printable, size
+from attnrec.config import BackboneName, ExtractConfig, OnError, Resize
+from attnrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from attnrec.workflows.extract import ExtractPlan, ExtractReport
+
+EXAMPLES = examples(
+    "attnrec extract videos/ out.h5",
+    "attnrec extract videos/ out.h5 --backbone squeezenet1_0 --weights squeezenet1_0.pth",
+    "attnrec extract videos/ out.h5 --dry-run",
+)
+
+
+def extract(
+    videos: Annotated[Path, typer.Argument(help="Folder of videos, one folder a class inside; or one video.")],
+    out: Annotated[Path, typer.Argument(help="Feature store to write, an HDF5 file.")],
+    backbone: Annotated[BackboneName, typer.Option(help="CNN that the features come from.")] = "googlenet",
+    weights: Annotated[
+        str, typer.Option(help="imagenet (downloaded once), random, or the path of a state dict.")
+    ] = "imagenet",
+    layer: Annotated[
+        str | None, typer.Option(help="Layer whose map is stored; the last spatial one where not given.")
+    ] = None,
+    grid_size: Annotated[
+        int, typer.Option(help="Pool larger maps to K x K; 0 keeps them.", min=0, max=64, metavar="K")
+    ] = 7,
+    fps: Annotated[
+        str, typer.Option(help="Most frames a second to store, or native for all.", metavar="RATE")
+    ] = "30",
+    resize: Annotated[
+        Resize, typer.Option(help="How a frame becomes a square: stretch it, or crop its middle.")
+    ] = "stretch",
+    on_error: Annotated[OnError, typer.Option(help="What a video that cannot be decoded does: skip or fail.")] = "skip",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a store that was made with other settings.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    jobs: JobsOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Extract CNN feature cubes from a folder of videos into one feature store.
+
+    Labels come from class folders or from names like v_<class>_g<group>_c<clip>; videos of one group are kept on one
+    side of every split. Run it again to continue after an interruption or to add videos.
+    """
+    from attnrec.workflows import extract as workflow
+
+    config = ExtractConfig(
+        backbone=backbone,
+        weights=weights,
+        layer=layer,
+        grid_size=grid_size,
+        sample_fps=_rate(fps),
+        resize=resize,
+        on_error=on_error,
+        overwrite=overwrite,
+        seed=seed,
+        device=device,
+        jobs=jobs,
+    )
+    with Output(json=json, quiet=quiet) as output:
+        if dry_run:
+            plan = workflow.plan_extraction(videos, out, config)
+            output.result(plan, lambda: _show_plan(plan))
+            return
+        report = workflow.extract(videos, out, config, on_progress=output.progress)
+        output.result(report, lambda: _show(report))
+        for path, status in report.damaged:
+            output.warn(f"{path}: {status}; what could be decoded was kept")
+        for name in report.leaking_splits:
+            output.warn(f"split {name} has groups on both sides; its figures will be too good")
+        if not report.leaking_splits and len(report.classes) > 1:
+            output.note("next: attnrec train")
+        if report.skipped:
+            output.warn(f"{len(report.skipped)} of {len(report.skipped) + report.num_videos} videos were skipped:")
+            for path, reason in report.skipped:
+                output.warn(f"  {path}: {reason}")
+            raise typer.Exit(1)
+
+
+def _rate(text: str) -> float | None:
+    if text == "native":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise ConfigError(f"--fps {text}: must be a number over 0, or native")
+    return rate
+
+
+def _show(report: "ExtractReport") -> None:
+    K, _, D = report.cube
+    rate = f", {report.num_extracted} new" if report.num_extracted < report.num_videos else ""
+    print(f"{printable(report.out)}: {report.num_videos} videos{rate}, {report.num_frames} frames of {K} x {K} x {D}")
+    _show_classes(report.classes, report.num_groups, report.splits)
+    print(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
+
+
+def _show_plan(plan: "ExtractPlan") -> None:
+    print(f"{printable(plan.out)}: {plan.num_videos} videos, about {plan.estimated_frames} frames")
+    _show_classes(plan.classes, plan.num_groups, plan.splits)
+    print(f"size     about {size(plan.estimated_bytes)}")
+    print(f"disk     needs {size(plan.needed_bytes)} while it works, {size(plan.free_bytes)} free")
+    print(f"time     about {duration(plan.estimated_seconds)} on this machine")
+
+
+def _show_classes(classes: dict[str, int], num_groups: int, splits: dict[str, dict[str, int]]) -> None:
+    print(f"classes  {', '.join(f'{printable(name)} {count}' for name, count in classes.items()) or 'none'}")
+    print(f"groups   {num_groups}")
+    for name, parts in splits.items():
+        print(f"split    {name}: {', '.join(f'{count} {part}' for part, count in parts.items() if count)}")

@@ -1,0 +1,45 @@
+"""`attnrec info`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnrec.cli.options import JsonOption, QuietOption, examples
+from attnrec.cli.output import Output, printable
+
+EXAMPLES = examples("attnrec info", "attnrec info out.h5", "attnrec info runs/attention-1 --json", "attnrec info clip.mp4")
+
+
+def info(
+    path: Annotated[
+        Path | None, typer.Argument(help="A feature store, a run or a video; this machine where not given.")
+    ] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Describe a feature store, a run or a video; without a path, this machine."""
+    from attnrec.workflows.info import describe
+
+    with Output(json=json, quiet=quiet) as output:
+        document = describe(path)
+        output.result(document, lambda: _show(document))
+
+
+def _show(document: dict[str, Any], indent: str = "") -> None:
+    width = max(len(str(name)) for name in document)
+    for name, value in document.items():
+        label = f"{indent}{printable(str(name)):<{width}}"
+        if isinstance(value, dict) and value:
+            print(label.rstrip())
+            _show(value, indent + "  ")
+        else:
+            print(f"{label}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None or value == {} else printable(str(value))

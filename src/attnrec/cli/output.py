@@ -1,0 +1,152 @@
+"""Where everything a command says goes: results to stdout, everything else to stderr."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from attnrec.runtime import Progress, json_safe
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.progress import Progress as Bars
+
+_LINE_SECONDS = 10.0  # between progress lines where stderr is no terminal
+
+
+def printable(text: str) -> str:
+    """Text that is safe on a terminal and stays on its line: control characters and broken bytes are written out."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
+    )
+
+
+class Output:
+    """Output of one command; use as a context manager around its work.
+
+    Args:
+        json: Print the result as one JSON document.
+        quiet: Show no progress and no notes.
+    """
+
+    def __init__(self, *, json: bool, quiet: bool) -> None:
+        self.json = json
+        self.quiet = quiet
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def progress(self, event: Progress) -> None:
+        """Show a step: a bar where stderr is a terminal, now and then a line where it is not."""
+        if self.quiet:
+            return
+        if event.message:
+            self.note(event.message)
+        if not event.total:
+            return
+        if sys.stderr.isatty():
+            self._show_bar(event)
+        elif time.monotonic() - self._last_line > _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            detail = f"  {printable(event.detail)}" if event.detail else ""
+            print(f"{event.stage} {event.done}/{event.total}{detail}", file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        """Say something on stderr, unless quiet."""
+        if self.quiet:
+            return
+        if self._bars is not None:
+            self._bars.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(printable(text), file=sys.stderr)
+
+    def warn(self, text: str) -> None:
+        """Say something on stderr that quiet does not silence."""
+        print(f"warning: {printable(text)}", file=sys.stderr)
+
+    def result(self, report: Any, show: Callable[[], None]) -> None:
+        """Print the result: the report as JSON, or by `show`."""
+        if self._bars is not None:
+            self._bars.stop()
+        if self.json:
+            document = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else report  # type: ignore[arg-type]
+            print(json.dumps(json_safe(document), indent=2))
+        else:
+            show()
+
+    def _show_bar(self, event: Progress) -> None:
+        if self._bars is None:
+            self._bars = _new_bars()
+            self._bars.start()
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._bars.add_task(event.stage, total=event.total, detail="")
+        self._bars.update(
+            self._tasks[event.stage], completed=event.done, total=event.total, detail=printable(event.detail)
+        )
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; the first column is text, the others are right-aligned.
+
+    Where stdout is no terminal the table is as wide as its content, so that nothing is cut.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        grid.add_column(Text(column), justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(grid)
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal, or a dash."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that fit their size."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"
+
+
+def _new_bars() -> "Bars":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress as Bars,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    detail = TextColumn("{task.fields[detail]}", markup=False)
+    return Bars(*columns, TimeRemainingColumn(), detail, console=Console(stderr=True))

@@ -1,0 +1,79 @@
+"""`attnrec predict`."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnrec.cli.options import (
+    DeviceOption,
+    ForceOption,
+    JobsOption,
+    JsonOption,
+    QuietOption,
+    RunOption,
+    RunsDirOption,
+    examples,
+)
+from attnrec.cli.output import Output, percent, table
+from attnrec.runtime import atomic_path
+
+if TYPE_CHECKING:
+    from attnrec.workflows.predict import PredictReport
+
+EXAMPLES = examples(
+    "attnrec predict clip.mp4 --json",
+    "attnrec predict clips/ --csv predictions.csv",
+)
+
+
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="Clips and folders of clips.")],
+    run: RunOption = None,
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="Write the probabilities as CSV as well.", metavar="FILE")
+    ] = None,
+    force: ForceOption = False,
+    runs: RunsDirOption = Path("runs"),
+    device: DeviceOption = "auto",
+    jobs: JobsOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict the class probabilities of clips, as evaluate would."""
+    from attnrec.run import Run, newest_run
+    from attnrec.workflows import predict as workflow
+
+    with Output(json=json, quiet=quiet) as output:
+        chosen = Run(run) if run is not None else newest_run(runs)
+        if run is None:
+            output.note(f"run {chosen.path}")
+        recognizer = workflow.Recognizer(chosen, device=device, jobs=jobs)
+        report = workflow.predict(recognizer, videos, on_progress=output.progress)
+        if csv_path is not None:
+            _write_csv(csv_path, report, recognizer.classes, force)
+        output.result(report, lambda: _show(report))
+        if report.skipped:
+            output.warn(f"{len(report.skipped)} clips could not be decoded")
+            raise typer.Exit(1)
+
+
+def _show(report: "PredictReport") -> None:
+    rows = [
+        (prediction.path, prediction.predicted, percent(prediction.probability), prediction.status)
+        for prediction in report.predictions
+    ]
+    table("", ["clip", "predicted", "probability %", "video"], rows)
+
+
+def _write_csv(path: Path, report: "PredictReport", classes: list[str], force: bool) -> None:
+    with (
+        atomic_path(path, overwrite=force) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["path", "predicted", "probability", *classes])
+        for prediction in report.predictions:
+            probs = [prediction.probs[name] for name in classes]
+            writer.writerow([prediction.path, prediction.predicted, prediction.probability, *probs])

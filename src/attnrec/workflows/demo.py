@@ -1,0 +1,163 @@
+"""The whole chain on generated clips: nothing to download, a recogniser and a picture at the end."""
+
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnrec.config import ExtractConfig, TrainConfig
+from attnrec.data.layouts import TEST
+from attnrec.data.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
+from attnrec.data.store import FeatureStore
+from attnrec.data.video import write_video
+from attnrec.models.backbone import imagenet_weights_at_hand
+from attnrec.runtime import OnProgress, Progress, atomic_path, no_progress
+from attnrec.workflows.compare import CompareReport, compare
+from attnrec.workflows.evaluate import EvaluationReport, evaluate
+from attnrec.workflows.extract import extract
+from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.train import train
+from attnrec.workflows.visualize import VisualizeReport, visualize
+
+NUM_GROUPS = 16
+NUM_FRAMES = 30
+FPS = 10.0
+BACKBONE = "googlenet"
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo made.
+
+    Attributes:
+        videos: Folder of the clips, with `boxes.csv` beside them.
+        store: Feature store.
+        weights: `imagenet` or `random`.
+        attention: Test figures of the attention recogniser.
+        baseline: Test figures of the average-pooled one.
+        picture: The GIF.
+        table: Both runs side by side.
+        seconds: Taken.
+    """
+
+    videos: str
+    store: str
+    weights: str
+    attention: EvaluationReport
+    baseline: EvaluationReport
+    picture: VisualizeReport
+    table: CompareReport
+    seconds: float
+
+
+def demo(
+    folder: str | Path = "attnrec-demo",
+    *,
+    weights: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    jobs: int | None = None,
+    on_progress: OnProgress = no_progress,
+) -> DemoReport:
+    """Generate clips, then extract, train attention and a baseline, evaluate, visualize and compare.
+
+    Args:
+        folder: Everything goes here.
+        weights: As in `extract`; None takes ImageNet's where they can be had within seconds, else random ones.
+        seed: Of clips, split and training.
+        device: See `runtime.resolve_device`.
+        jobs: CPU threads.
+        on_progress: Told of every step.
+
+    Returns:
+        What was made.
+
+    Raises:
+        AttnrecError: The folder cannot be written, or the weights cannot be had.
+    """
+    started = time.monotonic()
+    folder = Path(folder)
+    videos, store, runs = folder / "videos", folder / "features.h5", folder / "runs"
+    write_sample_videos(videos, seed, on_progress)
+    if weights is None:
+        at_hand = imagenet_weights_at_hand(BACKBONE)
+        weights = "imagenet" if at_hand else "random"
+        where = "ImageNet weights" if at_hand else "random weights, as ImageNet's are neither cached nor reachable"
+        on_progress(Progress("extract", message=f"GoogLeNet with {where}"))
+    extract_config = ExtractConfig(
+        backbone=BACKBONE, weights=weights, overwrite=True, seed=seed, device=device, jobs=jobs
+    )
+    extract(videos, store, extract_config, on_progress=on_progress)
+    figures = {}
+    for model in ("attention", "avg-pool"):
+        on_progress(Progress("train", message=f"training {model}"))
+        report = train(store, demo_training(model, seed, device, jobs), runs_dir=runs, on_progress=on_progress)
+        figures[model] = evaluate(report.run, store, device=device, jobs=jobs)
+    recognizer = Recognizer(figures["attention"].run, device=device, jobs=jobs)
+    picture = visualize(
+        recognizer, _clip_to_show(videos, store, figures["attention"]), folder / "attention.gif", overwrite=True,
+        on_progress=on_progress,
+    )
+    return DemoReport(
+        videos=str(videos),
+        store=str(store),
+        weights=weights,
+        attention=figures["attention"],
+        baseline=figures["avg-pool"],
+        picture=picture,
+        table=compare([figure.run for figure in figures.values()]),
+        seconds=time.monotonic() - started,
+    )
+
+
+def demo_training(model: str, seed: int, device: str, jobs: int | None) -> TrainConfig:
+    """Settings that suit clips of three seconds and a few minutes on two cores."""
+    return TrainConfig(
+        model=model,  # type: ignore[arg-type]
+        fps=5.0,
+        block_frames=15,
+        block_stride=2,
+        hidden_dim=128,
+        num_layers=3,
+        learning_rate=5e-4,
+        seed=seed,
+        device=device,
+        jobs=jobs,
+    )
+
+
+def write_sample_videos(folder: Path, seed: int, on_progress: OnProgress = no_progress) -> None:
+    """Write the generated clips as MP4 in class folders, and the actor's box in every frame as `boxes.csv`.
+
+    Clips that are there already are kept.
+    """
+    total = NUM_GROUPS * len(SAMPLE_ACTIONS)
+    clips = generate_clips(num_groups=NUM_GROUPS, num_frames=NUM_FRAMES, fps=FPS, seed=seed)
+    rows: list[list[str | float]] = []
+    for done, clip in enumerate(clips):
+        on_progress(Progress("clips", done, total, clip.name))
+        path = folder / clip.action / f"{clip.name}.mp4"
+        if not path.exists():
+            write_video(path, iter(clip.frames), clip.fps)
+        rows += _box_rows(clip, path.relative_to(folder))
+    with (
+        atomic_path(folder / "boxes.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["path", "seconds", "x0", "y0", "x1", "y1"])
+        writer.writerows(rows)
+    on_progress(Progress("clips", total, total))
+
+
+def _box_rows(clip: SampleClip, path: Path) -> list[list[str | float]]:
+    return [[path.as_posix(), frame / clip.fps, *map(int, box)] for frame, box in enumerate(clip.boxes)]
+
+
+def _clip_to_show(videos: Path, store: Path, figures: EvaluationReport) -> Path:
+    """The test clip that was recognised with the highest probability, or the first where none was."""
+    features = FeatureStore(store)
+    right = [figure for figure in figures.videos if figure.label == figure.predicted]
+    if right:
+        return videos / max(right, key=lambda figure: figure.probability).path
+    return videos / features.path_of(int((features.split("default") == TEST).argmax()))
