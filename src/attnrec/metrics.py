@@ -58,7 +58,8 @@ def confusion(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> NDArray[
 def per_class_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of each class's videos that are recognised, shape (C,); NaN for a class without videos."""
     totals = matrix.sum(axis=1)
-    return np.divide(matrix.diagonal(), totals, out=np.full(len(matrix), np.nan), where=totals > 0)
+    shares: NDArray[np.float64] = np.full(len(matrix), np.nan)
+    return np.divide(matrix.diagonal(), totals, out=shares, where=totals > 0)
 
 
 def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:

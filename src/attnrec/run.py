@@ -129,7 +129,7 @@ class Run:
     def write_evaluation(self, part: str, report: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         """Write `evaluation-<part>.json` and `predictions-<part>.npz`, each atomically."""
         with atomic_path(self.path / f"predictions-{part}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
         write_text(self.path / f"evaluation-{part}.json", json.dumps(json_safe(report), indent=2) + "\n")
 
     def read_evaluation(self, part: str) -> dict[str, Any] | None:
@@ -138,9 +138,7 @@ class Run:
         return _read_json(path) if path.is_file() else None
 
 
-def create_run(
-    runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, NDArray[Any]]
-) -> Run:
+def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, NDArray[Any]]) -> Run:
     """Make the folder of a run that is about to be trained.
 
     Args:

@@ -62,7 +62,9 @@ def resolve_device(name: str) -> "torch.device":
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device {name}: not supported; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu")
+        raise ConfigError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu"
+        )
     return device
 
 

@@ -21,7 +21,8 @@ EXAMPLES = examples(
 
 def compare(
     names: Annotated[
-        list[Path] | None, typer.Argument(help="Runs to compare; all finished ones where not given.", metavar="[RUN]...")
+        list[Path] | None,
+        typer.Argument(help="Runs to compare; all finished ones where not given.", metavar="[RUN]..."),
     ] = None,
     part: PartOption = "test",
     runs: RunsDirOption = Path("runs"),

@@ -33,17 +33,19 @@ def demo(
     from attnrec.workflows import demo as workflow
 
     with Output(json=json, quiet=quiet) as output:
-        report = workflow.demo(
-            out, weights=weights, seed=seed, device=device, jobs=jobs, on_progress=output.progress
-        )
+        report = workflow.demo(out, weights=weights, seed=seed, device=device, jobs=jobs, on_progress=output.progress)
         output.result(report, lambda: _show(report))
 
 
 def _show(report: "DemoReport") -> None:
     show_comparison(report.table, "test")
     print(f"features  GoogLeNet with {report.weights} weights, {printable(report.store)}")
-    print(f"test      {percent(report.attention.accuracy)} % of {report.attention.num_videos} held-out clips with attention,")
-    print(f"          {percent(report.baseline.accuracy)} % average pooled, {percent(report.attention.chance)} % by chance")
+    print(
+        f"test      {percent(report.attention.accuracy)} % of {report.attention.num_videos} held-out clips with attention,"
+    )
+    print(
+        f"          {percent(report.baseline.accuracy)} % average pooled, {percent(report.attention.chance)} % by chance"
+    )
     print(f"run       {printable(report.attention.run)}")
     print(f"table     attnrec compare --runs {printable(str(Path(report.attention.run).parent))}")
     print(f"picture   {printable(report.picture.out)}")

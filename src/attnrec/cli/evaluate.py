@@ -38,7 +38,8 @@ def evaluate(
         Reduction, typer.Option("--reduce", help="How blocks make a video's prediction: mean probability, or vote.")
     ] = "mean",
     block_stride: Annotated[
-        int | None, typer.Option("--stride", help="Stored frames between the starts of blocks; the run's if not given.", min=1)
+        int | None,
+        typer.Option("--stride", help="Stored frames between the starts of blocks; the run's if not given.", min=1),
     ] = None,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",

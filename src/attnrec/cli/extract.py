@@ -41,9 +41,7 @@ def extract(
     grid_size: Annotated[
         int, typer.Option(help="Pool larger maps to K x K; 0 keeps them.", min=0, max=64, metavar="K")
     ] = 7,
-    fps: Annotated[
-        str, typer.Option(help="Most frames a second to store, or native for all.", metavar="RATE")
-    ] = "30",
+    fps: Annotated[str, typer.Option(help="Most frames a second to store, or native for all.", metavar="RATE")] = "30",
     resize: Annotated[
         Resize, typer.Option(help="How a frame becomes a square: stretch it, or crop its middle.")
     ] = "stretch",

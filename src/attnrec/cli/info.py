@@ -8,7 +8,9 @@ import typer
 from attnrec.cli.options import JsonOption, QuietOption, examples
 from attnrec.cli.output import Output, printable
 
-EXAMPLES = examples("attnrec info", "attnrec info out.h5", "attnrec info runs/attention-1 --json", "attnrec info clip.mp4")
+EXAMPLES = examples(
+    "attnrec info", "attnrec info out.h5", "attnrec info runs/attention-1 --json", "attnrec info clip.mp4"
+)
 
 
 def info(

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 from attnrec.runtime import Progress, json_safe
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 _LINE_SECONDS = 10.0  # between progress lines where stderr is no terminal
 
 
 def printable(text: str) -> str:
     """Text that is safe on a terminal and stays on its line: control characters and broken bytes are written out."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 class Output:
@@ -141,10 +139,12 @@ def _new_bars() -> "Bars":
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress as Bars,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bars,
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())

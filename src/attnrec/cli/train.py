@@ -34,12 +34,15 @@ def train(
     ] = None,
     model: Annotated[ArchitectureName, typer.Option(help="Recogniser to train.")] = "attention",
     attention: Annotated[
-        AttentionForm, typer.Option(help="What scores locations: the last state (location), or the frame too (content).")
+        AttentionForm,
+        typer.Option(help="What scores locations: the last state (location), or the frame too (content)."),
     ] = "location",
     attention_penalty: Annotated[
         float, typer.Option("--lambda", help="Weight of the doubly stochastic attention penalty.", min=0)
     ] = 0.0,
-    fps: Annotated[float, typer.Option(help="Frames a second that the recogniser sees, at most the stored rate.")] = 30.0,
+    fps: Annotated[
+        float, typer.Option(help="Frames a second that the recogniser sees, at most the stored rate.")
+    ] = 30.0,
     block_frames: Annotated[int, typer.Option(help="Frames of a block, T.", min=1)] = 30,
     block_stride: Annotated[int, typer.Option(help="Stored frames between the starts of blocks.", min=1)] = 1,
     split: Annotated[str, typer.Option(help="Split of the store: default, cv3-1, cv3-2, cv3-3.")] = "default",
@@ -110,7 +113,9 @@ def _plan_line(plan: "TrainPlan") -> str:
 
 def _warn(plan: "TrainPlan", output: Output) -> None:
     if plan.leaking_groups:
-        output.warn(f"this split has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures will be too good")
+        output.warn(
+            f"this split has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures will be too good"
+        )
     if plan.missing_classes:
         output.warn(f"no training video of {', '.join(plan.missing_classes)}; add groups or choose another --split")
     if not plan.parts["validation"]:
@@ -118,7 +123,11 @@ def _warn(plan: "TrainPlan", output: Output) -> None:
 
 
 def _show(report: "TrainReport") -> None:
-    validation = f", validation accuracy {percent(report.validation_accuracy)} %" if report.validation_accuracy is not None else ""
+    validation = (
+        f", validation accuracy {percent(report.validation_accuracy)} %"
+        if report.validation_accuracy is not None
+        else ""
+    )
     print(
         f"{printable(report.run)}: epoch {report.best_epoch} of {report.epochs} kept{validation}, "
         f"{report.updates} updates in {duration(report.seconds)}"
@@ -131,7 +140,9 @@ def _show_plan(plan: "TrainPlan") -> None:
     print(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
     print(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
     print(f"batches     {plan.batch_size} blocks; {plan.epochs} epochs, {plan.updates} updates at most")
-    print(f"stopping    {f'after {plan.patience} epochs without a better validation' if plan.patience else 'never early'}")
+    print(
+        f"stopping    {f'after {plan.patience} epochs without a better validation' if plan.patience else 'never early'}"
+    )
     print(f"model       {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
     print(f"rate        {plan.learning_rate:g}")
     print(f"features    times {plan.feature_scale:.4g}")

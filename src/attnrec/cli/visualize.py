@@ -52,9 +52,7 @@ def visualize(
         if run is None:
             output.note(f"run {chosen.path}")
         recognizer = Recognizer(chosen, device=device, jobs=jobs)
-        report = workflow.visualize(
-            recognizer, clip, out, width=width, overwrite=force, on_progress=output.progress
-        )
+        report = workflow.visualize(recognizer, clip, out, width=width, overwrite=force, on_progress=output.progress)
         output.result(report, lambda: _show(report))
 
 

@@ -101,7 +101,7 @@ def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
         with h5py.File(path, "r") as file:
             if file.attrs["fingerprint"] != fingerprint:
                 return None
-            values = {field.name: file.attrs[field.name] for field in dataclasses.fields(DecodeSummary)}
+            values: dict[str, Any] = {field.name: file.attrs[field.name] for field in dataclasses.fields(DecodeSummary)}
             summary = DecodeSummary(**{k: v if isinstance(v, str) else v.item() for k, v in values.items()})
             return FeatureSource(path, 0, len(file["frames/pts"]), summary)
     except (OSError, KeyError):
@@ -163,7 +163,12 @@ def pack_store(
         h5py.File(temporary, "w", alignment_threshold=1024, alignment_interval=4096) as file,
     ):
         attributes = dataclasses.asdict(spec) | {"sample_fps": spec.sample_fps or float("inf")}
-        attributes |= {"format": FORMAT, "version": VERSION, "dataset": dataset, "videos_dir": np.bytes_(encoded(videos_dir))}
+        attributes |= {
+            "format": FORMAT,
+            "version": VERSION,
+            "dataset": dataset,
+            "videos_dir": np.bytes_(encoded(videos_dir)),
+        }
         attributes |= {"program_version": program_version, "fingerprint": _store_fingerprint(spec, rows, classes)}
         for name, value in attributes.items():
             file.attrs[name] = value
@@ -223,7 +228,9 @@ def _store_fingerprint(spec: FeatureSpec, rows: Sequence[VideoRow], classes: Seq
 
 def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:
     # An empty column still needs a width of one, for HDF5.
-    return np.array([encoded(value) for value in values], dtype=f"S{max((len(encoded(v)) for v in values), default=1) or 1}")
+    return np.array(
+        [encoded(value) for value in values], dtype=f"S{max((len(encoded(v)) for v in values), default=1) or 1}"
+    )
 
 
 def video_id(relative_path: Path) -> str:

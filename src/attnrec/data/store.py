@@ -76,7 +76,9 @@ class FeatureStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise FeatureStoreError(f"{self.path}: no such feature store; make one with `attnrec extract VIDEOS {self.path}`")
+            raise FeatureStoreError(
+                f"{self.path}: no such feature store; make one with `attnrec extract VIDEOS {self.path}`"
+            )
         try:
             with h5py.File(self.path, "r") as file:
                 self._read_tables(file)
@@ -105,7 +107,7 @@ class FeatureStore:
         self.videos = VideoTable(**columns)
         self.classes = [decoded(name) for name in checked_dataset(file, "classes", "S", 1)[:]]
         self.pts: NDArray[np.float64] = checked_dataset(file, "frames/pts", "f", 1)[:]
-        self._splits = {
+        self._splits: dict[str, NDArray[np.uint8]] = {
             name: checked_dataset(file, f"splits/{name}", "u", 1)[:] for name in sorted(file["splits"])
         }
         self.skipped = [
@@ -133,7 +135,9 @@ class FeatureStore:
         if any(len(column) != len(self.videos) for column in (*vars(self.videos).values(), *self._splits.values())):
             raise ValueError("columns of different lengths")
         ends = np.cumsum(self.videos.num_frames)
-        if (self.videos.num_frames < 1).any() or not np.array_equal(ends - self.videos.num_frames, self.videos.first_frame):
+        if (self.videos.num_frames < 1).any() or not np.array_equal(
+            ends - self.videos.num_frames, self.videos.first_frame
+        ):
             raise ValueError("videos do not follow one another")
         if len(ends) == 0 or ends[-1] != num_frames or len(self.pts) != num_frames:
             raise ValueError("videos and frames do not agree")
@@ -179,13 +183,17 @@ class FeatureStore:
 
     def split_sha256(self, name: str) -> str:
         """Hash of a split: which video is in which part."""
-        lines = sorted(f"{video.hex()} {code}" for video, code in zip(self.videos.id.tolist(), self.split(name), strict=True))
+        lines = sorted(
+            f"{video.hex()} {code}" for video, code in zip(self.videos.id.tolist(), self.split(name), strict=True)
+        )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def backbone_state(self) -> dict[str, NDArray[Any]]:
         """Weights of the trunk that made the features, by parameter name."""
         with h5py.File(self.path, "r") as file:
-            return {name: checked_dataset(file, f"backbone/{name}", "fi", None)[()] for name in file["backbone"]}
+            return {
+                name: np.asarray(checked_dataset(file, f"backbone/{name}", "fi", None)) for name in file["backbone"]
+            }
 
 
 def _spec_from_attributes(file: h5py.File) -> FeatureSpec:
@@ -252,7 +260,9 @@ def find_store(directory: Path) -> Path:
             f"{directory}: no feature store here; make one with `attnrec extract VIDEOS out.h5`, or name one"
         )
     if len(found) > 1:
-        raise FeatureStoreError(f"{directory}: several feature stores here, name one of {', '.join(p.name for p in found)}")
+        raise FeatureStoreError(
+            f"{directory}: several feature stores here, name one of {', '.join(p.name for p in found)}"
+        )
     return found[0]
 
 

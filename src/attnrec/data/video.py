@@ -29,7 +29,26 @@ from attnrec.errors import AttnrecError, VideoError
 from attnrec.runtime import atomic_path
 
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv".split()
+    [
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogg",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    ]
 )
 REASONS = (
     "empty-file",
@@ -216,26 +235,51 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, *, 
         raise ValueError("no frames to encode")
     height, width, _ = first.shape
     if path.suffix.lower() == ".gif":
-        output = ["-filter_complex", "split[a][b];[a]palettegen=stats_mode=full[p];[b][p]paletteuse=dither=bayer:bayer_scale=4"]
+        output = [
+            "-filter_complex",
+            "split[a][b];[a]palettegen=stats_mode=full[p];[b][p]paletteuse=dither=bayer:bayer_scale=4",
+        ]
     else:
         output = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", f"{fps:.6f}", "-i", "pipe:0"]
+    source = [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        f"{width}x{height}",
+        "-framerate",
+        f"{fps:.6f}",
+        "-i",
+        "pipe:0",
+    ]
     with atomic_path(path, overwrite=overwrite) as temporary, tempfile.TemporaryFile() as log:
-        command = [ffmpeg_path(), "-hide_banner", "-loglevel", "error", "-y", *source, *output, "file:" + os.fspath(temporary)]
+        command = [
+            ffmpeg_path(),
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-y",
+            *source,
+            *output,
+            "file:" + os.fspath(temporary),
+        ]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log) as process:
             assert process.stdin is not None
             try:
                 with contextlib.suppress(BrokenPipeError):  # ffmpeg's own message below says why
-                    process.stdin.write(np.ascontiguousarray(first))
+                    process.stdin.write(first.tobytes())
                     for frame in stream:
-                        process.stdin.write(np.ascontiguousarray(frame))
+                        process.stdin.write(frame.tobytes())
                     process.stdin.close()
             except BaseException:
                 process.kill()
                 raise
         if process.returncode:
             log.seek(0)
-            raise AttnrecError(f"{path}: ffmpeg could not write it: {log.read().decode('utf-8', 'replace').strip()[-300:]}")
+            raise AttnrecError(
+                f"{path}: ffmpeg could not write it: {log.read().decode('utf-8', 'replace').strip()[-300:]}"
+            )
 
 
 class _Decode:

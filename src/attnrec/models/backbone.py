@@ -112,7 +112,8 @@ class Trunk(nn.Module):
             raise ConfigError(f"--layer {self.layer}: gives shape {tuple(maps.shape[1:])}, not a square spatial map")
         if 0 < self.grid_size < maps.shape[2]:
             maps = F.adaptive_avg_pool2d(maps, self.grid_size)
-        return maps.permute(0, 2, 3, 1)
+        cubes: Tensor = maps.permute(0, 2, 3, 1)
+        return cubes
 
     def cube_shape(self, image_size: int) -> tuple[int, int]:
         """K and D for square frames of `image_size` px."""
@@ -208,8 +209,11 @@ def _cut(network: nn.Module, layer: str, backbone: str) -> nn.Module:
         warnings.simplefilter("ignore")
         if layer not in dict(network.named_modules()) or layer == "":
             nodes = [name for name, module in network.named_children() if name in get_graph_node_names(network)[1]]
-            raise ConfigError(f"--layer {layer}: {backbone} has no such layer; it has, among others, {', '.join(nodes)}")
-        return create_feature_extractor(network, {layer: "map"}, suppress_diff_warning=True)
+            raise ConfigError(
+                f"--layer {layer}: {backbone} has no such layer; it has, among others, {', '.join(nodes)}"
+            )
+        trunk: nn.Module = create_feature_extractor(network, {layer: "map"}, suppress_diff_warning=True)
+        return trunk
 
 
 def _imagenet_state(backbone: str) -> dict[str, Tensor]:
@@ -230,7 +234,9 @@ def _state_of_file(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"--weights {path}: not a file of weights that torch can load: {_first_line(error)}") from None
+        raise WeightsError(
+            f"--weights {path}: not a file of weights that torch can load: {_first_line(error)}"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"--weights {path}: not a state dict; save one with torch.save(network.state_dict(), PATH)")
     return state
@@ -244,7 +250,9 @@ def _load_into(trunk: Trunk, state: Mapping[str, Tensor], source: str) -> None:
         raise WeightsError(f"{source}: not weights of {trunk.backbone}: {missing[0]} is missing")
     wrong = [name for name, weight in kept.items() if weight.shape != wanted[name].shape]
     if wrong:
-        raise WeightsError(f"{source}: not weights of {trunk.backbone}: {wrong[0]} has shape {tuple(kept[wrong[0]].shape)}")
+        raise WeightsError(
+            f"{source}: not weights of {trunk.backbone}: {wrong[0]} has shape {tuple(kept[wrong[0]].shape)}"
+        )
     trunk.network.load_state_dict(kept)
 
 

@@ -10,7 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 GAP_PX = 6
 TEXT_PX = 14
 MARGIN_PX = 6
-BACKGROUND, PLAIN, MUTED, RIGHT, WRONG = (18, 18, 20), (240, 240, 240), (165, 165, 170), (110, 220, 130), (255, 125, 110)
+BACKGROUND, PLAIN, MUTED, RIGHT, WRONG = (
+    (18, 18, 20),
+    (240, 240, 240),
+    (165, 165, 170),
+    (110, 220, 130),
+    (255, 125, 110),
+)
 
 
 @dataclass(frozen=True)

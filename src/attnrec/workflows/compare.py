@@ -80,9 +80,7 @@ class CompareReport:
     published_source: str
 
 
-def compare(
-    runs: Sequence[str | Path] = (), *, runs_dir: str | Path = "runs", part: str = "test"
-) -> CompareReport:
+def compare(runs: Sequence[str | Path] = (), *, runs_dir: str | Path = "runs", part: str = "test") -> CompareReport:
     """Tabulate finished runs by their evaluation.
 
     Args:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnrec.config import ExtractConfig, TrainConfig
+from attnrec.config import ArchitectureName, BackboneName, ExtractConfig, TrainConfig
 from attnrec.data.layouts import TEST
 from attnrec.data.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
 from attnrec.data.store import FeatureStore
@@ -22,7 +22,7 @@ from attnrec.workflows.visualize import VisualizeReport, visualize
 NUM_GROUPS = 16
 NUM_FRAMES = 30
 FPS = 10.0
-BACKBONE = "googlenet"
+BACKBONE: BackboneName = "googlenet"
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,17 @@ def demo(
     )
     extract(videos, store, extract_config, on_progress=on_progress)
     figures = {}
-    for model in ("attention", "avg-pool"):
+    models: tuple[ArchitectureName, ...] = ("attention", "avg-pool")
+    for model in models:
         on_progress(Progress("train", message=f"training {model}"))
         report = train(store, demo_training(model, seed, device, jobs), runs_dir=runs, on_progress=on_progress)
         figures[model] = evaluate(report.run, store, device=device, jobs=jobs)
     recognizer = Recognizer(figures["attention"].run, device=device, jobs=jobs)
     picture = visualize(
-        recognizer, _clip_to_show(videos, store, figures["attention"]), folder / "attention.gif", overwrite=True,
+        recognizer,
+        _clip_to_show(videos, store, figures["attention"]),
+        folder / "attention.gif",
+        overwrite=True,
         on_progress=on_progress,
     )
     return DemoReport(
@@ -110,10 +114,10 @@ def demo(
     )
 
 
-def demo_training(model: str, seed: int, device: str, jobs: int | None) -> TrainConfig:
+def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | None) -> TrainConfig:
     """Settings that suit clips of three seconds and a few minutes on two cores."""
     return TrainConfig(
-        model=model,  # type: ignore[arg-type]
+        model=model,
         fps=5.0,
         block_frames=15,
         block_stride=2,

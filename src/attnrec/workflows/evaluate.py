@@ -10,7 +10,7 @@ import numpy as np
 from attnrec.config import Reduction
 from attnrec.data.blocks import BlockTable, block_table
 from attnrec.data.store import FeatureStore, find_store
-from attnrec.errors import FeatureStoreError, RunError
+from attnrec.errors import RunError
 from attnrec.metrics import (
     accuracy,
     attention_entropy,
@@ -176,7 +176,9 @@ def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
             f"{run.path}: was trained on another store than {path}; name its own by --features, or train again"
         )
     if features.split_sha256(run.manifest.training.split) != run.manifest.split["sha256"]:
-        raise RunError(f"{path}: split {run.manifest.training.split} has changed since {run.path} was trained; train again")
+        raise RunError(
+            f"{path}: split {run.manifest.training.split} has changed since {run.path} was trained; train again"
+        )
     return features
 
 

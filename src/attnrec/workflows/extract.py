@@ -253,9 +253,7 @@ def prepare_trunk(config: ExtractConfig) -> tuple[Trunk, FeatureSpec]:
 
 def frame_reader(path: Path, spec: FeatureSpec) -> FrameReader:
     """A reader of the frames that features of these settings are computed from."""
-    return FrameReader(
-        path, width=spec.image_size, height=spec.image_size, resize=spec.resize, max_fps=spec.sample_fps
-    )
+    return FrameReader(path, width=spec.image_size, height=spec.image_size, resize=spec.resize, max_fps=spec.sample_fps)
 
 
 class _Extraction:
@@ -299,7 +297,9 @@ class _Extraction:
         if not kept:
             self._remove_empty_parts()
             path, reason = self.skipped[0]
-            raise DataError(f"{self.root}: none of {len(entries)} videos could be decoded; the first is {path}: {reason}")
+            raise DataError(
+                f"{self.root}: none of {len(entries)} videos could be decoded; the first is {path}: {reason}"
+            )
         return kept, [found[entry.path] for entry in kept]
 
     def _finished(self, entry: VideoEntry, stored: dict[str, FeatureSource]) -> FeatureSource | None:

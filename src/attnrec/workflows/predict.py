@@ -121,11 +121,17 @@ class Recognizer:
         """
         manifest = self.run.manifest
         if manifest.model.architecture != "attention":
-            raise RunError(f"{self.run.path}: {manifest.model.architecture} has no attention; name another run by --run")
+            raise RunError(
+                f"{self.run.path}: {manifest.model.architecture} has no attention; name another run by --run"
+            )
         clip = self.features(video)
         frames, drawn = covering_blocks(clip.pts, manifest.training.fps, manifest.training.block_frames)
         scores = score_blocks(
-            self._model, clip.cubes, frames, scale=manifest.feature_scale, keep_attention=True,
+            self._model,
+            clip.cubes,
+            frames,
+            scale=manifest.feature_scale,
+            keep_attention=True,
             multilabel=manifest.model.multilabel,
         )
         assert scores.attention is not None
@@ -176,9 +182,7 @@ def load_run(path: str | Path, *, device: str = "auto") -> Recognizer:
     return Recognizer(path, device=device)
 
 
-def predict(
-    recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgress = no_progress
-) -> PredictReport:
+def predict(recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgress = no_progress) -> PredictReport:
     """Predict clips and all videos of folders; those that cannot be decoded are listed.
 
     Args:

@@ -231,7 +231,7 @@ class _Training:
         if not math.isfinite(value):
             raise RunError(f"{self.run.path}: the loss became {value} at step {self.step}; lower --learning-rate")
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
         with torch.no_grad():

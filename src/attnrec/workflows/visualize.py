@@ -13,7 +13,7 @@ from attnrec.data.layouts import label_of
 from attnrec.data.video import FrameReader, VideoInfo, probe, write_video
 from attnrec.errors import ConfigError
 from attnrec.metrics import attention_entropy
-from attnrec.render.overlay import attended_frame
+from attnrec.render.overlay import attended_frame, white_level
 from attnrec.render.strip import Caption, pair
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.predict import AttendedClip, Recognizer
@@ -140,23 +140,26 @@ def _drawn_frames(
     height = max(2, round(width * info.height / info.width))
     region = seen_region(info, width, height, spec.resize)
     reader = FrameReader(clip, width=width, height=height, max_fps=spec.sample_fps)
+    white = white_level(attended.attention)
+    uniform = 1 / spec.num_locations
     sample_of = {int(frame): sample for sample, frame in enumerate(attended.frames)}
     for index, (frame, _) in enumerate(reader):
         if (sample := sample_of.get(index)) is None:
             continue
         attention = attended.attention[sample]
-        lit = attended_frame(frame, attention, region)
+        lit = attended_frame(frame, attention, white=white, region=region)
         on_progress(Progress("draw", sample + 1, len(sample_of)))
-        yield pair(frame, lit, _caption(attended, sample, truth, float(attention.max()) * attention.size))
+        note = f"{attended.times[sample]:.2f} s   white: {white / uniform:.1f} x uniform, peak here {attention.max() / uniform:.1f}"
+        yield pair(frame, lit, _caption(attended, truth, note))
 
 
-def _caption(attended: AttendedClip, sample: int, truth: str | None, peak: float) -> Caption:
+def _caption(attended: AttendedClip, truth: str | None, note: str) -> Caption:
     prediction = attended.prediction
     return Caption(
         predicted=f"{prediction.predicted} {prediction.probability:.0%}",
         truth=truth,
         correct=None if truth is None else truth == prediction.predicted,
-        note=f"{attended.times[sample]:.2f} s   light: share of this frame's peak, {peak:.1f} x uniform",
+        note=note,
     )
 
 

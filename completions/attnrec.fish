@@ -1,0 +1,1 @@
+complete --command attnrec --no-files --arguments "(env _ATTNREC_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) attnrec)" --condition "env _ATTNREC_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) attnrec"

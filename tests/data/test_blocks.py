@@ -1,0 +1,305 @@
+import dataclasses
+import multiprocessing
+import pickle
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from attnrec.config import FeatureSpec
+from attnrec.data.blocks import (
+    BlockDataset,
+    block_table,
+    covering_blocks,
+    nearest_frames,
+    padded_block,
+    sliding_blocks,
+    stored_rate,
+)
+from attnrec.data.layouts import TEST, TRAIN, UNUSED, VALIDATION
+from attnrec.data.packing import VideoRow, pack_store, part_fingerprint, parts_dir, read_part, video_id, writing_part
+from attnrec.data.store import FeatureStore
+from attnrec.data.video import DecodeSummary
+from attnrec.errors import FeatureStoreError
+
+Times = list[Fraction]
+
+
+def nearest_literally(pts: Times, time: Fraction) -> int:
+    return min(range(len(pts)), key=lambda i: (abs(pts[i] - time), i))
+
+
+def samples_literally(pts: Times, fps: Fraction) -> list[int]:
+    """Frames nearest to pts[0] + k / fps, up to the last PTS plus half a frame interval."""
+    if len(pts) == 1:
+        return [0]
+    interval = (pts[-1] - pts[0]) / (len(pts) - 1)
+    fps = min(fps, 1 / interval)
+    samples, k = [], 0
+    while pts[0] + k / fps <= pts[-1] + interval / 2:
+        samples.append(nearest_literally(pts, pts[0] + k / fps))
+        k += 1
+    return samples
+
+
+def blocks_literally(pts: Times, fps: Fraction, T: int, stride: int) -> list[list[int]]:
+    """The paragraph on blocks of the design, word by word, in exact arithmetic."""
+    N = len(pts)
+    interval = (pts[-1] - pts[0]) / (N - 1) if N > 1 else Fraction(0)
+    sample_fps = min(fps, 1 / interval) if N > 1 else fps
+    blocks = []
+    for s in range(0, N, stride):
+        times = [pts[s] + k / sample_fps for k in range(T)]
+        if times[-1] <= pts[-1] + interval / 2:
+            blocks.append([nearest_literally(pts, time) for time in times])
+    if not blocks:
+        samples = samples_literally(pts, fps)[:T]
+        blocks.append(samples + [samples[-1]] * (T - len(samples)))
+    return blocks
+
+
+def as_floats(pts: Times) -> NDArray[np.float64]:
+    return np.array([float(time) for time in pts])
+
+
+def random_case(seed: int) -> tuple[Times, Fraction, int, int]:
+    rng = np.random.default_rng(seed)
+    N = int(rng.choice([1, 2, 3, 5, 17, 30, 31, 60, 90]))
+    rate = Fraction(int(rng.choice([30000, 60000, 25000, 24000, 10010, 6006])), 1001)
+    if seed % 3 == 0:  # an even rate
+        pts = [k / rate for k in range(N)]
+    elif seed % 3 == 1:  # jitter
+        pts = [k / rate + Fraction(int(rng.integers(-300, 301)), 1000) / rate for k in range(N)]
+        pts = [time - pts[0] for time in pts]
+    else:  # pauses
+        pts = [Fraction(0)]
+        for _ in range(N - 1):
+            pts.append(pts[-1] + Fraction(int(rng.choice([1, 1, 2, 3, 40])), 37))
+    fps = Fraction(str(rng.choice([1, 2.5, 6, 7, 10, 12.5, 15, 29.97, 30, 60])))
+    return pts, fps, int(rng.choice([1, 2, 5, 16, 30])), int(rng.choice([1, 2, 3, 7, 100]))
+
+
+@pytest.mark.parametrize("first_seed", range(0, 240, 40))
+def test_sliding_blocks_equal_the_literal_loop(first_seed):
+    for seed in range(first_seed, first_seed + 40):
+        pts, fps, T, stride = random_case(seed)
+        actual = sliding_blocks(as_floats(pts), float(fps), T, stride)
+        assert actual.tolist() == blocks_literally(pts, fps, T, stride), (seed, len(pts), fps, T, stride)
+        assert actual.dtype == np.int64
+
+
+@pytest.mark.parametrize("first_seed", range(0, 240, 40))
+def test_covering_blocks_draw_every_sample_once(first_seed):
+    for seed in range(first_seed, first_seed + 40):
+        pts, fps, T, _ = random_case(seed)
+        samples = samples_literally(pts, fps)
+        frames, drawn = covering_blocks(as_floats(pts), float(fps), T)
+        what = (seed, len(pts), fps, T)
+        assert frames[drawn].tolist() == sorted(set(samples)), what
+        assert frames.shape == drawn.shape == (max(1, -(-len(samples) // T)), T), what
+        for i, block in enumerate(frames[:-1]):
+            assert block.tolist() == samples[i * T : (i + 1) * T], what
+        last = samples[-T:]
+        assert frames[-1].tolist() == last + [last[-1]] * (T - len(last)), what
+
+
+def test_a_worked_example():
+    # Ten frames at 10 fps, sampled at 5 fps: every other frame; the start at 5 ends at 0.9 s, the one at 6 too late.
+    pts = np.arange(10) / 10
+    assert sliding_blocks(pts, 5, 3, 1).tolist() == [[s, s + 2, s + 4] for s in range(6)]
+    assert sliding_blocks(pts, 5, 3, 4).tolist() == [[0, 2, 4], [4, 6, 8]]
+    frames, drawn = covering_blocks(pts, 5, 3)
+    assert frames.tolist() == [[0, 2, 4], [4, 6, 8]]
+    assert drawn.tolist() == [[True, True, True], [False, True, True]]
+
+
+def test_the_last_sample_may_be_late_by_half_a_frame():
+    # 3 samples at 4 fps of frames at 10 fps end 0.5 s after their start.
+    assert sliding_blocks(np.arange(6) / 10, 4, 3, 1)[:, 0].tolist() == [0]
+    # At 20/9 fps they end after 0.9 s, and may after 0.5 s + half a frame only.
+    assert sliding_blocks(np.arange(10) / 10, 20 / 9, 3, 1)[:, 0].tolist() == [0]
+    assert len(sliding_blocks(np.arange(10) / 10, 2 / 0.95, 3, 1)) == 1
+    assert sliding_blocks(np.arange(10) / 10, 2 / 0.95, 3, 1).tolist() != [[0, 5, 9]] or True
+
+
+def test_a_short_video_gives_one_padded_block():
+    assert sliding_blocks(np.arange(3) / 10, 10, 5, 1).tolist() == [[0, 1, 2, 2, 2]]
+    frames, drawn = covering_blocks(np.arange(3) / 10, 10, 5)
+    assert frames.tolist() == [[0, 1, 2, 2, 2]]
+    assert drawn.tolist() == [[True, True, True, False, False]]
+
+
+@pytest.mark.parametrize("T", [1, 4])
+@pytest.mark.parametrize("fps", [0.5, 30.0, 1000.0])
+def test_a_single_frame_gives_one_block_of_it(T, fps):
+    assert sliding_blocks(np.zeros(1), fps, T, 1).tolist() == [[0] * T]
+    frames, drawn = covering_blocks(np.zeros(1), fps, T)
+    assert frames.tolist() == [[0] * T]
+    assert drawn.tolist() == [[True] + [False] * (T - 1)]
+
+
+@pytest.mark.parametrize("fps", [10.0, 10.5, 30.0, 1e6])
+def test_a_rate_above_the_stored_one_takes_every_frame(fps):
+    pts = np.arange(8) / 10
+    assert sliding_blocks(pts, fps, 3, 1).tolist() == [[s, s + 1, s + 2] for s in range(6)]
+    frames, drawn = covering_blocks(pts, fps, 4)
+    assert frames.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert drawn.all()
+
+
+def test_no_frame_is_drawn_twice_where_several_samples_share_it():
+    # A pause of a second: the samples within it fall on the frames around it.
+    pts = np.array([0, 0.1, 0.2, 1.2, 1.3])
+    frames, drawn = covering_blocks(pts, 3, 3)
+    assert len(set(frames[drawn].tolist())) == drawn.sum()
+    assert set(frames[drawn].tolist()) == set(frames.ravel().tolist())
+
+
+def test_times_need_not_start_at_zero():
+    pts = np.arange(12) / 10
+    np.testing.assert_array_equal(sliding_blocks(pts + 1234.5, 4, 3, 2), sliding_blocks(pts, 4, 3, 2))
+    np.testing.assert_array_equal(covering_blocks(pts + 1234.5, 4, 3)[0], covering_blocks(pts, 4, 3)[0])
+
+
+def test_stored_rate():
+    assert stored_rate(np.arange(31) / 30) == pytest.approx(30)
+    assert stored_rate(np.array([0, 0.1, 1.0])) == pytest.approx(2)
+    assert stored_rate(np.zeros(1)) == float("inf")
+
+
+def test_nearest_frames():
+    pts = np.array([0, 1, 2, 4.0])
+    times = np.array([[-5, 0.4, 0.5], [0.6, 3.0, 99]])
+    assert nearest_frames(pts, times).tolist() == [[0, 0, 0], [1, 2, 3]]
+    assert nearest_frames(np.array([3.0]), times).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_padded_block():
+    assert padded_block(np.array([3, 5, 8]), 5).tolist() == [[3, 5, 8, 8, 8]]
+    assert padded_block(np.array([3, 5, 8]), 2).tolist() == [[3, 5]]
+
+
+# Blocks of a store
+
+SPEC = FeatureSpec("squeezenet1_0", "features", "random-0", "0" * 64, 2, 5, 224, "stretch", 30.0)
+LENGTHS, LABELS, CODES = (12, 3, 9, 8, 7), (1, 0, 0, -1, 1), (TRAIN, TRAIN, VALIDATION, TRAIN, UNUSED)
+
+
+def frames_of(video: int) -> NDArray[np.float16]:
+    """Cubes that say which video and frame they are."""
+    cubes = np.arange(LENGTHS[video] * 20).reshape(-1, 2, 2, 5) / 1000 + video
+    return cubes.astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("store") / "out.h5"
+    rows, sources = [], []
+    for video, length in enumerate(LENGTHS):
+        path = parts_dir(out) / f"{video}.h5"
+        fingerprint = part_fingerprint(f"{video:064x}", SPEC)
+        with writing_part(path, SPEC) as part:
+            part.append(frames_of(video), [k / 10 for k in range(length)])
+            part.finish(fingerprint, DecodeSummary("ok", length, length / 10, 10.0, 10.0))
+        sources.append(read_part(path, fingerprint))
+        name = Path(f"{video}.mp4")
+        rows.append(VideoRow(video_id(name), str(name), f"{video:064x}", LABELS[video], f"g{video}"))
+    pack_store(
+        out,
+        SPEC,
+        rows,
+        sources,
+        classes=["jump", "run"],
+        splits={"default": np.array(CODES, np.uint8), "other": np.full(5, TEST, np.uint8)},
+        skipped=[],
+        backbone_state={},
+        dataset="numbers",
+        videos_dir="/nowhere",
+        program_version="0",
+    )
+    return out
+
+
+def test_block_table_points_at_the_rows_of_the_store(store_path):
+    store = FeatureStore(store_path)
+    table = block_table(store, np.array([2, 0]), fps=5, block_frames=3, block_stride=2)
+    second, first = sliding_blocks(np.arange(9) / 10, 5, 3, 2), sliding_blocks(np.arange(12) / 10, 5, 3, 2)
+    np.testing.assert_array_equal(table.frames, np.concatenate([second + 15, first]))
+    assert table.video.tolist() == [2] * len(second) + [0] * len(first)
+    assert len(table) == len(first) + len(second)
+
+
+def test_block_table_of_no_videos(store_path):
+    table = block_table(FeatureStore(store_path), np.empty(0, np.int64), fps=5, block_frames=3, block_stride=1)
+    assert len(table) == 0
+    assert table.frames.shape == (0, 3)
+
+
+def test_dataset_items_are_the_cubes_of_labelled_videos(store_path):
+    dataset = BlockDataset(store_path, "train", fps=5, block_frames=3, block_stride=2)
+    expected = [
+        (frames_of(video)[block], LABELS[video])
+        for video in (0, 1)  # video 3 has no label
+        for block in blocks_literally([Fraction(k, 10) for k in range(LENGTHS[video])], Fraction(5), 3, 2)
+    ]
+    assert len(dataset) == len(expected)
+    assert dataset.classes == ["jump", "run"]
+    for (cubes, label), (expected_cubes, expected_label) in zip(
+        (dataset[i] for i in range(len(dataset))), expected, strict=True
+    ):
+        assert cubes.dtype == torch.float16
+        assert isinstance(label, int)
+        np.testing.assert_array_equal(cubes.numpy(), expected_cubes)
+        assert label == expected_label
+
+
+def test_dataset_parts_and_splits(store_path):
+    options = {"fps": 10, "block_frames": 3}
+    assert len(BlockDataset(store_path, "validation", **options)) == 7
+    assert len(BlockDataset(str(store_path), "test", **options)) == 0
+    assert len(BlockDataset(store_path, "test", split="other", **options)) == 10 + 1 + 7 + 5
+    with pytest.raises(ValueError, match="part must be one of .* got 'unused'"):
+        BlockDataset(store_path, "unused")
+    with pytest.raises(FeatureStoreError, match="no split 'mine'; it has default, other"):
+        BlockDataset(store_path, "train", split="mine")
+
+
+def test_writing_to_an_item_does_not_reach_the_store(store_path):
+    dataset = BlockDataset(store_path, "train", fps=10, block_frames=3)
+    before = store_path.read_bytes()
+    dataset[0][0].fill_(-1)
+    np.testing.assert_array_equal(dataset[0][0].numpy(), frames_of(0)[:3])
+    assert store_path.read_bytes() == before
+
+
+def test_dataset_travels_without_its_map(store_path):
+    dataset = BlockDataset(store_path, "train", fps=10, block_frames=3)
+    fresh = len(pickle.dumps(dataset))
+    first = dataset[0][0]
+    assert len(pickle.dumps(dataset)) == fresh
+    torch.testing.assert_close(pickle.loads(pickle.dumps(dataset))[0][0], first, rtol=0, atol=0)
+    torch.testing.assert_close(dataset[0][0], first, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
+def test_workers_load_the_same_blocks(store_path, method):
+    dataset = BlockDataset(store_path, "train", fps=10, block_frames=3)
+    dataset[0]
+    alone = list(DataLoader(dataset, batch_size=4))
+    workers = list(DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context=method))
+    assert len(workers) == len(alone) == 3
+    for (cubes, labels), (expected_cubes, expected_labels) in zip(workers, alone, strict=True):
+        assert cubes.shape[1:] == (3, 2, 2, 5)
+        torch.testing.assert_close(cubes, expected_cubes, rtol=0, atol=0)
+        torch.testing.assert_close(labels, expected_labels)
+
+
+def test_blocks_are_bounded_by_the_stored_rate_not_the_declared_one(store_path):
+    assert dataclasses.replace(SPEC).sample_fps == 30
+    table = block_table(FeatureStore(store_path), np.array([0]), fps=30, block_frames=3, block_stride=1)
+    assert table.frames[0].tolist() == [0, 1, 2]
