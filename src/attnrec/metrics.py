@@ -59,7 +59,8 @@ def per_class_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of each class's videos that are recognised, shape (C,); NaN for a class without videos."""
     totals = matrix.sum(axis=1)
     shares: NDArray[np.float64] = np.full(len(matrix), np.nan)
-    return np.divide(matrix.diagonal(), totals, out=shares, where=totals > 0)
+    np.divide(matrix.diagonal(), totals, out=shares, where=totals > 0)
+    return shares
 
 
 def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ from attnrec.errors import AttnrecError
 
 
 class ErrorReportingGroup(TyperGroup):
-    """Ends a command that raised what a user can mend with one line on stderr; `ATTNREC_DEBUG=1` keeps the traceback."""
+    """Ends a command that failed with one line on stderr; `ATTNREC_DEBUG=1` keeps the traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command: exit code 1 for an error, 130 for an interruption."""

@@ -40,12 +40,9 @@ def demo(
 def _show(report: "DemoReport") -> None:
     show_comparison(report.table, "test")
     print(f"features  GoogLeNet with {report.weights} weights, {printable(report.store)}")
-    print(
-        f"test      {percent(report.attention.accuracy)} % of {report.attention.num_videos} held-out clips with attention,"
-    )
-    print(
-        f"          {percent(report.baseline.accuracy)} % average pooled, {percent(report.attention.chance)} % by chance"
-    )
+    attention, baseline = report.attention, report.baseline
+    print(f"test      {percent(attention.accuracy)} % of {attention.num_videos} held-out clips with attention,")
+    print(f"          {percent(baseline.accuracy)} % average pooled, {percent(attention.chance)} % by chance")
     print(f"run       {printable(report.attention.run)}")
     print(f"table     attnrec compare --runs {printable(str(Path(report.attention.run).parent))}")
     print(f"picture   {printable(report.picture.out)}")

@@ -83,7 +83,8 @@ def _show(report: "EvaluationReport") -> None:
     )
     if report.attention_entropy is not None and report.penalty_above_floor is not None:
         print(
-            f"attention entropy {report.attention_entropy:.3f} of uniform, penalty {report.penalty_above_floor:.2f} above its floor"
+            f"attention entropy {report.attention_entropy:.3f} of uniform, "
+            f"penalty {report.penalty_above_floor:.2f} above its floor"
         )
     rows = [
         (figure.name, str(figure.num_videos), percent(figure.accuracy), *(str(count) for count in row))

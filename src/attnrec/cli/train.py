@@ -106,8 +106,9 @@ def train(
 
 def _plan_line(plan: "TrainPlan") -> str:
     return (
-        f"{plan.num_train_blocks} training blocks of {plan.parts['train']} videos, batches of {plan.batch_size}, at most "
-        f"{plan.epochs} epochs ({plan.updates} updates), learning rate {plan.learning_rate:g}, {plan.hidden_dim} hidden units"
+        f"{plan.num_train_blocks} training blocks of {plan.parts['train']} videos, batches of {plan.batch_size}, "
+        f"at most {plan.epochs} epochs ({plan.updates} updates), learning rate {plan.learning_rate:g}, "
+        f"{plan.hidden_dim} hidden units"
     )
 
 

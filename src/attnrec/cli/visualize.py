@@ -60,5 +60,6 @@ def _show(report: "VisualizeReport") -> None:
     truth = f" (is {printable(report.truth)})" if report.truth else ""
     print(
         f"{printable(report.out)}: {printable(report.predicted)} {percent(report.probability)} %{truth}, "
-        f"{report.num_frames} frames at {report.fps:.2f} a second, attention entropy {report.attention_entropy:.3f} of uniform"
+        f"{report.num_frames} frames at {report.fps:.2f} a second, "
+        f"attention entropy {report.attention_entropy:.3f} of uniform"
     )

@@ -84,8 +84,9 @@ def class_names(entries: Sequence[VideoEntry]) -> list[str]:
 def default_splits(labels: NDArray[np.int32], groups: Sequence[str], seed: int) -> dict[str, NDArray[np.uint8]]:
     """Seeded, class-stratified splits that keep groups whole.
 
-    `default` holds about 60 % training, 15 % validation and 25 % test videos; `cv3-1` to `cv3-3` are three folds,
-    each video being tested in exactly one. With two groups a split has no validation part, with one no test part either.
+    `default` holds out a quarter of the videos for test, `cv3-1` to `cv3-3` are three folds, each video being tested
+    in exactly one; in each, 15 % of the rest are for validation. Shares are as near as whole groups allow. With two
+    groups a split has no validation part, with one no test part either.
 
     Args:
         labels: Class index of each video, shape (N,); -1 where there is none, which makes the video unused.
@@ -161,7 +162,7 @@ def _entry(path: Path) -> VideoEntry:
 
 
 def _is_video_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
 
 
 def _raise_unreadable(error: OSError) -> None:

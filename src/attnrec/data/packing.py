@@ -102,7 +102,8 @@ def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
             if file.attrs["fingerprint"] != fingerprint:
                 return None
             values: dict[str, Any] = {field.name: file.attrs[field.name] for field in dataclasses.fields(DecodeSummary)}
-            summary = DecodeSummary(**{k: v if isinstance(v, str) else v.item() for k, v in values.items()})
+            plain: dict[str, Any] = {name: v if isinstance(v, str) else v.item() for name, v in values.items()}
+            summary = DecodeSummary(**plain)
             return FeatureSource(path, 0, len(file["frames/pts"]), summary)
     except (OSError, KeyError):
         return None

@@ -92,6 +92,6 @@ def layer_input_masks(
 ) -> list[tuple[Tensor, ...]]:
     """Dropout masks of every layer's input for a whole block, one tuple of (B, width) masks for each step."""
     batch = like.shape[0]
-    widths = [int(cell.weight_ih.shape[1]) for cell in cells]
+    widths = [int(cell.get_parameter("weight_ih").shape[1]) for cell in cells]
     masks = [dropout_mask((num_steps, batch, width), dropout, like, generator) for width in widths]
     return list(zip(*(mask.unbind(0) for mask in masks), strict=True))

@@ -41,9 +41,9 @@ def white_level(attention: NDArray[np.float32]) -> float:
         A probability of one location, over 0.
     """
     K = attention.shape[1]
-    weights = _axis_weights(K, 8 * K)
+    weights: NDArray[np.float32] = _axis_weights(K, 8 * K)
     peaks = (weights @ attention @ weights.T).max(axis=(1, 2))
-    return max(float(np.median(peaks)), LEAST_WHITE / K**2)
+    return float(max(np.median(peaks), LEAST_WHITE / K**2))
 
 
 def attended_frame(

@@ -149,7 +149,8 @@ def _drawn_frames(
         attention = attended.attention[sample]
         lit = attended_frame(frame, attention, white=white, region=region)
         on_progress(Progress("draw", sample + 1, len(sample_of)))
-        note = f"{attended.times[sample]:.2f} s   white: {white / uniform:.1f} x uniform, peak here {attention.max() / uniform:.1f}"
+        peak = float(attention.max()) / uniform
+        note = f"{attended.times[sample]:.2f} s   white: {white / uniform:.1f} x uniform, peak here {peak:.1f}"
         yield pair(frame, lit, _caption(attended, truth, note))
 
 
