@@ -151,7 +151,7 @@ def train(
 
 
 def build_optimizer(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Adam with Eq. 7's weight decay: gamma theta^2 has the gradient 2 gamma theta, which is coupled decay at 2 gamma."""
+    """Adam with Eq. 7's weight decay: the gradient of gamma theta^2 is 2 gamma theta, coupled decay at 2 gamma."""
     return torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=2 * weight_decay)
 
 
@@ -259,7 +259,7 @@ def _prepare(store_path: str | Path | None, config: TrainConfig) -> _Session:
     threads, device = prepare_cpu(config.jobs), resolve_device(config.device)
     if len(store.classes) < 2:
         raise ConfigError(
-            f"{store.path}: has {len(store.classes)} classes; a recogniser needs two or more, each in a folder of its own"
+            f"{store.path}: has {len(store.classes)} classes; a recogniser needs two, each in a folder of its own"
         )
     tables = {part: _blocks(store, config, part) for part in ("train", "validation")}
     if not len(tables["train"]):
