@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
@@ -64,9 +65,9 @@ class DecodeAhead:
 
     def _decode(self, reader: FrameReader, batches: "queue.Queue[FrameBatch | Exception | None]") -> None:
         try:
-            frames = iter(reader)
-            while chunk := list(islice(frames, self._batch_frames)):
-                self._put(batches, FrameBatch(np.stack([frame for frame, _ in chunk]), [pts for _, pts in chunk]))
+            with closing(iter(reader)) as frames:
+                while chunk := list(islice(frames, self._batch_frames)):
+                    self._put(batches, FrameBatch(np.stack([frame for frame, _ in chunk]), [pts for _, pts in chunk]))
             self._put(batches, None)
         except Exception as error:  # raised again where the frames are taken
             self._put(batches, error)

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -178,7 +178,7 @@ class FrameReader:
         self.limits = limits or DecodeLimits()
         self.summary: DecodeSummary | None = None
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], float]]:
+    def __iter__(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
         frames = self._decoded()
         return frames if self.max_fps is None else _thinned(frames, self.max_fps)
 
@@ -190,7 +190,7 @@ class FrameReader:
         """
         _require_regular_file(self.path)
 
-    def _decoded(self) -> Iterator[tuple[NDArray[np.uint8], float]]:
+    def _decoded(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
         self.check()
         times: list[float] = []
         with _Decode(self._command_tail(), self.path, self.limits) as decode:
@@ -379,7 +379,7 @@ class _Decode:
 
 def _thinned(
     frames: Iterable[tuple[NDArray[np.uint8], float]], max_fps: float
-) -> Iterator[tuple[NDArray[np.uint8], float]]:
+) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
     best: tuple[NDArray[np.uint8], float] | None = None
     best_cell, best_offset = -1, math.inf
     for frame, pts in frames:

@@ -22,8 +22,15 @@ def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:
 
     Returns:
         Scalar: sum over T, mean over B.
+
+    Raises:
+        ValueError: `targets` has neither shape, or does not fit its type.
     """
     B, T, C = frame_logits.shape
+    if tuple(targets.shape) not in ((B,), (B, C)) or targets.is_floating_point() != (targets.ndim == 2):
+        raise ValueError(
+            f"targets must be integers ({B},) or floats ({B}, {C}), got {targets.dtype} {tuple(targets.shape)}"
+        )
     if targets.ndim == 2:
         expanded = targets.unsqueeze(1).expand(B, T, C)
         total = F.binary_cross_entropy_with_logits(frame_logits, expanded, reduction="sum")

@@ -82,7 +82,12 @@ def dropout_mask(
 
     Returns:
         The mask, of the given shape.
+
+    Raises:
+        ValueError: `dropout` is out of range.
     """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     mask = torch.empty(shape, device=like.device, dtype=like.dtype)
     return mask.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
 

@@ -186,6 +186,7 @@ def extract(
     trunk, spec = prepare_trunk(config)
     if earlier is not None:
         _require_same_settings(earlier, spec)
+        _require_same_dataset(earlier, entries)
     trunk.to(device)
     root = dataset_root(videos)
     frames = _estimated_frames(root, entries, config.sample_fps)
@@ -277,12 +278,14 @@ class _Extraction:
     ) -> tuple[list[VideoEntry], list[FeatureSource]]:
         found: dict[Path, FeatureSource] = {}
         missing = []
-        for entry in entries:
+        for done, entry in enumerate(entries):
+            self.on_progress(Progress("check", done, len(entries), str(entry.path)))
             source = self._finished(entry, stored)
             if source is not None:
                 found[entry.path] = source
             elif entry.path in self.content:
                 missing.append(entry)
+        self.on_progress(Progress("check", len(entries), len(entries)))
         readers = (frame_reader(self.root / entry.path, self.spec) for entry in missing)
         jobs = self.config.jobs or default_jobs()
         with DecodeAhead(readers, jobs=jobs, batch_frames=BATCH_FRAMES) as decoded:
@@ -360,6 +363,14 @@ def _require_same_settings(store: FeatureStore, spec: FeatureSpec) -> None:
     raise FeatureStoreError(
         f"{store.path}: was made with other settings ({changed}); choose another name, or --overwrite to replace it"
     )
+
+
+def _require_same_dataset(store: FeatureStore, entries: Sequence[VideoEntry]) -> None:
+    known = {store.path_of(video) for video in range(len(store.videos))}
+    if known.isdisjoint(str(entry.path) for entry in entries):
+        raise FeatureStoreError(
+            f"{store.path}: holds the videos of {store.videos_dir}; choose another name, or --overwrite to replace it"
+        )
 
 
 def _rows(entries: Sequence[VideoEntry], content: dict[Path, str]) -> list[VideoRow]:
