@@ -74,15 +74,27 @@ def score_blocks(
     """
     device = next(model.parameters()).device
     model.eval()
-    probs, attention = [], []
+    probs: NDArray[np.float32] | None = None
+    attention: NDArray[np.float32] | None = None
     with torch.inference_mode():
         for start in range(0, len(frames), BATCH_BLOCKS):
             batch = frames[start : start + BATCH_BLOCKS]
+            done = start + len(batch)
             filled = np.concatenate([batch, np.repeat(batch[-1:], BATCH_BLOCKS - len(batch), axis=0)])
             output = model(gather_cubes(features, filled, scale, device))
-            probs.append(class_probs(output.frame_logits, multilabel)[: len(batch)].cpu().numpy())
-            if keep_attention and output.attention is not None:
-                attention.append(output.attention[: len(batch)].cpu().numpy())
+            if probs is None:
+                # All at once: small results that stay between large ones that go would leave holes in memory.
+                probs = _empty_like(output.frame_logits, len(frames))
+                if keep_attention and output.attention is not None:
+                    attention = _empty_like(output.attention, len(frames))
+            probs[start:done] = class_probs(output.frame_logits, multilabel)[: len(batch)].cpu().numpy()
+            if attention is not None:
+                attention[start:done] = output.attention[: len(batch)].cpu().numpy()
             if on_batch is not None:
-                on_batch(start + len(batch))
-    return BlockScores(np.concatenate(probs), np.concatenate(attention) if attention else None)
+                on_batch(done)
+    assert probs is not None
+    return BlockScores(probs, attention)
+
+
+def _empty_like(batch: Tensor, num_blocks: int) -> NDArray[np.float32]:
+    return np.empty((num_blocks, *batch.shape[1:]), np.float32)
