@@ -1,4 +1,3 @@
-import dataclasses
 import multiprocessing
 import pickle
 from fractions import Fraction
@@ -83,18 +82,18 @@ def random_case(seed: int) -> tuple[Times, Fraction, int, int]:
     return pts, fps, int(rng.choice([1, 2, 5, 16, 30])), int(rng.choice([1, 2, 3, 7, 100]))
 
 
-@pytest.mark.parametrize("first_seed", range(0, 240, 40))
+@pytest.mark.parametrize("first_seed", range(0, 120, 30))
 def test_sliding_blocks_equal_the_literal_loop(first_seed):
-    for seed in range(first_seed, first_seed + 40):
+    for seed in range(first_seed, first_seed + 30):
         pts, fps, T, stride = random_case(seed)
         actual = sliding_blocks(as_floats(pts), float(fps), T, stride)
         assert actual.tolist() == blocks_literally(pts, fps, T, stride), (seed, len(pts), fps, T, stride)
         assert actual.dtype == np.int64
 
 
-@pytest.mark.parametrize("first_seed", range(0, 240, 40))
+@pytest.mark.parametrize("first_seed", range(0, 120, 30))
 def test_covering_blocks_draw_every_sample_once(first_seed):
-    for seed in range(first_seed, first_seed + 40):
+    for seed in range(first_seed, first_seed + 30):
         pts, fps, T, _ = random_case(seed)
         samples = samples_literally(pts, fps)
         frames, drawn = covering_blocks(as_floats(pts), float(fps), T)
@@ -117,13 +116,12 @@ def test_a_worked_example():
     assert drawn.tolist() == [[True, True, True], [False, True, True]]
 
 
-def test_the_last_sample_may_be_late_by_half_a_frame():
-    # 3 samples at 4 fps of frames at 10 fps end 0.5 s after their start.
-    assert sliding_blocks(np.arange(6) / 10, 4, 3, 1)[:, 0].tolist() == [0]
-    # At 20/9 fps they end after 0.9 s, and may after 0.5 s + half a frame only.
-    assert sliding_blocks(np.arange(10) / 10, 20 / 9, 3, 1)[:, 0].tolist() == [0]
-    assert len(sliding_blocks(np.arange(10) / 10, 2 / 0.95, 3, 1)) == 1
-    assert sliding_blocks(np.arange(10) / 10, 2 / 0.95, 3, 1).tolist() != [[0, 5, 9]] or True
+@pytest.mark.parametrize(("last_sample", "starts"), [(0.94, [0]), (0.96, [0])])
+def test_the_last_sample_may_be_late_by_half_a_frame(last_sample, starts):
+    # Two samples; the last frame is at 0.9 s and lasts until 1 s: up to 0.95 s it stands for a sample.
+    blocks = sliding_blocks(np.arange(10) / 10, 1 / last_sample, 2, 1)
+    assert blocks[:, 0].tolist() == starts
+    assert blocks[0].tolist() == ([0, 9] if last_sample < 0.95 else [0, 0])
 
 
 def test_a_short_video_gives_one_padded_block():
@@ -262,7 +260,7 @@ def test_dataset_parts_and_splits(store_path):
     assert len(BlockDataset(store_path, "validation", **options)) == 7
     assert len(BlockDataset(str(store_path), "test", **options)) == 0
     assert len(BlockDataset(store_path, "test", split="other", **options)) == 10 + 1 + 7 + 5
-    with pytest.raises(ValueError, match="part must be one of .* got 'unused'"):
+    with pytest.raises(ValueError, match=r"part must be one of .* got 'unused'"):
         BlockDataset(store_path, "unused")
     with pytest.raises(FeatureStoreError, match="no split 'mine'; it has default, other"):
         BlockDataset(store_path, "train", split="mine")
@@ -297,9 +295,3 @@ def test_workers_load_the_same_blocks(store_path, method):
         assert cubes.shape[1:] == (3, 2, 2, 5)
         torch.testing.assert_close(cubes, expected_cubes, rtol=0, atol=0)
         torch.testing.assert_close(labels, expected_labels)
-
-
-def test_blocks_are_bounded_by_the_stored_rate_not_the_declared_one(store_path):
-    assert dataclasses.replace(SPEC).sample_fps == 30
-    table = block_table(FeatureStore(store_path), np.array([0]), fps=30, block_frames=3, block_stride=1)
-    assert table.frames[0].tolist() == [0, 1, 2]

@@ -101,6 +101,10 @@ def children() -> set[int]:
     return found
 
 
+def count_open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
     return write(tmp_path_factory.mktemp("clip") / "clip.mp4", noise(6))
@@ -342,10 +346,9 @@ def make_without_index(path: Path) -> None:
     path.write_bytes(data[: data.rindex(b"moov") - 8])
 
 
-def make_only_a_header(path: Path) -> None:
-    whole = write(path.with_suffix(".avi"), noise(3), codec=("-c:v", "mjpeg"))
-    data = whole.read_bytes()
-    path.write_bytes(data[: data.index(b"movi") + 4])
+def make_cut_header(path: Path) -> None:
+    whole = write(path.with_suffix(".mkv"), noise(3))
+    path.write_bytes(whole.read_bytes()[:300])
 
 
 def make_huge(path: Path) -> None:
@@ -365,10 +368,10 @@ def make_huge(path: Path) -> None:
         (lambda path: path.symlink_to("nowhere.mp4"), "unreadable"),
         (make_audio, "no-video-stream"),
         (make_without_index, "truncated"),
-        (make_only_a_header, "no-frames"),
+        (make_cut_header, "no-frames"),
         (make_huge, "too-large"),
     ],
-    ids="empty text bytes folder fifo missing dangling audio truncated header huge".split(),
+    ids=["empty", "text", "bytes", "folder", "fifo", "missing", "dangling", "audio", "truncated", "header", "huge"],
 )
 def test_what_cannot_be_decoded_has_a_named_reason(tmp_path, make, reason):
     path = tmp_path / "clip.mp4"
@@ -443,7 +446,7 @@ def test_such_a_text_would_be_followed_without_the_guards(tmp_path, text):
         "%03d.mp4",
         "*.mp4",
         "a|b.mp4",
-        "it's \"quoted\" $HOME `x`.mp4",
+        'it\'s "quoted" $HOME `x`.mp4',
         "épée 動画.mp4",
         os.fsdecode(b"caf\xe9.mp4"),
     ],
@@ -504,13 +507,13 @@ def test_the_limit_counts_frames_before_thinning(clip):
 def test_leaving_early_ends_the_process(tmp_path, max_fps):
     path = write(tmp_path / "a.mp4", noise(60, 240, 320), codec=("-c:v", "libx264", "-preset", "ultrafast"))
     before = children()
-    open_files = len(os.listdir("/proc/self/fd"))
+    open_files = count_open_files()
     reader = FrameReader(path, width=320, height=240, max_fps=max_fps)
     for _ in reader:
         assert len(children() - before) == 1
         break
     assert children() == before
-    assert len(os.listdir("/proc/self/fd")) == open_files
+    assert count_open_files() == open_files
     assert reader.summary is None
 
 
@@ -716,3 +719,38 @@ def test_any_output_name_will_do(tmp_path, monkeypatch, name):
     write_video(Path(name), moving_square(2), 10)
     assert len(decode(Path(name))[0]) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "partial file.mp4",
+        "clip [error].mp4",
+        "a\n[error] b.mp4",
+        "a\n[info]   Duration: 09:00:00.00.mp4",
+        "Duration: 09:00:00.0.mp4",
+        "Stream #0: Video: 5x7.mp4",
+        "x 120 fps Stream #0: Video: .mp4",
+        "rotation of 90 degrees.mp4",
+    ],
+)
+def test_a_name_is_not_taken_for_a_message(clip, tmp_path, name):
+    shutil.copy(clip, tmp_path / name)
+    assert probe(tmp_path / name) == probe(clip)
+    _, times, reader = decode(tmp_path / name)
+    _, expected_times, expected = decode(clip)
+    assert times == expected_times
+    assert reader.summary == expected.summary
+
+
+def test_a_title_is_not_taken_for_a_message(tmp_path):
+    title = "Duration: 09:00:00.00 [error] partial file"
+    path = write(tmp_path / "a.mp4", noise(6), "-metadata", f"title={title}", codec=("-c:v", "libx264"))
+    assert probe(path).duration_seconds < 1
+    assert decode(path)[2].summary.status == "ok"
+
+
+def test_a_failed_encode_says_why(tmp_path):
+    with pytest.raises(AttnrecError, match="not divisible by 2"):
+        write_video(tmp_path / "odd.mp4", np.zeros((2, 31, 32, 3), np.uint8), 5)
+    assert list(tmp_path.iterdir()) == []

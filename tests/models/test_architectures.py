@@ -3,6 +3,7 @@ import torch
 from helpers import make_cubes
 
 from attnrec.config import ModelConfig
+from attnrec.errors import ConfigError
 from attnrec.models.architectures import ARCHITECTURES, build_model
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
@@ -71,3 +72,8 @@ def test_fresh_parameters_follow_the_seed():
 
     assert torch.equal(build(0), build(0))
     assert not torch.equal(build(0), build(1))
+
+
+def test_an_unknown_architecture_is_named():
+    with pytest.raises(ConfigError, match="no recogniser 'lstm'; there are attention, avg-pool, max-pool, softmax"):
+        build_model(small("lstm"))

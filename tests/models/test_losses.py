@@ -141,3 +141,12 @@ def test_coupled_decay_at_twice_gamma_is_gamma_in_the_loss(optimizer):
 
     assert_close(train(0.0, 2 * GAMMA), train(GAMMA, 0.0), atol=1e-9)
     assert not torch.allclose(train(0.0, GAMMA), train(GAMMA, 0.0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [torch.zeros(2, 1), torch.zeros(1, 3), torch.zeros(2), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(3).long()],
+)
+def test_targets_that_do_not_fit_are_refused(targets):
+    with pytest.raises(ValueError, match=r"targets must be integers \(2,\) or floats \(2, 3\)"):
+        classification_loss(torch.zeros(2, 4, 3), targets)

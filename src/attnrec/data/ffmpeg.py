@@ -1,6 +1,7 @@
 """The ffmpeg program: where it is, the guards on what it may open, and what its messages mean."""
 
 import functools
+import math
 import os
 import re
 import subprocess
@@ -37,6 +38,7 @@ _FAILURES = (
     ("Permission denied", "unreadable"),
     ("Invalid data found", "not-a-video"),
 )
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
 
 @functools.cache
@@ -79,17 +81,77 @@ def input_arguments(path: Path) -> list[str]:
     return [*INPUT_GUARDS, "-i", "file:" + os.fspath(path)]
 
 
-def failure_reason(log: str) -> str:
-    """Name of what kept ffmpeg from decoding any frame, from its messages."""
-    return next((reason for text, reason in _FAILURES if text in log), "no-frames")
+class Log:
+    """Messages of one ffmpeg that ran with `-loglevel level+info`.
 
+    Only what ffmpeg says itself is looked at: the input's name is taken out, and patterns hold to the start of a line,
+    as titles and names in a file may say anything.
 
-def last_error(log: str) -> str:
-    """The last error message in a log made with `-loglevel level+info`, without its prefix."""
-    errors = error_lines(log)
-    return re.sub(r"^(\[[^\]]*\]\s*)+", "", errors[-1]).strip() if errors else "no message"
+    Args:
+        text: What it wrote to stderr.
+        path: Its input.
+    """
 
+    def __init__(self, text: bytes, path: Path) -> None:
+        self._text = text.replace(b"file:" + os.fsencode(path), b"INPUT").decode("utf-8", "replace")
 
-def error_lines(log: str) -> list[str]:
-    """Lines of level error or worse in a log made with `-loglevel level+info`."""
-    return [line for line in log.splitlines() if re.search(r"\[(error|fatal|panic)\]", line)]
+    @property
+    def errors(self) -> list[str]:
+        """Messages of level error or worse, without their prefixes."""
+        return re.findall(r"^(?:\[[^\]\n]+ @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$", self._text, re.MULTILINE)
+
+    @property
+    def first_error(self) -> str:
+        """The first of the errors, which is the cause of the others."""
+        return self.errors[0].strip() if self.errors else "no message"
+
+    @property
+    def video_stream(self) -> str | None:
+        """How the first video stream is described; None without one."""
+        found = self._search(r"Stream #0:\d+\S* ?(?:\S+ )?(Video: .*)$")
+        return found[1] if found else None
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether the input has any stream."""
+        return self._search(r"Stream #0:") is not None
+
+    @property
+    def rotation_degrees(self) -> float:
+        """Rotation that a display matrix asks for; 0 without one."""
+        found = self._search(r"[Dd]isplay ?[Mm]atrix: rotation of (-?[\d.]+) degrees")
+        return float(found[1]) if found else 0.0
+
+    @property
+    def duration_seconds(self) -> float:
+        """Declared duration; NaN where it is not known."""
+        found = self._search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)")
+        return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else math.nan
+
+    @property
+    def fps(self) -> float:
+        """Declared frames per second; NaN where it is not known."""
+        found = re.search(r"\b(\d+(?:\.\d+)?)(k?) fps", self.video_stream or "")
+        return float(found[1]) * (1000 if found[2] else 1) if found else math.nan
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether ffmpeg noticed that the end of the file is missing."""
+        return any("partial file" in error for error in self.errors)
+
+    def failure_reason(self, head: bytes) -> str:
+        """Name of what kept it from decoding any frame.
+
+        Args:
+            head: The first bytes of the input.
+        """
+        if self.cut_short:
+            return "truncated"
+        errors = "\n".join(self.errors)
+        reason = next((reason for text, reason in _FAILURES if text in errors), "no-frames")
+        if reason == "truncated" and head[4:8] not in _MP4_BOXES:
+            return "not-a-video"  # any file named .mp4 that is none lacks the index as well
+        return "no-frames" if reason == "not-a-video" and self.video_stream else reason
+
+    def _search(self, pattern: str) -> re.Match[str] | None:
+        return re.search(r"^\[info\]\s+" + pattern, self._text, re.MULTILINE)

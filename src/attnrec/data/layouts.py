@@ -134,6 +134,7 @@ def _fold_of_share(
 ) -> NDArray[np.intp]:
     """Members of the fold that comes nearest to a share of them."""
     folds = _folds(labels, group_ids, members, round(1 / share), seed)
+    folds = [fold for fold in folds if len(fold)] or folds[:1]
     return min(folds, key=lambda fold: abs(len(fold) - share * len(members)))
 
 

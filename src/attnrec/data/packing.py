@@ -105,7 +105,7 @@ def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
             plain: dict[str, Any] = {name: v if isinstance(v, str) else v.item() for name, v in values.items()}
             summary = DecodeSummary(**plain)
             return FeatureSource(path, 0, len(file["frames/pts"]), summary)
-    except (OSError, KeyError):
+    except (OSError, RuntimeError, LookupError):
         return None
 
 

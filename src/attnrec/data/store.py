@@ -3,9 +3,10 @@
 Legend: N stored frames, V videos, K grid side, D channels.
 """
 
+import contextlib
 import hashlib
-import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,16 @@ class FeatureStore:
             raise FeatureStoreError(
                 f"{self.path}: no such feature store; make one with `attnrec extract VIDEOS {self.path}`"
             )
+        with self._opened() as file:
+            self._read_tables(file)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[h5py.File]:
+        """The file, with all that HDF5 says of a damaged or crafted one turned into a `FeatureStoreError`."""
         try:
             with h5py.File(self.path, "r") as file:
-                self._read_tables(file)
-        except (OSError, KeyError, ValueError, TypeError, json.JSONDecodeError) as error:
+                yield file
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
             raise FeatureStoreError(
                 f"{self.path}: not a usable feature store ({error}); run `attnrec extract` again"
             ) from None
@@ -108,7 +115,8 @@ class FeatureStore:
         self.classes = [decoded(name) for name in checked_dataset(file, "classes", "S", 1)[:]]
         self.pts: NDArray[np.float64] = checked_dataset(file, "frames/pts", "f", 1)[:]
         self._splits: dict[str, NDArray[np.uint8]] = {
-            name: checked_dataset(file, f"splits/{name}", "u", 1)[:] for name in sorted(file["splits"])
+            name: checked_dataset(file, f"splits/{name}", "u", 1)[:]
+            for name in sorted(_checked(file, "splits", h5py.Group))
         }
         self.skipped = [
             (decoded(path), decoded(reason))
@@ -190,10 +198,9 @@ class FeatureStore:
 
     def backbone_state(self) -> dict[str, NDArray[Any]]:
         """Weights of the trunk that made the features, by parameter name."""
-        with h5py.File(self.path, "r") as file:
-            return {
-                name: np.asarray(checked_dataset(file, f"backbone/{name}", "fi", None)) for name in file["backbone"]
-            }
+        with self._opened() as file:
+            names = list(_checked(file, "backbone", h5py.Group))
+            return {name: np.asarray(checked_dataset(file, f"backbone/{name}", "fi", None)) for name in names}
 
 
 def _spec_from_attributes(file: h5py.File) -> FeatureSpec:
@@ -221,13 +228,8 @@ def checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int | None) ->
         ValueError: It is not so.
         KeyError: It is not there.
     """
-    parent: h5py.Group = file
-    for part in name.split("/"):
-        if not isinstance(parent.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is missing or a link")
-        parent = parent[part]
-    dataset = parent
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+    dataset = _checked(file, name, h5py.Dataset)
+    if dataset.is_virtual or dataset.external:
         raise ValueError(f"{name} is not stored in the file itself")
     if dataset.dtype.kind not in kinds or ndim not in (None, dataset.ndim):
         raise ValueError(f"{name} has type {dataset.dtype} and rank {dataset.ndim}")
@@ -236,6 +238,18 @@ def checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int | None) ->
     if dataset.chunks is not None:
         raise ValueError(f"{name} is chunked")
     return dataset
+
+
+def _checked(file: h5py.File, name: str, kind: type) -> Any:
+    """An object that is reached from the root by hard links alone; links are looked at before they are followed."""
+    found: Any = file
+    for part in name.split("/"):
+        if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is missing or a link")
+        found = found[part]
+    if not isinstance(found, kind):
+        raise ValueError(f"{name} is not a {kind.__name__.lower()}")
+    return found
 
 
 def decoded(value: bytes) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import Resize
-from attnrec.data.ffmpeg import error_lines, failure_reason, ffmpeg_path, input_arguments, last_error
+from attnrec.data.ffmpeg import Log, ffmpeg_path, input_arguments
 from attnrec.errors import AttnrecError, VideoError
 from attnrec.runtime import atomic_path
 
@@ -124,21 +124,21 @@ def probe(path: Path) -> VideoInfo:
         done = subprocess.run(command, capture_output=True, timeout=DecodeLimits.stall_seconds)
     except subprocess.TimeoutExpired:
         raise VideoError("timed-out", f"{path}: timed-out: its header was not read in time") from None
-    log = done.stderr.decode("utf-8", "replace")
-    line = _video_line(log)
-    if line is None:
-        reason = "no-video-stream" if "Stream #" in log else failure_reason(log)
-        raise VideoError(reason, f"{path}: {reason}: {last_error(log)}")
-    size = re.search(r"\b([1-9]\d*)x([1-9]\d*)\b", line)
+    log = Log(done.stderr, path)
+    stream = log.video_stream
+    if stream is None:
+        reason = "no-video-stream" if log.has_streams else log.failure_reason(_head(path))
+        raise VideoError(reason, f"{path}: {reason}: {log.first_error}")
+    size = re.search(r"\b([1-9]\d*)x([1-9]\d*)\b", stream)
     if size is None:
         raise VideoError("no-frames", f"{path}: no-frames: its header gives no picture size")
     width, height = int(size[1]), int(size[2])
-    if sar := re.search(r"SAR (\d+):(\d+)", line):
+    if sar := re.search(r"SAR (\d+):(\d+)", stream):
         width = max(1, round(width * int(sar[1]) / max(1, int(sar[2]))))
-    if (turn := re.search(r"rotation of (-?[\d.]+) degrees", log)) and round(float(turn[1]) / 90) % 2:
+    if round(log.rotation_degrees / 90) % 2:
         width, height = height, width
-    codec = re.search(r"Video: (\w+)", line)
-    return VideoInfo(width, height, _declared_fps(log), _declared_duration(log), codec[1] if codec else "unknown")
+    codec = re.search(r"Video: (\w+)", stream)
+    return VideoInfo(width, height, log.fps, log.duration_seconds, codec[1] if codec else "unknown")
 
 
 class FrameReader:
@@ -277,9 +277,8 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, *, 
                 raise
         if process.returncode:
             log.seek(0)
-            raise AttnrecError(
-                f"{path}: ffmpeg could not write it: {log.read().decode('utf-8', 'replace').strip()[-300:]}"
-            )
+            cause = log.readline().decode("utf-8", "replace").strip()
+            raise AttnrecError(f"{path}: ffmpeg could not write it: {cause}")
 
 
 class _Decode:
@@ -341,7 +340,7 @@ class _Decode:
         self._waited += time.monotonic() - start
         return data if len(data) == num_bytes else b""
 
-    def finish(self) -> tuple[int, str]:
+    def finish(self) -> tuple[int, Log]:
         """Exit status and messages, once the frames have ended.
 
         Raises:
@@ -351,7 +350,7 @@ class _Decode:
         self._threads[0].join()
         if self._overrun:
             raise VideoError("timed-out", f"{self._path}: timed-out: {self._overrun}")
-        return exit_code, self._log.decode("utf-8", "replace")
+        return exit_code, Log(bytes(self._log), self._path)
 
     def _drain(self) -> None:
         assert self._process.stderr is not None
@@ -412,35 +411,25 @@ def _plausible_time(pts: float | None, earlier: list[float]) -> float:
     return earlier[-1] + (earlier[-1] - earlier[-2] if len(earlier) > 1 else 1 / 30)
 
 
-def _summarise(path: Path, times: list[float], exit_code: int, log: str) -> DecodeSummary:
+def _summarise(path: Path, times: list[float], exit_code: int, log: Log) -> DecodeSummary:
     if not times:
-        reason = failure_reason(log)
-        raise VideoError(reason, f"{path}: {reason}: {last_error(log)}")
-    declared_fps, declared_duration = _declared_fps(log), _declared_duration(log)
+        reason = log.failure_reason(_head(path))
+        raise VideoError(reason, f"{path}: {reason}: {log.first_error}")
     span = times[-1] - times[0]
-    fallback_fps = declared_fps if declared_fps > 0 else 30.0
+    fallback_fps = log.fps if log.fps > 0 else 30.0
     effective_fps = (len(times) - 1) / span if span > 0 else fallback_fps
     duration = span + 1 / effective_fps
     status = "ok"
-    if exit_code or error_lines(log):
+    if exit_code or log.errors:
         status = "damaged"
-    if declared_duration - duration > max(1.0, 0.2 * declared_duration) or "partial file" in log:
+    if log.cut_short or log.duration_seconds - duration > max(1.0, 0.2 * log.duration_seconds):
         status = "truncated"
-    return DecodeSummary(status, len(times), duration, declared_fps, effective_fps)
+    return DecodeSummary(status, len(times), duration, log.fps, effective_fps)
 
 
-def _video_line(log: str) -> str | None:
-    return next((line for line in log.splitlines() if "Stream #0:" in line and "Video:" in line), None)
-
-
-def _declared_fps(log: str) -> float:
-    found = re.search(r"([\d.]+)(k?) fps", _video_line(log) or "")
-    return float(found[1]) * (1000 if found[2] else 1) if found else math.nan
-
-
-def _declared_duration(log: str) -> float:
-    found = re.search(r"Duration: (\d+):(\d+):([\d.]+)", log)
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else math.nan
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
 
 
 def _require_regular_file(path: Path) -> None:

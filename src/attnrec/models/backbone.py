@@ -3,8 +3,10 @@
 Legend: N frames, K grid side, D channels.
 """
 
+import contextlib
 import hashlib
 import pickle
+import sys
 import urllib.error
 import urllib.request
 import warnings
@@ -19,7 +21,7 @@ import torch.nn.functional as F
 import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from attnrec.errors import ConfigError, WeightsError
 
@@ -203,22 +205,20 @@ def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> boo
 
 
 def _cut(network: nn.Module, layer: str, backbone: str) -> nn.Module:
-    network.eval()
+    if layer not in dict(network.named_modules()):
+        names = ", ".join(name for name, _ in network.named_children())
+        raise ConfigError(f"--layer {layer}: {backbone} has no such layer; it has, among others, {names}")
     with warnings.catch_warnings():
         # Tracing says that the training graph differs (dropout); the trunk is only ever evaluated.
         warnings.simplefilter("ignore")
-        if layer not in dict(network.named_modules()) or layer == "":
-            nodes = [name for name, module in network.named_children() if name in get_graph_node_names(network)[1]]
-            raise ConfigError(
-                f"--layer {layer}: {backbone} has no such layer; it has, among others, {', '.join(nodes)}"
-            )
-        trunk: nn.Module = create_feature_extractor(network, {layer: "map"}, suppress_diff_warning=True)
-        return trunk
+        trunk: nn.Module = create_feature_extractor(network.eval(), {layer: "map"}, suppress_diff_warning=True)
+    return trunk
 
 
 def _imagenet_state(backbone: str) -> dict[str, Tensor]:
     try:
-        state: dict[str, Tensor] = BACKBONES[backbone].weights.get_state_dict(progress=False, check_hash=True)
+        with contextlib.redirect_stdout(sys.stderr):  # torch announces the download on stdout
+            state: dict[str, Tensor] = BACKBONES[backbone].weights.get_state_dict(progress=False, check_hash=True)
         return state
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         name = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
@@ -233,7 +233,7 @@ def _state_of_file(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"--weights {path}: no such file; give imagenet, random or the path of a state dict")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError) as error:
         raise WeightsError(
             f"--weights {path}: not a file of weights that torch can load: {_first_line(error)}"
         ) from None

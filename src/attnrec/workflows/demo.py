@@ -118,6 +118,7 @@ def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | N
     """Settings that suit clips of three seconds and a few minutes on two cores."""
     return TrainConfig(
         model=model,
+        attention="content",
         fps=5.0,
         block_frames=15,
         block_stride=2,

@@ -1,0 +1,145 @@
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from attnrec.cli import output as module
+from attnrec.cli.output import Output, duration, percent, printable, size, table
+from attnrec.runtime import Progress
+
+
+def strict(text: str) -> object:
+    """One JSON document, without the constants that are no JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("clip one.mp4", "clip one.mp4"),
+        ("épée 動画", "épée 動画"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("bad\udcff", "bad\\udcff"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("", ""),
+    ],
+)
+def test_printable_keeps_text_and_writes_out_the_rest(text, expected):
+    assert printable(text) == expected
+    assert printable(text).isprintable()
+    printable(text).encode("utf-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    value: float
+    items: list[tuple[str, float]]
+
+
+def test_json_is_one_strict_document_on_stdout(capsys):
+    report = Report(float("nan"), [("a\udcff", float("inf")), ("b", 0.1)])
+    Output(json=True, quiet=False).result(report, lambda: print("not shown"))
+    captured = capsys.readouterr()
+    assert strict(captured.out) == {"value": None, "items": [["a\udcff", None], ["b", 0.1]]}
+    assert captured.err == ""
+
+
+def test_json_numbers_keep_every_digit(capsys):
+    Output(json=True, quiet=False).result({"value": 0.1 + 0.2}, lambda: None)
+    assert strict(capsys.readouterr().out) == {"value": 0.1 + 0.2}
+
+
+def test_without_json_the_result_is_shown(capsys):
+    Output(json=False, quiet=False).result(Report(1.0, []), lambda: print("shown"))
+    assert capsys.readouterr().out == "shown\n"
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    output = Output(json=False, quiet=False)
+    for second in range(25):
+        clock[0] = 100.0 + second
+        output.progress(Progress("extract", second, 25, f"clip\n{second}"))
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["extract 11/25  clip\\n11", "extract 22/25  clip\\n22"]
+    assert captured.out == ""
+
+
+def test_messages_are_lines_on_stderr(capsys):
+    output = Output(json=True, quiet=False)
+    output.progress(Progress("extract", message="skipped a\nb"))
+    output.note("next")
+    captured = capsys.readouterr()
+    assert captured.err == "skipped a\\nb\nnext\n"
+    assert captured.out == ""
+
+
+def test_quiet_silences_progress_and_notes_but_not_warnings(capsys, monkeypatch):
+    output = Output(json=False, quiet=True)
+    monkeypatch.setattr(module, "_LINE_SECONDS", -1.0)
+    output.progress(Progress("extract", 1, 2, message="skipped a"))
+    output.note("next")
+    assert capsys.readouterr().err == ""
+    output.warn("a\x1b")
+    assert capsys.readouterr().err == "warning: a\\x1b\n"
+
+
+def test_progress_is_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with Output(json=True, quiet=False) as output:
+        output.progress(Progress("extract", 1, 4, "a [b]"))
+        output.progress(Progress("extract", 4, 4, "c", message="half\nway"))
+        output.result({"done": True}, lambda: None)
+    captured = capsys.readouterr()
+    assert strict(captured.out) == {"done": True}
+    assert "4/4" in captured.err
+    assert "half\\nway" in captured.err
+
+
+def test_a_bar_ends_with_the_work_even_when_it_fails(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    output = Output(json=True, quiet=False)
+
+    def fail() -> None:
+        with output:
+            output.progress(Progress("extract", 1, 4))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert output._bars is not None
+    assert not output._bars.live.is_started
+
+
+def test_a_table_is_not_cut_where_stdout_is_no_terminal(capsys):
+    table("A [title]", ["clip", "accuracy %"], [["x" * 120, "50.0"], ["[red]y[/red]\n", "7.5"]])
+    text = capsys.readouterr().out
+    assert "x" * 120 in text
+    assert "[red]y[/red]\\n" in text
+    assert "A [title]" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "-"), (0.0, "0.0"), (0.12345, "12.3"), (1.0, "100.0")])
+def test_percent(value, text):
+    assert percent(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (89.0, "89.0 s"), (90, "1.5 min"), (5400, "1.5 h")])
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_500_000, "2.5 MB"), (3e9, "3.0 GB")]
+)
+def test_size(num_bytes, text):
+    assert size(num_bytes) == text

@@ -1,0 +1,499 @@
+import dataclasses
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from attnrec.config import FeatureSpec
+from attnrec.data.layouts import TEST, TRAIN, UNUSED, VALIDATION
+from attnrec.data.packing import (
+    FeatureSource,
+    VideoRow,
+    file_sha256,
+    pack_store,
+    part_fingerprint,
+    parts_dir,
+    read_part,
+    stored_sources,
+    video_id,
+    writing_part,
+)
+from attnrec.data.store import FeatureStore, decoded, encoded, find_store, is_store
+from attnrec.data.video import DecodeSummary
+from attnrec.errors import FeatureStoreError
+
+SPEC = FeatureSpec("googlenet", "inception5b", "random-0", "ab" * 32, 3, 4, 224, "crop", 29.97)
+FEATURES = f"features/{SPEC.layer}"
+NAMES = ["run/plain.mp4", "run/two\nlines.avi", os.fsdecode(b"jump/caf\xe9.mkv"), "動画.mp4"]
+LENGTHS, LABELS, GROUPS = (5, 1, 300, 7), (1, 1, 0, -1), ["g01", "two\nlines", os.fsdecode(b"\xe9"), "g02"]
+SUMMARIES = [
+    DecodeSummary("ok", 10, 0.5, 20.0, 19.5),
+    DecodeSummary("damaged", 1, 1 / 30, float("nan"), 30.0),
+    DecodeSummary("truncated", 600, 10.0, 60.0, 60.0),
+    DecodeSummary("ok", 7, 0.7, 10.0, 10.0),
+]
+SPLITS = {
+    "default": np.array([TRAIN, VALIDATION, TEST, UNUSED], np.uint8),
+    "cv3-1": np.array([TEST, TRAIN, TRAIN, TRAIN], np.uint8),
+}
+BACKBONE = {
+    "conv.weight": np.random.default_rng(9).normal(size=(3, 2, 1, 1)).astype(np.float32),
+    "norm.num_batches_tracked": np.array(7),
+}
+
+
+def cubes_of(video: int) -> NDArray[np.float16]:
+    shape = (LENGTHS[video], SPEC.grid_size, SPEC.grid_size, SPEC.feature_dim)
+    return np.random.default_rng(video).normal(size=shape).astype(np.float16)
+
+
+def times_of(video: int) -> NDArray[np.float64]:
+    return np.arange(LENGTHS[video]) / 29.97 + video / 7
+
+
+def write_part(out: Path, video: int, spec: FeatureSpec = SPEC) -> FeatureSource:
+    path, fingerprint = parts_dir(out) / f"{video}.h5", part_fingerprint(f"{video:064x}", spec)
+    cubes, times = cubes_of(video), times_of(video).tolist()
+    with writing_part(path, spec) as part:
+        for start in range(0, len(cubes), 32):
+            part.append(cubes[start : start + 32], times[start : start + 32])
+        part.finish(fingerprint, SUMMARIES[video])
+    source = read_part(path, fingerprint)
+    assert source is not None
+    return source
+
+
+def pack(out: Path, sources: list[FeatureSource], spec: FeatureSpec = SPEC) -> Path:
+    rows = [
+        VideoRow(video_id(Path(name)), name, f"{video:064x}", LABELS[video], GROUPS[video])
+        for video, name in enumerate(NAMES)
+    ]
+    pack_store(
+        out,
+        spec,
+        rows,
+        sources,
+        classes=["jump", "rûn"],
+        splits=SPLITS,
+        skipped=[("bad\nname.mp4", "empty-file"), (os.fsdecode(b"\xff.mp4"), "truncated")],
+        backbone_state=BACKBONE,
+        dataset="dataset",
+        videos_dir=os.fsdecode(b"/videos/caf\xe9"),
+        program_version="1.2.3",
+    )
+    return out
+
+
+def make_store(out: Path) -> Path:
+    return pack(out, [write_part(out, video) for video in range(len(NAMES))])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return make_store(tmp_path_factory.mktemp("whole") / "out.h5")
+
+
+@pytest.fixture
+def path(whole, tmp_path) -> Path:
+    """A copy of a good store, to be spoilt."""
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(whole.read_bytes())
+    return copy
+
+
+# Round trip
+
+
+def test_columns_come_back(whole):
+    store = FeatureStore(whole)
+    assert store.spec == SPEC
+    assert store.classes == ["jump", "rûn"]
+    assert (store.dataset, store.program_version) == ("dataset", "1.2.3")
+    assert os.fsencode(store.videos_dir) == b"/videos/caf\xe9"
+    assert [store.path_of(video) for video in range(4)] == NAMES
+    assert store.groups == GROUPS
+    assert store.videos.label.tolist() == list(LABELS)
+    assert store.videos.num_frames.tolist() == list(LENGTHS)
+    assert store.videos.first_frame.tolist() == [0, 5, 6, 306]
+    assert [decoded(status) for status in store.videos.status] == [summary.status for summary in SUMMARIES]
+    for column, field in (("duration", "duration_seconds"), ("declared_fps", "declared_fps"), ("effective_fps",) * 2):
+        expected = [getattr(summary, field) for summary in SUMMARIES]
+        np.testing.assert_array_equal(getattr(store.videos, column), expected)
+    assert [decoded(value) for value in store.videos.id] == [video_id(Path(name)) for name in NAMES]
+    assert [decoded(value) for value in store.videos.fingerprint] == [f"{video:064x}" for video in range(4)]
+    assert store.skipped == [("bad\nname.mp4", "empty-file"), (os.fsdecode(b"\xff.mp4"), "truncated")]
+    assert len(store.videos) == 4
+
+
+def test_features_and_times_come_back(whole):
+    store = FeatureStore(whole)
+    features = store.features()
+    assert store.shape == features.shape == (sum(LENGTHS), 3, 3, 4)
+    assert features.dtype == np.float16
+    for video, first in enumerate(store.videos.first_frame):
+        np.testing.assert_array_equal(features[first : first + LENGTHS[video]], cubes_of(video))
+        np.testing.assert_array_equal(store.pts_of(video), times_of(video))
+
+
+def test_the_map_equals_what_h5py_reads(whole):
+    store = FeatureStore(whole)
+    features = store.features()
+    assert isinstance(features, np.memmap)
+    with h5py.File(whole) as file:
+        dataset = file[FEATURES]
+        np.testing.assert_array_equal(features, dataset[:])
+        assert dataset.chunks is None
+        assert dataset.id.get_offset() % 4096 == 0
+        assert features.offset == dataset.id.get_offset()
+
+
+def test_writing_to_the_map_does_not_reach_the_file(whole):
+    before = file_sha256(whole)
+    features = FeatureStore(whole).features()
+    features[:] = 0
+    features.flush()
+    del features
+    assert file_sha256(whole) == before
+    assert FeatureStore(whole).features().any()
+
+
+def test_splits_come_back(whole):
+    store = FeatureStore(whole)
+    assert sorted(store.split_names) == ["cv3-1", "default"]
+    for name, codes in SPLITS.items():
+        np.testing.assert_array_equal(store.split(name), codes)
+    assert store.split_members("default", "train").tolist() == [0]
+    assert store.split_members("default", "unused").tolist() == []
+    assert store.split_members("cv3-1", "train").tolist() == [1, 2]  # the last one has no label
+    with pytest.raises(FeatureStoreError, match=r"out\.h5: no split 'mine'; it has cv3-1, default"):
+        store.split("mine")
+
+
+def test_split_hash_tells_splits_apart(whole):
+    store = FeatureStore(whole)
+    hashes = {store.split_sha256(name) for name in SPLITS}
+    assert len(hashes) == 2
+    assert all(len(value) == 64 for value in hashes)
+    assert store.split_sha256("default") == FeatureStore(whole).split_sha256("default")
+
+
+def test_backbone_comes_back(whole):
+    state = FeatureStore(whole).backbone_state()
+    assert state.keys() == BACKBONE.keys()
+    for name, weight in BACKBONE.items():
+        np.testing.assert_array_equal(state[name], weight)
+        assert state[name].dtype == weight.dtype
+
+
+def test_no_rate_limit_comes_back_as_none(tmp_path):
+    out, spec = tmp_path / "out.h5", dataclasses.replace(SPEC, sample_fps=None)
+    pack(out, [write_part(out, video, spec) for video in range(4)], spec)
+    assert FeatureStore(out).spec == spec
+
+
+def test_packing_removes_the_parts_and_leaves_one_file(tmp_path):
+    out = make_store(tmp_path / "out.h5")
+    assert list(tmp_path.iterdir()) == [out]
+    assert not parts_dir(out).exists()
+
+
+def test_the_same_input_gives_the_same_fingerprint(tmp_path, whole):
+    assert FeatureStore(make_store(tmp_path / "again.h5")).fingerprint == FeatureStore(whole).fingerprint
+
+
+def test_an_earlier_store_serves_as_a_source(tmp_path, whole):
+    sources = stored_sources(FeatureStore(whole))
+    fingerprints = [part_fingerprint(f"{video:064x}", SPEC) for video in range(4)]
+    assert sorted(sources) == sorted(fingerprints)
+    again = FeatureStore(pack(tmp_path / "again.h5", [sources[fingerprint] for fingerprint in fingerprints]))
+    np.testing.assert_array_equal(again.features(), FeatureStore(whole).features())
+    np.testing.assert_array_equal(again.pts, FeatureStore(whole).pts)
+    np.testing.assert_array_equal(again.videos.declared_fps, FeatureStore(whole).videos.declared_fps)
+    assert again.videos.status.tolist() == FeatureStore(whole).videos.status.tolist()
+
+
+def test_a_store_can_be_packed_over_itself(path):
+    before = FeatureStore(path)
+    expected = np.array(before.features())
+    sources = stored_sources(before)
+    pack(path, [sources[part_fingerprint(f"{video:064x}", SPEC)] for video in range(4)])
+    np.testing.assert_array_equal(FeatureStore(path).features(), expected)
+
+
+def test_packing_nothing_is_refused(tmp_path):
+    with pytest.raises(FeatureStoreError, match="no video could be decoded"):
+        pack_store(
+            tmp_path / "out.h5",
+            SPEC,
+            [],
+            [],
+            classes=[],
+            splits={},
+            skipped=[],
+            backbone_state={},
+            dataset="",
+            videos_dir="",
+            program_version="",
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["plain", "two\nlines", "動画", os.fsdecode(b"\xff\xfe"), ""])
+def test_file_system_text_survives(text):
+    assert decoded(encoded(text)) == text
+
+
+def test_video_id_depends_on_the_path_alone():
+    assert video_id(Path("a/b.mp4")) == video_id(Path("a") / "b.mp4")
+    assert len({video_id(Path(name)) for name in NAMES}) == 4
+    assert all(len(video_id(Path(name))) == 16 for name in NAMES)
+
+
+# Parts
+
+
+def test_a_part_says_where_its_features_are(tmp_path):
+    source = write_part(tmp_path / "out.h5", 2)
+    assert (source.path, source.first_frame, source.num_frames) == (tmp_path / "out.h5.parts" / "2.h5", 0, 300)
+    assert source.summary == SUMMARIES[2]
+
+
+def test_only_the_part_with_the_fingerprint_counts(tmp_path):
+    source = write_part(tmp_path / "out.h5", 0)
+    assert read_part(source.path, part_fingerprint(f"{0:064x}", SPEC)) is not None
+    assert read_part(source.path, part_fingerprint(f"{1:064x}", SPEC)) is None
+    assert read_part(source.path.with_name("other.h5"), part_fingerprint(f"{0:064x}", SPEC)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": "resnet50"},
+        {"layer": "inception5a"},
+        {"weights_sha256": "cd" * 32},
+        {"grid_size": 7},
+        {"image_size": 256},
+        {"resize": "stretch"},
+        {"sample_fps": 30.0},
+        {"sample_fps": None},
+    ],
+)
+def test_every_setting_is_in_the_fingerprint(change):
+    assert part_fingerprint("0", dataclasses.replace(SPEC, **change)) != part_fingerprint("0", SPEC)
+    assert part_fingerprint("1", SPEC) != part_fingerprint("0", SPEC)
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
+def test_a_truncated_part_does_not_count(tmp_path, share):
+    source = write_part(tmp_path / "out.h5", 2)
+    data = source.path.read_bytes()
+    source.path.write_bytes(data[: int(len(data) * share)])
+    assert read_part(source.path, part_fingerprint(f"{2:064x}", SPEC)) is None
+
+
+def test_a_part_that_was_not_finished_leaves_nothing(tmp_path):
+    path = tmp_path / "parts" / "0.h5"
+
+    def fail_half_way() -> None:
+        with writing_part(path, SPEC) as part:
+            part.append(cubes_of(0), times_of(0).tolist())
+            raise RuntimeError("of the decoder")
+
+    with pytest.raises(RuntimeError, match="of the decoder"):
+        fail_half_way()
+    assert not list(path.parent.iterdir())
+
+
+def test_text_in_the_place_of_a_part(tmp_path):
+    (tmp_path / "0.h5").write_text("not HDF5\n")
+    assert read_part(tmp_path / "0.h5", "0") is None
+    assert read_part(tmp_path, "0") is None
+
+
+# What is refused
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(FeatureStoreError, match=message) as caught:
+        FeatureStore(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def replaced(path: Path, name: str, **dataset) -> None:
+    """Put another dataset in the place of one of the store's."""
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file.create_dataset(name, **dataset)
+
+
+def test_a_missing_store(tmp_path):
+    refused(tmp_path / "out.h5", "no such feature store; make one with `attnrec extract VIDEOS")
+    refused(tmp_path, "no such feature store")
+
+
+@pytest.mark.parametrize("content", [b"", b"not HDF5\n" * 50, b"\x89HDF\r\n\x1a\n"])
+def test_other_files(tmp_path, content):
+    path = tmp_path / "out.h5"
+    path.write_bytes(content)
+    refused(path, "not a usable feature store .*run `attnrec extract` again")
+    assert not is_store(path)
+
+
+def test_another_hdf5_file(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["features"] = np.zeros(3)
+    refused(tmp_path / "other.h5", "not a feature store of attnrec")
+    assert not is_store(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize("version", [0, 2, 99])
+def test_another_version(path, version):
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = version
+    refused(path, f"format version {version}, this attnrec reads 1; install the attnrec that made it")
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.01, 0.1, 0.3, 0.5, 0.8, 0.99, 0.9999])
+def test_a_truncated_store(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    refused(path, "not a usable feature store")
+
+
+@pytest.mark.parametrize(
+    "name", [FEATURES, "frames/pts", "videos/label", "videos/path", "classes", "skipped/path", "splits", "videos"]
+)
+def test_a_missing_part_is_named(path, name):
+    with h5py.File(path, "a") as file:
+        del file[name]
+    refused(path, name.split("/")[-1])
+
+
+@pytest.mark.parametrize("name", ["dataset", "fingerprint", "layer", "grid_size", "sample_fps", "version"])
+def test_a_missing_attribute_is_named(path, name):
+    with h5py.File(path, "a") as file:
+        del file.attrs[name]
+    refused(path, f"not a usable feature store .*{name}")
+
+
+@pytest.mark.parametrize(
+    "name", [FEATURES, "frames/pts", "videos/label", "classes", "splits/default", "skipped/reason"]
+)
+@pytest.mark.parametrize("kind", ["external", "soft"])
+def test_links_are_not_followed(path, whole, name, kind):
+    with h5py.File(path, "a") as file:
+        file.move(name, "elsewhere")
+        file[name] = h5py.SoftLink("/elsewhere") if kind == "soft" else h5py.ExternalLink(str(whole), name)
+    refused(path, f"{name} is missing or a link")
+
+
+@pytest.mark.parametrize("name", ["features", "frames", "videos", "skipped"])
+def test_linked_groups_are_not_followed(path, whole, name):
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink(str(whole), name)
+    refused(path, f"{name}/.* is missing or a link")
+
+
+def test_a_backbone_that_is_a_link_is_not_followed(path, whole):
+    with h5py.File(path, "a") as file:
+        del file["backbone/conv.weight"]
+        file["backbone/conv.weight"] = h5py.ExternalLink(str(whole), "backbone/conv.weight")
+    with pytest.raises((ValueError, FeatureStoreError), match=r"backbone/conv\.weight is missing or a link"):
+        FeatureStore(path).backbone_state()
+
+
+@pytest.mark.parametrize("name", [FEATURES, "frames/pts", "videos/num_frames"])
+def test_external_storage_is_not_read(path, tmp_path, name):
+    with h5py.File(path) as file:
+        shape, dtype, data = file[name].shape, file[name].dtype, file[name][:].tobytes()
+    (tmp_path / "secret").write_bytes(data)
+    replaced(path, name, shape=shape, dtype=dtype, external=[(str(tmp_path / "secret"), 0, len(data))])
+    refused(path, f"{name} is not stored in the file itself")
+
+
+@pytest.mark.parametrize("name", [FEATURES, "frames/pts", "videos/label"])
+def test_virtual_datasets_are_not_read(path, whole, name):
+    with h5py.File(path, "a") as file:
+        shape, dtype = file[name].shape, file[name].dtype
+        layout = h5py.VirtualLayout(shape, dtype)
+        layout[...] = h5py.VirtualSource(str(whole), name, shape, dtype)
+        del file[name]
+        file.create_virtual_dataset(name, layout)
+    refused(path, f"{name} is not stored in the file itself")
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [
+        (FEATURES, {"shape": (313, 3, 3, 10**12), "dtype": "<f2"}),
+        (FEATURES, {"shape": (10**9, 3, 3, 4), "dtype": "<f2"}),
+        ("frames/pts", {"shape": (10**13,), "dtype": "<f8"}),
+        ("classes", {"shape": (10**12,), "dtype": "S9"}),
+        ("classes", {"shape": (2,), "dtype": "S1000000000"}),
+    ],
+)
+def test_absurd_sizes_are_not_believed(path, name, dataset):
+    replaced(path, name, **dataset)
+    refused(path, f"{name} claims more than the file holds")
+
+
+def test_chunked_data_is_refused(path):
+    replaced(path, "frames/pts", shape=(10**12,), dtype="<f8", chunks=(1000,))
+    refused(path, "frames/pts is chunked")
+    replaced(path, "frames/pts", data=np.concatenate([times_of(video) for video in range(4)]), compression="gzip")
+    refused(path, "frames/pts is chunked")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        (FEATURES, np.zeros((313, 3, 3, 4), np.float32), "not one contiguous float16 array"),
+        (FEATURES, np.zeros((313, 3, 3, 4), ">f2"), "not one contiguous float16 array"),
+        (FEATURES, np.zeros((313, 3, 3, 5), np.float16), "for a 3 x 3 x 4 cube"),
+        (FEATURES, np.zeros((313, 3, 12), np.float16), f"{FEATURES} has type float16 and rank 3"),
+        (FEATURES, np.zeros((300, 3, 3, 4), np.float16), "videos and frames do not agree"),
+        ("frames/pts", np.zeros(312), "videos and frames do not agree"),
+        ("frames/pts", np.zeros(313, int), "frames/pts has type int64 and rank 1"),
+        ("videos/num_frames", np.array([5, 1, 300, 6]), "videos and frames do not agree"),
+        ("videos/num_frames", np.array([6, 0, 300, 7]), "videos do not follow one another"),
+        ("videos/first_frame", np.array([0, 5, 7, 306]), "videos do not follow one another"),
+        ("videos/first_frame", np.array([0, 5, 6, -306]), "videos do not follow one another"),
+        ("videos/label", np.array([0, 1, 2, 0], np.int32), "a label without a class"),
+        ("videos/label", np.array([0, 1, -2, 0], np.int32), "a label without a class"),
+        ("videos/group", np.array([b"a", b"b"]), "columns of different lengths"),
+        ("splits/default", np.zeros(5, np.uint8), "columns of different lengths"),
+        ("splits/default", np.zeros(4, np.int32), "splits/default has type int32"),
+    ],
+)
+def test_tables_that_do_not_agree(path, name, data, message):
+    replaced(path, name, data=data)
+    refused(path, message)
+
+
+@pytest.mark.parametrize(("name", "value"), [("grid_size", 0), ("grid_size", 65), ("feature_dim", 10**6)])
+def test_impossible_cubes(path, name, value):
+    with h5py.File(path, "a") as file:
+        file.attrs[name] = value
+    refused(path, "cube")
+
+
+# Finding one
+
+
+def test_the_only_store_of_a_folder_is_found(tmp_path, whole):
+    with pytest.raises(FeatureStoreError, match="no feature store here; make one with"):
+        find_store(tmp_path)
+    (tmp_path / "text.h5").write_text("text")
+    with h5py.File(tmp_path / "other.h5", "w"):
+        pass
+    with pytest.raises(FeatureStoreError, match="no feature store here"):
+        find_store(tmp_path)
+    (tmp_path / "b.h5").write_bytes(whole.read_bytes())
+    assert find_store(tmp_path) == tmp_path / "b.h5"
+    (tmp_path / "a.h5").write_bytes(whole.read_bytes())
+    with pytest.raises(FeatureStoreError, match=r"several feature stores here, name one of a\.h5, b\.h5"):
+        find_store(tmp_path)

@@ -1,0 +1,371 @@
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnrec.errors import ConfigError, WeightsError
+from attnrec.models.backbone import (
+    BACKBONES,
+    BATCH_FRAMES,
+    Trunk,
+    build_trunk,
+    imagenet_weights_at_hand,
+    weights_sha256,
+)
+
+IMAGENET_MEAN, IMAGENET_STD = (
+    torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+)
+
+
+def pictures(num_frames: int, size: int = 224, seed: int = 0) -> NDArray[np.uint8]:
+    """Seeded frames with structure at several scales, (n, H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((num_frames, size, size, 3))
+    for cells in (2, 8, 32):
+        noise = rng.uniform(0, 255 / 3, (num_frames, cells, cells, 3))
+        steps = np.arange(size) * cells // size
+        total += noise[:, steps][:, :, steps]
+    return total.round().astype(np.uint8)
+
+
+def as_images(frames: NDArray[np.uint8]) -> Tensor:
+    """Torchvision's input, (N, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def hooked(network: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """What `layer` gives in the network's own forward pass, channels last."""
+    seen = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    with torch.inference_mode():
+        network.eval()(images)
+    handle.remove()
+    return seen[0].permute(0, 2, 3, 1)
+
+
+def cubes_of(trunk: Trunk, frames: NDArray[np.uint8]) -> Tensor:
+    with torch.inference_mode():
+        return trunk(torch.from_numpy(frames))
+
+
+def relative_difference(actual: Tensor, expected: Tensor) -> float:
+    assert actual.shape == expected.shape
+    return float((actual - expected).norm() / expected.norm())
+
+
+@pytest.fixture(scope="module")
+def googlenet() -> Trunk:
+    return build_trunk("googlenet", "random")[0]
+
+
+@pytest.fixture(scope="module")
+def googlenet_file(googlenet, tmp_path_factory) -> Path:
+    """A whole GoogLeNet as torchvision publishes it, classifier and auxiliary heads included."""
+    whole = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=True).state_dict()
+    assert sum(name.startswith("aux") for name in whole) == 20
+    whole |= {name: torch.from_numpy(weight) for name, weight in googlenet.weights_state().items()}
+    path = tmp_path_factory.mktemp("weights") / "googlenet.pth"
+    torch.save(whole, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def squeezenet() -> Trunk:
+    return build_trunk("squeezenet1_0", "random", grid_size=0)[0]
+
+
+# Against torchvision
+
+
+@pytest.mark.parametrize("transform_input", [False, True])
+def test_googlenet_equals_torchvisions_own_forward(googlenet_file, transform_input):
+    network = torchvision.models.googlenet(
+        weights=None, init_weights=False, aux_logits=True, transform_input=transform_input
+    )
+    network.load_state_dict(torch.load(googlenet_file, weights_only=True))
+    images = as_images(pictures(2))
+    images = (images - IMAGENET_MEAN) / IMAGENET_STD if transform_input else (images - 0.5) / 0.5
+    expected = hooked(network, "inception5b", images)
+    trunk, _ = build_trunk("googlenet", str(googlenet_file))
+    actual = cubes_of(trunk, pictures(2))
+    assert actual.shape == (2, 7, 7, 1024)
+    assert relative_difference(actual, expected) < 1e-4
+
+
+def test_squeezenet_with_real_weights_equals_torchvision(squeezenet_weights):
+    network = torchvision.models.squeezenet1_0(weights=None)
+    network.load_state_dict(torch.load(squeezenet_weights, weights_only=True))
+    expected = hooked(network, "features", (as_images(pictures(2)) - IMAGENET_MEAN) / IMAGENET_STD)
+    trunk, weights_id = build_trunk("squeezenet1_0", str(squeezenet_weights), grid_size=0)
+    actual = cubes_of(trunk, pictures(2))
+    assert actual.shape == (2, 13, 13, 512)
+    assert relative_difference(actual, expected) < 1e-4
+    assert weights_id == "squeezenet1_0-imagenet.pth"
+
+
+def test_resnet_is_cut_after_its_last_map(tmp_path):
+    network = torchvision.models.resnet50()
+    torch.save(network.state_dict(), tmp_path / "resnet.pth")
+    trunk, _ = build_trunk("resnet50", str(tmp_path / "resnet.pth"))
+    frames = pictures(1, 64)
+    expected = hooked(network, "layer4", (as_images(frames) - IMAGENET_MEAN) / IMAGENET_STD)
+    assert relative_difference(cubes_of(trunk, frames), expected) < 1e-4
+
+
+@pytest.mark.parametrize("layer", ["inception4e", "inception3a", "maxpool2"])
+def test_another_layer(googlenet_file, layer):
+    network = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=True)
+    network.load_state_dict(torch.load(googlenet_file, weights_only=True))
+    trunk, _ = build_trunk("googlenet", str(googlenet_file), layer=layer, grid_size=0)
+    frames = pictures(1, 64)
+    assert relative_difference(cubes_of(trunk, frames), hooked(network, layer, (as_images(frames) - 0.5) / 0.5)) < 1e-4
+    assert trunk.layer == layer
+
+
+def test_what_lies_behind_the_cut_is_dropped(googlenet, googlenet_file):
+    state = build_trunk("googlenet", str(googlenet_file))[0].weights_state()
+    assert not [name for name in state if name.startswith(("aux", "fc"))]
+    assert weights_sha256(state) == weights_sha256(googlenet.weights_state())
+
+
+# Random weights
+
+
+@pytest.mark.parametrize("backbone", ["googlenet", "squeezenet1_0"])
+def test_random_weights_are_the_same_each_time(backbone, googlenet, squeezenet):
+    first = googlenet if backbone == "googlenet" else squeezenet
+    torch.manual_seed(12345)
+    again, weights_id = build_trunk(backbone, "random")
+    assert weights_id == "random-0"
+    assert weights_sha256(first.weights_state()) == weights_sha256(again.weights_state())
+
+
+@pytest.mark.parametrize("name", ["googlenet", "squeezenet"])
+def test_random_features_neither_vanish_nor_explode(name, request):
+    trunk = request.getfixturevalue(name)
+    cubes = cubes_of(trunk, pictures(2, seed=5))
+    assert cubes.dtype == torch.float32
+    assert 0.1 < cubes.std() < 20
+    assert (cubes[0] - cubes[1]).std() > 0.1
+    assert cubes.std(dim=(1, 2)).mean() > 0.01
+    assert torch.isfinite(cubes).all()
+
+
+@pytest.mark.slow
+def test_random_resnet():
+    trunk, _ = build_trunk("resnet50", "random")
+    cubes = cubes_of(trunk, pictures(1, seed=5))
+    assert cubes.shape == (1, 7, 7, 2048)
+    assert 0.1 < cubes.std() < 20
+
+
+def test_the_trunk_is_ready_for_use(googlenet):
+    assert not googlenet.training
+    assert not any(module.training for module in googlenet.modules())
+    assert not any(parameter.requires_grad for parameter in googlenet.parameters())
+    assert {parameter.dtype for parameter in googlenet.parameters()} == {torch.float32}
+
+
+def test_weights_hash_tells_names_shapes_and_values_apart():
+    state = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.float32)}
+    variants = [
+        state,
+        {"a": np.zeros((3, 2), np.float32), "b": state["b"]},
+        {"a": state["a"], "c": state["b"]},
+        {"a": state["a"], "b": np.array([1, 2], np.float32)},
+        {"a": state["a"].astype(np.float16), "b": state["b"]},
+    ]
+    assert len({weights_sha256(variant) for variant in variants}) == 5
+    assert weights_sha256(dict(reversed(state.items()))) == weights_sha256(state)
+
+
+# What is refused
+
+
+def test_unknown_names():
+    with pytest.raises(ConfigError, match="--backbone vgg: unknown; choose from googlenet, resnet50, squeezenet1_0"):
+        build_trunk("vgg", "random")
+    for layer in ("features.13", "network", "classifier.1.nothing"):
+        with pytest.raises(ConfigError, match=f"--layer {layer}: squeezenet1_0 has no such layer; it has"):
+            build_trunk("squeezenet1_0", "random", layer=layer)
+
+
+def test_a_layer_without_a_map():
+    with pytest.raises(ConfigError, match=r"--layer fc: gives shape \(1000,\), not a square spatial map"):
+        Trunk("googlenet", layer="fc").cube_shape(64)
+
+
+def test_weights_that_are_no_weights(tmp_path):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(WeightsError, match=r"--weights .*weights\.pth: no such file; give imagenet, random or"):
+        build_trunk("squeezenet1_0", str(path))
+    for content in (b"", b"<html>404</html>", b"{}", bytes(100), bytes(range(256)) * 10):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="not a file of weights that torch can load"):
+            build_trunk("squeezenet1_0", str(path))
+    for value in ([1, 2], {"state_dict": {"a": torch.zeros(1)}}, torch.zeros(2)):
+        torch.save(value, path)
+        with pytest.raises(WeightsError, match="not a state dict; save one with"):
+            build_trunk("squeezenet1_0", str(path))
+
+
+class Trap:
+    def __reduce__(self):
+        return Path.touch, (Path("trapped"),)
+
+
+def test_a_pickle_that_runs_code_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": Trap()}, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="not a file of weights that torch can load"):
+        build_trunk("squeezenet1_0", "weights.pth")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_weights_of_another_network(tmp_path, squeezenet, googlenet_file):
+    with pytest.raises(WeightsError, match=r"not weights of squeezenet1_0: .* is missing"):
+        build_trunk("squeezenet1_0", str(googlenet_file))
+    state = {name: torch.from_numpy(weight) for name, weight in squeezenet.weights_state().items()}
+    state["features.0.weight"] = torch.zeros(64, 3, 3, 3)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"features\.0\.weight has shape \(64, 3, 3, 3\)"):
+        build_trunk("squeezenet1_0", str(tmp_path / "other.pth"))
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch) -> None:
+    """An empty cache, and a proxy that refuses at once."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("backbone", ["googlenet", "squeezenet1_0"])
+def test_offline_says_what_to_do(backbone):
+    name = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+    with pytest.raises(
+        WeightsError, match=rf"{backbone} cannot be downloaded .*{name} .*--weights PATH.*--weights random"
+    ):
+        build_trunk(backbone, "imagenet")
+    assert not imagenet_weights_at_hand(backbone)
+
+
+@pytest.mark.usefixtures("offline")
+def test_cached_weights_are_at_hand(tmp_path):
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    (cache / "googlenet-1378be20.pth").touch()
+    assert imagenet_weights_at_hand("googlenet")
+
+
+# Cubes
+
+
+def test_larger_maps_are_pooled_to_the_grid(squeezenet):
+    frames = pictures(2)
+    whole = cubes_of(squeezenet, frames)
+    assert whole.shape == (2, 13, 13, 512)
+    pooled = Trunk("squeezenet1_0", grid_size=7)
+    pooled.load_weights_state(squeezenet.weights_state())
+    cubes = cubes_of(pooled, frames)
+    assert cubes.shape == (2, 7, 7, 512)
+    # Cell i of 7 averages rows floor(13 i / 7) to ceil(13 (i + 1) / 7).
+    torch.testing.assert_close(cubes[:, 0, 0], whole[:, :2, :2].mean(dim=(1, 2)))
+    torch.testing.assert_close(cubes[:, 6, 3], whole[:, 11:, 5:8].mean(dim=(1, 2)))
+
+
+def test_smaller_maps_are_kept(squeezenet):
+    kept = Trunk("squeezenet1_0", grid_size=20)
+    kept.load_weights_state(squeezenet.weights_state())
+    torch.testing.assert_close(cubes_of(kept, pictures(1)), cubes_of(squeezenet, pictures(1)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid_size", "expected"), [(224, 7, (7, 512)), (224, 0, (13, 512)), (96, 0, (5, 512))]
+)
+def test_cube_shape(size, grid_size, expected):
+    assert Trunk("squeezenet1_0", grid_size=grid_size).cube_shape(size) == expected
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, BATCH_FRAMES])
+def test_cubes_do_not_depend_on_the_rest_of_the_batch(squeezenet, num_frames):
+    frames = pictures(BATCH_FRAMES, 64)
+    full = squeezenet.extract(frames)
+    part = squeezenet.extract(frames[:num_frames])
+    assert full.dtype == part.dtype == np.float16
+    assert part.shape == (num_frames, 3, 3, 512)
+    np.testing.assert_array_equal(part, full[:num_frames])
+
+
+def test_extract_is_the_forward_pass_rounded(squeezenet):
+    frames = pictures(3, 64)
+    np.testing.assert_allclose(
+        squeezenet.extract(frames), cubes_of(squeezenet, frames).half().numpy(), rtol=0.01, atol=0.01
+    )
+
+
+def test_values_beyond_float16_become_its_largest(squeezenet):
+    loud = Trunk("squeezenet1_0", grid_size=0)
+    loud.load_weights_state({name: weight * 10 for name, weight in squeezenet.weights_state().items()})
+    cubes = loud.extract(pictures(1, 64))
+    assert np.isfinite(cubes).all()
+    assert cubes.max() == np.finfo(np.float16).max
+
+
+@pytest.mark.parametrize("name", ["googlenet", "squeezenet"])
+@pytest.mark.parametrize(("bottom", "right"), [(False, False), (False, True), (True, False), (True, True)])
+def test_rows_and_columns_are_those_of_the_frame(name, bottom, right, request):
+    trunk = request.getfixturevalue(name)
+    dark = np.full((1, 224, 224, 3), 90, np.uint8)
+    lit = dark.copy()
+    rows, columns = (slice(150, 220) if side else slice(4, 74) for side in (bottom, right))
+    lit[:, rows, columns] = pictures(1, 224)[:, rows, columns]
+    changed = (cubes_of(trunk, lit) - cubes_of(trunk, dark)).norm(dim=-1)[0]  # (K, K)
+    half = len(changed) // 2
+    quarters = [[changed[:half, :half], changed[:half, -half:]], [changed[-half:, :half], changed[-half:, -half:]]]
+    sums = torch.tensor([[float(quarter.sum()) for quarter in row] for row in quarters])
+    assert sums.argmax() == 2 * bottom + right
+    assert changed.argmax() // len(changed) > half if bottom else changed.argmax() // len(changed) < half
+    assert changed.argmax() % len(changed) > half if right else changed.argmax() % len(changed) < half
+
+
+def test_channels_are_rgb(squeezenet_weights):
+    trunk, _ = build_trunk("squeezenet1_0", str(squeezenet_weights), grid_size=0)
+    frames = pictures(1)
+    frames[..., 0] //= 4
+    network = torchvision.models.squeezenet1_0(weights=None)
+    network.load_state_dict(torch.load(squeezenet_weights, weights_only=True))
+    expected = hooked(network, "features", (as_images(frames) - IMAGENET_MEAN) / IMAGENET_STD)
+    assert relative_difference(cubes_of(trunk, frames), expected) < 1e-4
+    assert relative_difference(cubes_of(trunk, np.ascontiguousarray(frames[..., ::-1])), expected) > 0.05
+
+
+def test_weights_state_round_trip(squeezenet):
+    other = Trunk("squeezenet1_0", grid_size=0)
+    frames = pictures(1, 64)
+    assert not torch.equal(cubes_of(other, frames), cubes_of(squeezenet, frames))
+    other.load_weights_state(squeezenet.weights_state())
+    torch.testing.assert_close(cubes_of(other, frames), cubes_of(squeezenet, frames), rtol=0, atol=0)
+    assert weights_sha256(other.weights_state()) == weights_sha256(squeezenet.weights_state())
+
+
+def test_weights_state_of_another_network(squeezenet, googlenet):
+    with pytest.raises(WeightsError, match="weights do not fit squeezenet1_0"):
+        Trunk("squeezenet1_0").load_weights_state(googlenet.weights_state())
+    state = squeezenet.weights_state()
+    del state["features.0.bias"]
+    with pytest.raises(WeightsError, match="weights do not fit squeezenet1_0"):
+        Trunk("squeezenet1_0").load_weights_state(state)

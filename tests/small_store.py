@@ -1,0 +1,108 @@
+"""Feature stores of made-up features, packed the way `extract` packs them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from attnrec.config import ExtractConfig, FeatureSpec, TrainConfig
+from attnrec.data.layouts import default_splits
+from attnrec.data.packing import VideoRow, pack_store, parts_dir, read_part, video_id, writing_part
+from attnrec.data.video import DecodeSummary
+from attnrec.workflows.extract import prepare_trunk
+
+CLASSES = ("bend", "jack", "wave")
+SPEC = FeatureSpec(
+    backbone="squeezenet1_0",
+    layer="features",
+    weights_id="made-up",
+    weights_sha256="0" * 64,
+    grid_size=2,
+    feature_dim=6,
+    image_size=224,
+    resize="stretch",
+    sample_fps=10.0,
+)
+# Small enough for a tenth of a second, large enough to learn from the stores below.
+QUICK = TrainConfig(
+    fps=10.0,
+    block_frames=4,
+    block_stride=4,
+    hidden_dim=16,
+    num_layers=1,
+    dropout=0.2,
+    batch_size=8,
+    epochs=2,
+    learning_rate=0.01,
+    device="cpu",
+    jobs=1,
+)
+
+
+def write_store(
+    path: Path,
+    *,
+    classes: Sequence[str] = CLASSES,
+    num_groups: int = 8,
+    num_frames: int = 12,
+    fps: float = 10.0,
+    signal: float = 2.0,
+    splits: dict[str, Sequence[int]] | None = None,
+    spec: FeatureSpec = SPEC,
+    backbone_state: dict[str, np.ndarray] | None = None,
+    dataset: str = "tiny",
+    seed: int = 0,
+) -> Path:
+    """Write a store with one video for each class and group, whose class is the channel that stands out."""
+    rng = np.random.default_rng(seed)
+    rows, sources = [], []
+    for label, name in enumerate(classes):
+        for group in range(1, num_groups + 1):
+            video = f"{name}/v_{name}_g{group:02d}_c01.mp4"
+            row = VideoRow(
+                video_id(Path(video)),
+                video,
+                hashlib.sha256(repr((seed, video)).encode()).hexdigest(),
+                label,
+                f"g{group:02d}",
+            )
+            cubes = rng.standard_normal((num_frames, spec.grid_size, spec.grid_size, spec.feature_dim))
+            cubes[..., label] += signal
+            part_path = parts_dir(path) / f"{row.id}.h5"
+            with writing_part(part_path, spec) as part:
+                part.append(cubes.astype(np.float16), (np.arange(num_frames) / fps).tolist())
+                part.finish(row.fingerprint, DecodeSummary("ok", num_frames, num_frames / fps, fps, fps))
+            rows.append(row)
+            sources.append(read_part(part_path, row.fingerprint))
+    labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
+    pack_store(
+        path,
+        spec,
+        rows,
+        sources,
+        classes=classes,
+        splits=default_splits(labels, groups, 0)
+        if splits is None
+        else {name: np.array(codes, np.uint8) for name, codes in splits.items()},
+        skipped=[],
+        backbone_state=backbone_state or {"weight": np.ones(3, np.float32)},
+        dataset=dataset,
+        videos_dir="/videos",
+        program_version="0",
+    )
+    return path
+
+
+def write_trunk_store(path: Path, weights: str, *, sample_fps: float | None = 30.0) -> Path:
+    """Write a store of made-up features that carries a real SqueezeNet, so that its runs can look at videos."""
+    trunk, spec = prepare_trunk(ExtractConfig(backbone="squeezenet1_0", weights=weights, sample_fps=sample_fps))
+    return write_store(
+        path, classes=("left", "right"), num_groups=4, num_frames=6, spec=spec, backbone_state=trunk.weights_state()
+    )
+
+
+def quick(**changes) -> TrainConfig:
+    """Settings of a training that takes a moment."""
+    return replace(QUICK, **changes)

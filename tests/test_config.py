@@ -1,0 +1,67 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from small_store import SPEC
+
+from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
+from attnrec.errors import AttnrecError, ConfigError
+
+
+@pytest.mark.parametrize(
+    "config", [TrainConfig(fps=6.0, hidden_dim=3, model="max-pool"), SPEC, ModelConfig("softmax", 1, 2, 3)]
+)
+def test_a_config_survives_json(config):
+    assert config_from_dict(type(config), json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_an_unknown_field_is_refused():
+    values = dataclasses.asdict(SPEC) | {"colour": 1}
+    with pytest.raises(ConfigError, match="FeatureSpec: unknown field 'colour'; was it made by a newer attnrec"):
+        config_from_dict(FeatureSpec, values)
+
+
+def test_a_missing_field_is_refused():
+    values = dataclasses.asdict(SPEC)
+    del values["layer"]
+    with pytest.raises(ConfigError, match=r"FeatureSpec: .*layer"):
+        config_from_dict(FeatureSpec, values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fps", "block_frames", "block_stride", "hidden_dim", "num_layers", "batch_size", "epochs", "learning_rate"],
+)
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_what_must_be_positive_is(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be a positive number, got {value}"):
+        TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["attention_penalty", "weight_decay"])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_what_must_not_be_negative_is_not(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be zero or more"):
+        TrainConfig(**{name: value})
+    assert getattr(TrainConfig(**{name: 0.0}), name) == 0.0
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, math.nan])
+def test_dropout_is_a_probability_below_one(value):
+    with pytest.raises(ConfigError, match=r"dropout must be in \[0, 1\)"):
+        TrainConfig(dropout=value)
+
+
+def test_a_bad_config_from_disk_is_refused_too():
+    with pytest.raises(AttnrecError, match="fps must be a positive number"):
+        config_from_dict(TrainConfig, {"fps": 0})
+
+
+def test_configs_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().fps = 3.0
+
+
+def test_the_number_of_locations_is_the_square_of_the_side():
+    assert SPEC.num_locations == 4

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+import attnrec
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running code."""
+    script = f"{code}\nimport sys\nprint(' '.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = {"torch", "torchvision", "numpy", "h5py", "sklearn", "typer", "rich", "PIL", "safetensors"}
+    assert not loaded_after("import attnrec; dir(attnrec); attnrec.TrainConfig; attnrec.AttnrecError") & heavy
+
+
+@pytest.mark.parametrize("name", attnrec.__all__)
+def test_every_public_name_is_there(name):
+    value = getattr(attnrec, name)
+    assert callable(value)
+    assert value.__module__ == attnrec._HOMES[name]
+    assert value.__doc__
+
+
+def test_the_public_names_are_listed():
+    assert dir(attnrec) == sorted(attnrec.__all__) == sorted(attnrec._HOMES)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'attnrec' has no attribute 'trian'"):
+        attnrec.trian  # noqa: B018
+    with pytest.raises(ImportError):
+        from attnrec import trian  # noqa: F401
+
+
+def test_functions_do_not_hide_their_modules():
+    from attnrec.workflows.train import train
+
+    assert attnrec.train is train

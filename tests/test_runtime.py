@@ -1,0 +1,240 @@
+import errno
+import hashlib
+import json
+import math
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attnrec.errors import AttnrecError, ConfigError
+from attnrec.runtime import (
+    Progress,
+    atomic_path,
+    default_jobs,
+    derived_seed,
+    json_safe,
+    no_progress,
+    prepare_cpu,
+    require_disk_space,
+    resolve_device,
+    versions,
+    write_text,
+)
+
+# Files
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "out.txt"
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".txt"
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("of the caller"), KeyboardInterrupt()])
+def test_an_exception_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "out.txt"
+    path.write_text("before")
+
+    def fail_half_way() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail_half_way()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_existing_file_may_be_kept(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("before")
+    with (
+        pytest.raises(AttnrecError, match=r"out\.txt exists; use --force to replace it"),
+        atomic_path(path, overwrite=False),
+    ):
+        raise AssertionError("not reached")
+    assert path.read_text() == "before"
+    with atomic_path(path) as temporary:
+        temporary.write_text("after")
+    assert path.read_text() == "after"
+    with atomic_path(tmp_path / "other.txt", overwrite=False) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "other.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_rights_are_those_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "out.txt", "text")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out.txt").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "out.txt", tmp_path / "file" / "deeper" / "out.txt"):
+        with pytest.raises(AttnrecError, match=r"out\.txt: cannot be written: .*") as caught, atomic_path(path):
+            raise AssertionError("not reached")
+        assert str(path) in str(caught.value)
+
+
+def test_a_full_disk(tmp_path):
+    with pytest.raises(AttnrecError, match=r"out\.txt: cannot be written: the disk is full"):  # noqa: SIM117
+        with atomic_path(tmp_path / "out.txt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(AttnrecError, match="cannot be written"), atomic_path(tmp_path / "out") as temporary:
+        temporary.write_text("text")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 120 + ".json", "動" * 70 + ".gif", "-dash", os.fsdecode(b"caf\xe9.h5"), ".hidden"]
+)
+def test_any_name_will_do(tmp_path, name):
+    write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("before")
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom attnrec.runtime import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)]).returncode == -9
+    assert path.read_text() == "before"
+
+
+def test_text_is_utf8(tmp_path):
+    write_text(tmp_path / "out.txt", "épée 動画\n")
+    assert (tmp_path / "out.txt").read_bytes() == "épée 動画\n".encode()
+
+
+def test_disk_space(tmp_path):
+    assert require_disk_space(tmp_path / "not" / "there", 1) > 0
+    with pytest.raises(ConfigError, match=r"needs about 1000000000\.0 GB, has .* GB free; choose another disk"):
+        require_disk_space(tmp_path, 10**18)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, None),
+        (-math.inf, None),
+        (1.5, 1.5),
+        (np.float64("nan"), None),
+        ({"a": [1, math.inf, {"b": (math.nan, "NaN")}]}, {"a": [1, None, {"b": [None, "NaN"]}]}),
+        ([True, None, 3, "text"], [True, None, 3, "text"]),
+        ([], []),
+    ],
+)
+def test_json_safe(value, expected):
+    assert json_safe(value) == expected
+    json.dumps(json_safe(value), allow_nan=False)
+
+
+def test_json_safe_leaves_its_input_alone():
+    value = {"a": [math.nan]}
+    json_safe(value)
+    assert math.isnan(value["a"][0])
+
+
+def test_derived_seeds_are_stable():
+    digest = hashlib.sha256(b"(0, 'step', 17)").digest()
+    assert derived_seed(0, "step", 17) == int.from_bytes(digest[:8], "little") // 2
+    assert derived_seed(0) == int.from_bytes(hashlib.sha256(b"(0,)").digest()[:8], "little") // 2
+
+
+def test_derived_seeds_differ():
+    parts = [(0,), (1,), (0, 0), (0, "step", 1), (0, "step", 11), (0, "step", "1"), (0, "steps", 1), (0, "step1")]
+    seeds = {derived_seed(*part) for part in parts}
+    assert len(seeds) == len(parts)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    torch.Generator().manual_seed(max(seeds))
+
+
+# The machine
+
+
+def test_the_cpu_is_there():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpu", "--device gpu: unknown; use auto, cpu, cuda or cuda:N"),
+        ("", "--device : unknown"),
+        ("cuda:x", "--device cuda:x: unknown"),
+        ("meta", "--device meta: not supported; use auto, cpu, cuda or cuda:N"),
+        ("mps", "--device mps: not supported"),
+        ("cuda:99", r"--device cuda:99: this machine has \d+ CUDA devices; try --device cpu"),
+    ],
+)
+def test_devices_that_are_not_there(name, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve_device(name)
+
+
+def test_cuda_without_a_device():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ConfigError, match="--device cuda: this machine has 0 CUDA devices"):
+        resolve_device("cuda")
+
+
+@pytest.mark.cuda
+def test_cuda_devices():
+    assert resolve_device("auto").type == "cuda"
+    assert resolve_device("cuda:0") == torch.device("cuda:0")
+
+
+def test_threads():
+    before = torch.get_num_threads()
+    try:
+        assert prepare_cpu(2) == torch.get_num_threads() == 2
+        assert prepare_cpu(None) == 2
+    finally:
+        torch.set_num_threads(before)
+    assert 1 <= default_jobs() <= (os.cpu_count() or 1)
+
+
+def test_versions_name_what_numbers_depend_on():
+    found = versions()
+    assert found["torch"] == torch.__version__.split("+")[0] or found["torch"] == torch.__version__
+    assert {"python", "attnrec", "torchvision", "numpy"} <= found.keys()
+
+
+def test_progress_can_be_ignored():
+    assert no_progress(Progress("train", 1, 2)) is None
+
+
+def test_importing_the_runtime_does_not_import_torch():
+    script = "import sys, attnrec.runtime, attnrec.config, attnrec.errors; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path.cwd())

@@ -1,0 +1,305 @@
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from small_store import quick, write_store
+
+from attnrec.config import TrainConfig
+from attnrec.data.blocks import sliding_blocks
+from attnrec.data.layouts import TEST, TRAIN, UNUSED, VALIDATION
+from attnrec.data.store import FeatureStore
+from attnrec.errors import ConfigError, FeatureStoreError, RunError
+from attnrec.run import Run, find_runs, newest_run
+from attnrec.workflows.evaluate import evaluate
+from attnrec.workflows.train import plan_training, read_training_log, run_name, train
+
+
+def weights(run) -> dict[str, np.ndarray]:
+    return load_file(Path(run) / "model.safetensors")
+
+
+def assert_same_weights(run, other) -> None:
+    one, two = weights(run), weights(other)
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_a_separable_store_is_learnt(trained):
+    run = Run(trained)
+    assert run.manifest.result["validation_accuracy"] == 1.0
+    assert run.manifest.result["validation_loss"] < 0.1
+    epochs = [line for line in read_training_log(run) if line["kind"] == "epoch"]
+    assert epochs[-1]["loss"] < epochs[0]["loss"] / 5
+
+
+@pytest.mark.parametrize("model", ["attention", "avg-pool", "max-pool", "softmax"])
+def test_every_model_learns_it(tiny_store, tmp_path, model):
+    report = train(tiny_store, quick(model=model, epochs=12, learning_rate=0.02), runs_dir=tmp_path)
+    assert report.validation_accuracy == 1.0
+    assert evaluate(report.run).accuracy == 1.0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_store, tmp_path):
+    first, second, other = (train(tiny_store, quick(seed=seed), runs_dir=tmp_path).run for seed in (3, 3, 4))
+    assert_same_weights(first, second)
+    one, two = weights(first), weights(other)
+    assert all((one[name] != two[name]).any() for name in one)
+    kept = ("kind", "epoch", "step", "loss", "validation_loss")
+    logs = [[{name: line[name] for name in kept} for line in read_training_log(Run(run))] for run in (first, second)]
+    assert logs[0] == logs[1]
+
+
+def test_the_run_directory_is_complete(tiny_store, tmp_path):
+    report = train(tiny_store, quick(attention_penalty=0.5), runs_dir=tmp_path)
+    path = Path(report.run)
+    assert sorted(file.name for file in path.iterdir()) == [
+        "backbone.safetensors", "config.json", "model.safetensors", "training.jsonl",
+    ]  # fmt: skip
+    run, store = Run(path), FeatureStore(tiny_store)
+    manifest = run.manifest
+    assert run.finished
+    assert manifest.training == quick(attention_penalty=0.5)
+    assert manifest.classes == store.classes
+    assert manifest.features == store.spec
+    assert manifest.store["fingerprint"] == store.fingerprint
+    assert manifest.split["sha256"] == store.split_sha256("default")
+    assert manifest.split["leaking_groups"] == []
+    assert manifest.result["best_epoch"] == report.best_epoch
+    assert manifest.machine == {"device": "cpu", "threads": 1}
+    assert manifest.created_at < manifest.finished_at
+    np.testing.assert_array_equal(load_file(path / "backbone.safetensors")["weight"], np.ones(3, np.float32))
+    lines = read_training_log(run)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[-1]["step"] == report.updates == report.plan.updates
+    assert all(line["penalty_above_floor"] >= 0 for line in lines)
+
+
+def test_what_the_preset_chose_is_recorded(tiny_store, tmp_path):
+    config = TrainConfig(epochs=1, hidden_dim=4, block_frames=4, device="cpu", jobs=1)
+    report = train(tiny_store, config, runs_dir=tmp_path)
+    recorded = Run(report.run).manifest.training
+    assert recorded.batch_size == report.plan.batch_size == 16
+    assert recorded.learning_rate == report.plan.learning_rate
+
+
+def test_the_weights_that_validate_best_are_kept(tmp_path):
+    store = write_store(tmp_path / "noise.h5", signal=0.0)  # nothing to learn: validation soon gets worse
+    config = quick(epochs=20, learning_rate=0.05, dropout=0.0, preset="paper")
+    report = train(store, config, runs_dir=tmp_path / "runs")
+    losses = [line["validation_loss"] for line in read_training_log(Run(report.run))]
+    assert len(losses) == report.epochs == 20
+    assert report.best_epoch == 1 + int(np.argmin(losses)) < 20
+    kept = evaluate(report.run, store, part="validation")
+    assert kept.log_loss == min(losses) == report.validation_loss
+    assert kept.accuracy == report.validation_accuracy
+
+
+def test_training_ends_early_without_a_better_validation(tmp_path):
+    store = write_store(tmp_path / "noise.h5", signal=0.0)
+    report = train(store, quick(epochs=30, learning_rate=0.05, dropout=0.0), runs_dir=tmp_path / "runs")
+    assert report.plan.patience == 10
+    assert report.epochs == report.best_epoch + 10 < 30
+
+
+def test_the_labels_of_test_videos_are_not_read(tiny_store, tmp_path):
+    scrambled = tmp_path / "scrambled.h5"
+    shutil.copy(tiny_store, scrambled)
+    with h5py.File(scrambled, "r+") as file:
+        test = file["splits/default"][:] == TEST
+        labels = file["videos/label"][:]
+        labels[test] = (labels[test] + 1) % 3
+        file["videos/label"][:] = labels
+    assert 0 < test.sum() < len(test)
+    runs = [train(store, quick(), runs_dir=tmp_path / "runs").run for store in (tiny_store, scrambled)]
+    assert_same_weights(*runs)
+    assert evaluate(runs[0], tiny_store).accuracy != evaluate(runs[1], scrambled).accuracy
+
+
+def test_the_labels_of_training_videos_are_read(tiny_store, tmp_path):
+    scrambled = tmp_path / "scrambled.h5"
+    shutil.copy(tiny_store, scrambled)
+    with h5py.File(scrambled, "r+") as file:
+        file["videos/label"][:] = (file["videos/label"][:] + 1) % 3
+    one, two = (weights(train(store, quick(), runs_dir=tmp_path / "runs").run) for store in (tiny_store, scrambled))
+    assert any((one[name] != two[name]).any() for name in one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "attention"),
+        ({"attention_penalty": 1.0, "fps": 6.0}, "attention-lambda1-fps6"),
+        ({"attention_penalty": 0.5, "attention": "content"}, "attention-content-lambda0.5"),
+        ({"model": "avg-pool", "split": "cv3-1", "seed": 7}, "avg-pool-splitcv3-1-seed7"),
+        ({"preset": "paper", "block_frames": 15}, "attention-frames15-presetpaper"),
+        ({"device": "cpu", "jobs": 1}, "attention"),
+    ],
+)
+def test_run_names_say_what_differs_from_the_defaults(changes, name):
+    assert run_name(TrainConfig(**changes)) == name
+
+
+def test_runs_of_one_name_are_numbered(tiny_store, tmp_path):
+    runs = [Path(train(tiny_store, quick(epochs=1), runs_dir=tmp_path).run) for _ in range(2)]
+    assert runs[0].name.endswith("-1")
+    assert runs[1].name == runs[0].name[:-1] + "2"
+    assert newest_run(tmp_path).path == runs[1]
+
+
+def test_the_plan_counts_blocks_and_updates(tiny_store):
+    config = quick(fps=5.0, block_stride=2, epochs=3)
+    plan = plan_training(tiny_store, config)
+    store = FeatureStore(tiny_store)
+    per_video = len(sliding_blocks(store.pts_of(0), 5.0, 4, 2))
+    assert per_video == 3  # four samples at 5 fps span 0.6 s of 1.15 s: they start at 0, 0.2 and 0.4 s
+    codes = store.split("default")
+    assert plan.parts == {
+        "train": int((codes == TRAIN).sum()), "validation": int((codes == VALIDATION).sum()),
+        "test": int((codes == TEST).sum()),
+    }  # fmt: skip
+    assert sum(plan.parts.values()) == 24
+    assert plan.num_train_blocks == per_video * plan.parts["train"]
+    assert plan.num_validation_blocks == per_video * plan.parts["validation"]
+    assert plan.updates == 3 * math.ceil(plan.num_train_blocks / 8)
+    assert plan.missing_classes == []
+    assert plan.leaking_groups == []
+
+
+def test_the_plan_counts_parameters(tiny_store, trained):
+    assert plan_training(tiny_store, quick()).num_parameters == sum(value.size for value in weights(trained).values())
+
+
+def test_a_plan_writes_nothing(tiny_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan_training(tiny_store, quick())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_are_brought_to_unit_mean_square_unless_the_preset_is_the_papers(tiny_store):
+    store, plan = FeatureStore(tiny_store), plan_training(tiny_store, quick())
+    rows = np.isin(np.repeat(np.arange(24), 12), store.split_members("default", "train"))
+    scaled = store.features()[rows].astype(np.float64) * plan.feature_scale
+    np.testing.assert_allclose(np.square(scaled).mean(), 1, rtol=1e-3)
+    assert plan_training(tiny_store, quick(preset="paper")).feature_scale == 1.0
+
+
+@pytest.fixture(scope="module")
+def store_of_48_blocks(tmp_path_factory) -> Path:
+    """48 training videos of one block each, and as many in the other parts together."""
+    codes = ([TRAIN] * 16 + [VALIDATION] * 4 + [TEST] * 4) * 3
+    folder = tmp_path_factory.mktemp("blocks")
+    return write_store(folder / "features.h5", num_groups=24, num_frames=2, splits={"default": codes})
+
+
+def test_auto_gives_few_blocks_enough_updates(store_of_48_blocks):
+    plan = plan_training(store_of_48_blocks, TrainConfig(device="cpu"))
+    assert plan.num_train_blocks == 48
+    assert plan.updates >= 300
+    assert plan.patience is not None
+
+
+def test_paper_keeps_the_papers_numbers(store_of_48_blocks):
+    plan = plan_training(store_of_48_blocks, TrainConfig(preset="paper", device="cpu"))
+    assert (plan.batch_size, plan.epochs, plan.hidden_dim, plan.learning_rate) == (128, 15, 512, 2e-4)
+    assert plan.updates == 15
+    assert plan.patience is None
+
+
+@pytest.mark.parametrize("preset", ["auto", "paper"])
+def test_what_the_user_gives_wins_over_the_preset(store_of_48_blocks, preset):
+    given = {"batch_size": 5, "epochs": 7, "hidden_dim": 9, "learning_rate": 0.3}
+    plan = plan_training(store_of_48_blocks, TrainConfig(preset=preset, device="cpu", **given))
+    assert {name: getattr(plan, name) for name in given} == given
+    assert plan.updates == 7 * math.ceil(48 / 5)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tiny_store, tmp_path):
+    with pytest.raises(RunError, match=r"the loss became (inf|nan) at step 0; lower --learning-rate"):
+        train(tiny_store, quick(attention_penalty=1e300), runs_dir=tmp_path)
+    assert find_runs(tmp_path) == []
+
+
+def test_without_validation_videos_the_last_epoch_is_kept(tmp_path):
+    store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [TRAIN, TEST] * 3})
+    report = train(store, quick(epochs=4), runs_dir=tmp_path / "runs")
+    assert report.plan.patience is None
+    assert (report.best_epoch, report.epochs) == (4, 4)
+    assert report.validation_accuracy is None
+    one_epoch_less = train(store, quick(epochs=3), runs_dir=tmp_path / "runs")
+    assert any((weights(report.run)[name] != value).any() for name, value in weights(one_epoch_less.run).items())
+
+
+def test_classes_without_a_training_video_are_named(tmp_path):
+    store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [TRAIN, TEST, TEST, TEST, TRAIN, TRAIN]})
+    assert plan_training(store, quick()).missing_classes == ["jack"]
+
+
+def test_groups_on_both_sides_are_named(tmp_path):
+    codes = [TRAIN, TEST, TEST, TEST, TRAIN, UNUSED]
+    store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": codes})
+    report = train(store, quick(epochs=1), runs_dir=tmp_path / "runs")
+    assert report.plan.leaking_groups == ["g01"]
+    assert Run(report.run).manifest.split["leaking_groups"] == ["g01"]
+    assert evaluate(report.run).leaking_groups == ["g01"]
+
+
+def test_a_store_that_cannot_be_trained_on_is_refused(tmp_path):
+    one_class = write_store(tmp_path / "one.h5", classes=("bend",))
+    with pytest.raises(ConfigError, match="has 1 classes; a recogniser needs two"):
+        train(one_class, quick(), runs_dir=tmp_path / "runs")
+    no_training = write_store(tmp_path / "none.h5", num_groups=1, splits={"default": [TEST] * 3})
+    with pytest.raises(ConfigError, match="split default has no training video"):
+        train(no_training, quick(), runs_dir=tmp_path / "runs")
+    with pytest.raises(FeatureStoreError, match="no such feature store"):
+        train(tmp_path / "absent.h5", quick(), runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_split_is_refused_with_the_known_ones(tiny_store, tmp_path):
+    with pytest.raises(FeatureStoreError, match="no split 'cv9'; it has cv3-1, cv3-2, cv3-3, default"):
+        train(tiny_store, quick(split="cv9"), runs_dir=tmp_path / "runs")
+
+
+def test_a_device_that_is_not_there_is_refused(tiny_store):
+    with pytest.raises(ConfigError, match="--device tpu: unknown"):
+        plan_training(tiny_store, quick(device="tpu"))
+    with pytest.raises(ConfigError, match="--device cuda:99: this machine has"):
+        plan_training(tiny_store, quick(device="cuda:99"))
+
+
+def test_the_only_store_of_the_folder_is_taken(tiny_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FeatureStoreError, match="no feature store here"):
+        plan_training(None, quick())
+    shutil.copy(tiny_store, "b.h5")
+    (tmp_path / "a.h5").write_text("not HDF5")
+    assert Path(plan_training(None, quick()).store).name == "b.h5"
+    shutil.copy(tiny_store, "c.h5")
+    with pytest.raises(FeatureStoreError, match=r"several feature stores here, name one of b\.h5, c\.h5"):
+        plan_training(None, quick())
+
+
+def test_dropout_and_batches_follow_the_seed_whatever_was_drawn_before(tiny_store, tmp_path):
+    import torch
+
+    first = train(tiny_store, quick(), runs_dir=tmp_path).run
+    torch.rand(17)
+    np.random.rand(3)
+    assert_same_weights(first, train(tiny_store, quick(), runs_dir=tmp_path).run)
+    without = train(tiny_store, replace(quick(), dropout=0.0), runs_dir=tmp_path).run
+    assert any((weights(first)[name] != value).any() for name, value in weights(without).items())
+
+
+def test_the_log_is_strict_json(trained):
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for line in (trained / "training.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
