@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
-from attnrec.errors import RunError
+from attnrec.errors import RunError, WeightsError
 from attnrec.models.architectures import build_model
 from attnrec.models.backbone import Trunk
 from attnrec.runtime import atomic_path, json_safe, write_text
@@ -114,11 +114,14 @@ class Run:
         """The CNN trunk that made the run's features.
 
         Raises:
-            RunError: Its weights are missing or damaged.
+            RunError: Its weights are missing, damaged, or of another network.
         """
         spec = self.manifest.features
         trunk = Trunk(spec.backbone, layer=spec.layer, grid_size=spec.grid_size)
-        trunk.load_weights_state(_load_tensors(self.path / BACKBONE))
+        try:
+            trunk.load_weights_state(_load_tensors(self.path / BACKBONE))
+        except WeightsError:
+            raise RunError(f"{self.path / BACKBONE}: not the weights of {spec.backbone}; train again") from None
         return trunk.to(device)
 
     def log(self, record: dict[str, Any]) -> None:

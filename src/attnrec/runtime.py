@@ -122,8 +122,7 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     Raises:
         AttnrecError: The folder cannot be written, the disk is full, or the file is there and may not be replaced.
     """
-    if not overwrite and path.exists():
-        raise AttnrecError(f"{path} exists; use --force to replace it")
+    require_free(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
@@ -144,6 +143,16 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         raise _write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Check a result's name, before the work that it costs.
+
+    Raises:
+        AttnrecError: There is such a file already and it may not be replaced.
+    """
+    if not overwrite and path.exists():
+        raise AttnrecError(f"{path} exists; use --force to replace it")
 
 
 def write_text(path: Path, text: str) -> None:

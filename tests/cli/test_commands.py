@@ -250,7 +250,6 @@ def test_on_error_fail_stops_at_it_and_leaves_the_store(folder, options):
     assert listing(folder)["out.h5"] == before["out.h5"]
 
 
-@pytest.mark.xfail(strict=True, reason="the empty folder of the parts stays")
 @pytest.mark.parametrize("on_error", ["skip", "fail"])
 def test_a_bad_video_leaves_no_folder_of_parts(folder, options, on_error):
     Path("videos/bend/notes.mp4").write_text(TEXT)
@@ -414,7 +413,6 @@ def test_odd_class_names_can_be_evaluated(tmp_path, monkeypatch, name):
     assert [figure["name"] for figure in document(attnrec("evaluate", "--json"))["classes"]] == ["bend", name]
 
 
-@pytest.mark.xfail(strict=True, reason="the headings of a table are printed as they are")
 @pytest.mark.parametrize("name", ["j\udce4ck", "\x1b[31mjack"])
 def test_odd_class_names_can_be_shown(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -425,7 +423,6 @@ def test_odd_class_names_can_be_shown(tmp_path, monkeypatch, name):
     assert "\x1b" not in result.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="the dataset's name is written as UTF-8")
 def test_a_folder_whose_name_is_no_utf8_can_be_extracted(folder, options):
     videos = Path("videos").rename(os.fsdecode(b"vid\xe9os"))
     (videos / "bend" / "v_bend_g01_c01.mp4").unlink()
@@ -433,7 +430,6 @@ def test_a_folder_whose_name_is_no_utf8_can_be_extracted(folder, options):
     assert result.exit_code == 0, result.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="a negative seed ends in scikit-learn's traceback")
 def test_a_negative_seed_is_refused_or_served(folder, options):
     result = attnrec("extract", "videos", "out.h5", *options, "--seed", "-1")
     assert result.exception is None or isinstance(result.exception, SystemExit)

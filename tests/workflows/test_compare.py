@@ -51,7 +51,6 @@ def test_the_most_accurate_come_first_and_the_unevaluated_last(trained, tmp_path
     assert [row.run for row in rows] == ["high-1", "middle-1", "low-1", "none-1"]
 
 
-@pytest.mark.xfail(strict=True, reason="an accuracy of zero is taken for none")
 def test_an_accuracy_of_zero_is_a_figure(trained, tmp_path):
     copy_of(trained, tmp_path, "a")
     copy_of(trained, tmp_path, "b", accuracy=0.0)

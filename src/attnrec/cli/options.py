@@ -16,7 +16,7 @@ FeaturesOption = Annotated[
     typer.Option(help="Feature store of the run; where it was at training if not given.", metavar="STORE"),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**32 - 1)]
 JobsOption = Annotated[
     int | None, typer.Option(help="Threads and decoders at once; all cores where not given.", min=1, metavar="N")
 ]

@@ -17,7 +17,7 @@ from attnrec.cli.options import (
     examples,
 )
 from attnrec.cli.output import Output, percent, table
-from attnrec.runtime import atomic_path
+from attnrec.runtime import atomic_path, require_free
 
 if TYPE_CHECKING:
     from attnrec.workflows.predict import PredictReport
@@ -45,6 +45,8 @@ def predict(
     from attnrec.run import Run, newest_run
     from attnrec.workflows import predict as workflow
 
+    if csv_path is not None:
+        require_free(csv_path, overwrite=force)
     with Output(json=json, quiet=quiet) as output:
         chosen = Run(run) if run is not None else newest_run(runs)
         if run is None:

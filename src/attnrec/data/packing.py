@@ -167,7 +167,7 @@ def pack_store(
         attributes |= {
             "format": FORMAT,
             "version": VERSION,
-            "dataset": dataset,
+            "dataset": np.bytes_(encoded(dataset)),
             "videos_dir": np.bytes_(encoded(videos_dir)),
         }
         attributes |= {"program_version": program_version, "fingerprint": _store_fingerprint(spec, rows, classes)}

@@ -103,7 +103,7 @@ class FeatureStore:
                 "install the attnrec that made it, or run `attnrec extract` again"
             )
         self.spec = _spec_from_attributes(file)
-        self.dataset = str(file.attrs["dataset"])
+        self.dataset = decoded(file.attrs["dataset"])
         self.program_version = str(file.attrs["program_version"])
         self.fingerprint = str(file.attrs["fingerprint"])
         self.videos_dir = decoded(file.attrs["videos_dir"])

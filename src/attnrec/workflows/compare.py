@@ -103,7 +103,10 @@ def compare(runs: Sequence[str | Path] = (), *, runs_dir: str | Path = "runs", p
     for run in chosen:
         key = (run.manifest.store["fingerprint"], run.manifest.split["sha256"])
         groups.setdefault(key, []).append(_row(run, part))
-    tables = [sorted(rows, key=lambda row: -(row.accuracy or -1.0)) for rows in groups.values()]
+    tables = [
+        sorted(rows, key=lambda row: -1.0 if row.accuracy is None else row.accuracy, reverse=True)
+        for rows in groups.values()
+    ]
     datasets = {canonical_dataset(row.dataset) for rows in tables for row in rows}
     source, figures = published_figures()
     return CompareReport(tables, [figure for figure in figures if figure.dataset in datasets], source)

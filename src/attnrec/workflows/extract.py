@@ -193,7 +193,10 @@ def extract(
     require_disk_space(out.absolute().parent, 2 * frames * spec.num_locations * spec.feature_dim * 2)
 
     work = _Extraction(root, out, spec, trunk, config, on_progress)
-    kept, sources = work.run(entries, {} if earlier is None else stored_sources(earlier))
+    try:
+        kept, sources = work.run(entries, {} if earlier is None else stored_sources(earlier))
+    finally:
+        work.remove_empty_parts()
     rows = _rows(kept, work.content)
     skipped = work.skipped
     labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
@@ -298,7 +301,6 @@ class _Extraction:
         self.on_progress(Progress("extract", len(entries), len(entries)))
         kept = [entry for entry in entries if entry.path in found]
         if not kept:
-            self._remove_empty_parts()
             path, reason = self.skipped[0]
             raise DataError(
                 f"{self.root}: none of {len(entries)} videos could be decoded; the first is {path}: {reason}"
@@ -342,7 +344,8 @@ class _Extraction:
     def _part_path(self, entry: VideoEntry) -> Path:
         return self.parts / f"{video_id(entry.path)}.h5"
 
-    def _remove_empty_parts(self) -> None:
+    def remove_empty_parts(self) -> None:
+        """Leave no folder of parts without parts."""
         if self.parts.is_dir() and not any(self.parts.iterdir()):
             self.parts.rmdir()
 

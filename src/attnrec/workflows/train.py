@@ -229,7 +229,9 @@ class _Training:
         loss = recognition_loss(output, targets, attention_penalty=session.config.attention_penalty)
         value = loss.item()
         if not math.isfinite(value):
-            raise RunError(f"{self.run.path}: the loss became {value} at step {self.step}; lower --learning-rate")
+            raise RunError(
+                f"{self.run.path}: the loss became {value} at step {self.step}; lower --learning-rate or --lambda"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

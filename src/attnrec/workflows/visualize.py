@@ -1,8 +1,9 @@
 """A clip to a picture of where a run looks, at the clip's own speed."""
 
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from attnrec.errors import ConfigError
 from attnrec.metrics import attention_entropy
 from attnrec.render.overlay import attended_frame, white_level
 from attnrec.render.strip import Caption, pair
-from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.runtime import OnProgress, Progress, no_progress, require_free
 from attnrec.workflows.predict import AttendedClip, Recognizer
 
 FORMATS = (".gif", ".mp4")
@@ -80,12 +81,15 @@ def visualize(
     started = time.monotonic()
     clip, out = Path(clip), Path(out)
     require_format(out)
+    require_free(out, overwrite=overwrite)
     if not 64 <= width <= 1920:
         raise ConfigError(f"--width {width}: must be from 64 to 1920 px")
     on_progress(Progress("look", 0, 1, clip.name))
     attended = recognizer.attend(clip)
+    if out.suffix.lower() == ".gif":
+        attended = _thinned(attended, MAX_GIF_FPS)
     truth = label_of(clip, recognizer.classes)
-    fps = min(_mean_rate(attended.times), MAX_GIF_FPS if out.suffix.lower() == ".gif" else float("inf"))
+    fps = _mean_rate(attended.times)
     frames = _drawn_frames(recognizer, clip, attended, truth, width, on_progress)
     write_video(out, frames, fps, overwrite=overwrite)
     return VisualizeReport(
@@ -152,6 +156,18 @@ def _drawn_frames(
         peak = float(attention.max()) / uniform
         note = f"{attended.times[sample]:.2f} s   white: {white / uniform:.1f} x uniform, peak here {peak:.1f}"
         yield pair(frame, lit, _caption(attended, truth, note))
+
+
+def _thinned(attended: AttendedClip, max_fps: float) -> AttendedClip:
+    """Every sample, or every second, third, ..., so that no more than `max_fps` are left for a second."""
+    step = math.ceil(_mean_rate(attended.times) / max_fps - 1e-6)
+    return replace(
+        attended,
+        frames=attended.frames[::step],
+        times=attended.times[::step],
+        attention=attended.attention[::step],
+        frame_probs=attended.frame_probs[::step],
+    )
 
 
 def _caption(attended: AttendedClip, truth: str | None, note: str) -> Caption:
