@@ -5,7 +5,7 @@ import math
 import pytest
 from small_store import SPEC
 
-from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
+from attnrec.config import ExtractConfig, FeatureSpec, ModelConfig, TrainConfig, config_from_dict
 from attnrec.errors import AttnrecError, ConfigError
 
 
@@ -65,3 +65,18 @@ def test_configs_do_not_change():
 
 def test_the_number_of_locations_is_the_square_of_the_side():
     assert SPEC.num_locations == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": 2**32}, "seed must be from 0"),
+        ({"grid_size": 65}, "grid_size must be from 0 to 64"),
+        ({"sample_fps": 0.0}, "sample_fps must be over 0"),
+        ({"sample_fps": float("nan")}, "sample_fps must be over 0"),
+    ],
+)
+def test_extraction_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ExtractConfig(**options)

@@ -228,7 +228,7 @@ def test_a_backbone_that_is_not_there_is_refused(tmp_path):
 
 def test_a_backbone_that_does_not_fit_is_refused(tmp_path):
     run = make_run(tmp_path)
-    with pytest.raises(AttnrecError, match="do not fit squeezenet1_0"):
+    with pytest.raises(AttnrecError, match="not the weights of squeezenet1_0"):
         run.load_trunk(CPU)
 
 

@@ -79,6 +79,14 @@ class ExtractConfig:
     device: str = "auto"
     jobs: int | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed must be from 0 to 2^32 - 1, got {self.seed}")
+        if not 0 <= self.grid_size <= 64:
+            raise ConfigError(f"grid_size must be from 0 to 64, got {self.grid_size}")
+        if self.sample_fps is not None and not 0 < self.sample_fps <= 1000:
+            raise ConfigError(f"sample_fps must be over 0 and at most 1000, or None, got {self.sample_fps}")
+
 
 @dataclass(frozen=True)
 class ModelConfig:

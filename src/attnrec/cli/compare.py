@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.options import JsonOption, PartOption, QuietOption, RunsDirOption, check_part, examples
-from attnrec.cli.output import Output, duration, percent, table
+from attnrec.cli.options import DryRunOption, JsonOption, PartOption, QuietOption, RunsDirOption, check_part, examples
+from attnrec.cli.output import Output, duration, percent, printable, table
 
 if TYPE_CHECKING:
     from attnrec.workflows.compare import ComparedRun, CompareReport, PublishedFigure
@@ -25,6 +25,7 @@ def compare(
         typer.Argument(help="Runs to compare; all finished ones where not given.", metavar="[RUN]..."),
     ] = None,
     part: PartOption = "test",
+    dry_run: DryRunOption = False,
     runs: RunsDirOption = Path("runs"),
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -38,8 +39,13 @@ def compare(
     check_part(part)
     with Output(json=json, quiet=quiet) as output:
         report = workflow.compare(names or [], runs_dir=runs, part=part)
+        rows = [row for table_rows in report.tables for row in table_rows]
+        if dry_run:
+            plan = {"runs": [{"run": row.run, "evaluated": row.accuracy is not None} for row in rows]}
+            output.result(plan, lambda: _show_plan(rows, part))
+            return
         output.result(report, lambda: show_comparison(report, part))
-        for row in (row for rows in report.tables for row in rows if row.accuracy is None):
+        for row in (row for row in rows if row.accuracy is None):
             output.note(f"{row.run} has no {part} figures: attnrec evaluate --run {runs / row.run} --part {part}")
 
 
@@ -54,6 +60,11 @@ def show_comparison(report: "CompareReport", part: str) -> None:
     if report.published:
         columns = ["model", "dataset", "lambda", "metric", "published %", "source"]
         table(f"Published: {report.published_source}", columns, _published(report.published))
+
+
+def _show_plan(rows: Sequence["ComparedRun"], part: str) -> None:
+    for row in rows:
+        print(f"{printable(row.run)}: {'has' if row.accuracy is not None else 'has no'} {part} figures")
 
 
 def _cells(row: "ComparedRun") -> list[str]:

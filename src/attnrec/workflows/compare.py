@@ -103,10 +103,7 @@ def compare(runs: Sequence[str | Path] = (), *, runs_dir: str | Path = "runs", p
     for run in chosen:
         key = (run.manifest.store["fingerprint"], run.manifest.split["sha256"])
         groups.setdefault(key, []).append(_row(run, part))
-    tables = [
-        sorted(rows, key=lambda row: -1.0 if row.accuracy is None else row.accuracy, reverse=True)
-        for rows in groups.values()
-    ]
+    tables = [sorted(rows, key=_accuracy_or_least, reverse=True) for rows in groups.values()]
     datasets = {canonical_dataset(row.dataset) for rows in tables for row in rows}
     source, figures = published_figures()
     return CompareReport(tables, [figure for figure in figures if figure.dataset in datasets], source)
@@ -121,6 +118,10 @@ def published_figures() -> tuple[str, list[PublishedFigure]]:
     """The paper's figures and their source."""
     document = json.loads(files("attnrec").joinpath("published.json").read_text(encoding="utf-8"))
     return document["source"], [PublishedFigure(**row) for row in document["rows"]]
+
+
+def _accuracy_or_least(row: ComparedRun) -> float:
+    return -1.0 if row.accuracy is None else row.accuracy
 
 
 def _row(run: Run, part: str) -> ComparedRun:
