@@ -1,7 +1,7 @@
 """Frozen settings of every workflow, as plain values that go to and come from JSON."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from attnrec.errors import ConfigError
 
@@ -12,8 +12,15 @@ Preset = Literal["auto", "paper"]
 Resize = Literal["stretch", "crop"]
 Reduction = Literal["mean", "vote"]
 OnError = Literal["skip", "fail"]
+SplitPart = Literal["test", "validation", "train"]
 
 Config = TypeVar("Config")
+
+
+def _check_choices(config: Any, **choices: Any) -> None:
+    for name, allowed in choices.items():
+        if getattr(config, name) not in get_args(allowed):
+            raise ConfigError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(config, name)!r}")
 
 
 def config_from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
@@ -80,6 +87,7 @@ class ExtractConfig:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
+        _check_choices(self, backbone=BackboneName, resize=Resize, on_error=OnError)
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must be from 0 to 2^32 - 1, got {self.seed}")
         if not 0 <= self.grid_size <= 64:
@@ -114,6 +122,9 @@ class ModelConfig:
     dropout: float = 0.5
     multilabel: bool = False
 
+    def __post_init__(self) -> None:
+        _check_choices(self, architecture=ArchitectureName, attention=AttentionForm)
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -139,6 +150,7 @@ class TrainConfig:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
+        _check_choices(self, model=ArchitectureName, attention=AttentionForm, preset=Preset)
         positive = ("fps", "block_frames", "block_stride", "hidden_dim", "num_layers", "batch_size", "epochs")
         for name in (*positive, "learning_rate"):
             value = getattr(self, name)

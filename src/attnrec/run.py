@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
-from attnrec.errors import RunError, WeightsError
+from attnrec.errors import ConfigError, RunError, WeightsError
 from attnrec.models.architectures import build_model
 from attnrec.models.backbone import Trunk
 from attnrec.runtime import atomic_path, json_safe, write_text
@@ -132,7 +132,7 @@ class Run:
     def write_evaluation(self, part: str, report: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         """Write `evaluation-<part>.json` and `predictions-<part>.npz`, each atomically."""
         with atomic_path(self.path / f"predictions-{part}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         write_text(self.path / f"evaluation-{part}.json", json.dumps(json_safe(report), indent=2) + "\n")
 
     def read_evaluation(self, part: str) -> dict[str, Any] | None:
@@ -252,5 +252,5 @@ def _read_manifest(path: Path) -> RunManifest:
         for name, cls in nested.items():
             document[name] = config_from_dict(cls, document[name])
         return RunManifest(**document)
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{config}: incomplete: {error}") from None
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(f"{config}: cannot be used: {error}") from None

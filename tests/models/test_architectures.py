@@ -75,5 +75,7 @@ def test_fresh_parameters_follow_the_seed():
 
 
 def test_an_unknown_architecture_is_named():
-    with pytest.raises(ConfigError, match="no recogniser 'lstm'; there are attention, avg-pool, max-pool, softmax"):
+    with pytest.raises(
+        ConfigError, match="architecture must be one of attention, avg-pool, max-pool, softmax, got 'lstm'"
+    ):
         build_model(small("lstm"))

@@ -17,7 +17,11 @@ from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.run import Run, find_runs, newest_run
 from attnrec.workflows.evaluate import evaluate
-from attnrec.workflows.train import plan_training, read_training_log, run_name, train
+from attnrec.workflows.train import plan_training, run_name, train
+
+
+def read_training_log(run: Run) -> list[dict]:
+    return [json.loads(line) for line in (run.path / "training.jsonl").read_text().splitlines()]
 
 
 def weights(run) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.options import DryRunOption, JsonOption, PartOption, QuietOption, RunsDirOption, check_part, examples
+from attnrec.cli.options import DryRunOption, JsonOption, PartOption, QuietOption, RunsDirOption, examples
 from attnrec.cli.output import Output, duration, percent, printable, table
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def compare(
     """
     from attnrec.workflows import compare as workflow
 
-    check_part(part)
     with Output(json=json, quiet=quiet) as output:
         report = workflow.compare(names or [], runs_dir=runs, part=part)
         rows = [row for table_rows in report.tables for row in table_rows]
@@ -46,7 +45,7 @@ def compare(
             return
         output.result(report, lambda: show_comparison(report, part))
         for row in (row for row in rows if row.accuracy is None):
-            output.note(f"{row.run} has no {part} figures: attnrec evaluate --run {runs / row.run} --part {part}")
+            output.note(f"{row.run} has no {part} figures: attnrec evaluate --run {row.path} --part {part}")
 
 
 def show_comparison(report: "CompareReport", part: str) -> None:
@@ -54,8 +53,7 @@ def show_comparison(report: "CompareReport", part: str) -> None:
     for rows in report.tables:
         leaking = ", LEAKING: groups on both sides" if rows[0].leaking else ""
         videos = next((f", {row.num_videos} {part} videos" for row in rows if row.num_videos), "")
-        columns = ["run", "model", "lambda", "fps", "seed", "accuracy %", "per class %", "validation %", "entropy",
-                   "penalty - floor", "training"]  # fmt: skip
+        columns = ["run", "acc %", "class %", "val %", "entropy", "penalty", "trained"]
         table(f"{rows[0].dataset}, split {rows[0].split}{videos}{leaking}", columns, [_cells(row) for row in rows])
     if report.published:
         columns = ["model", "dataset", "lambda", "metric", "published %", "source"]
@@ -68,13 +66,10 @@ def _show_plan(rows: Sequence["ComparedRun"], part: str) -> None:
 
 
 def _cells(row: "ComparedRun") -> list[str]:
+    reduced = "" if row.reduction in (None, "mean") else f" ({row.reduction})"
     return [
         row.run,
-        row.model,
-        _number(row.attention_penalty, "g"),
-        f"{row.fps:g}",
-        str(row.seed),
-        percent(row.accuracy),
+        percent(row.accuracy) + reduced,
         percent(row.mean_class_accuracy),
         percent(row.validation_accuracy),
         _number(row.attention_entropy, ".3f"),

@@ -29,7 +29,7 @@ def demo(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the whole chain on generated clips, offline: extract, train, evaluate, visualize, compare."""
+    """Run the whole chain on generated clips: extract, train, evaluate, visualize, compare."""
     from attnrec.workflows import demo as workflow
 
     with Output(json=json, quiet=quiet) as output:

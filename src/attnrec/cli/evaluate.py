@@ -14,7 +14,6 @@ from attnrec.cli.options import (
     QuietOption,
     RunOption,
     RunsDirOption,
-    check_part,
     examples,
 )
 from attnrec.cli.output import Output, duration, percent, printable, table
@@ -22,6 +21,8 @@ from attnrec.config import Reduction
 
 if TYPE_CHECKING:
     from attnrec.workflows.evaluate import EvaluationReport
+
+_MATRIX_CLASSES = 12  # a confusion matrix of more does not fit a screen
 
 EXAMPLES = examples(
     "attnrec evaluate",
@@ -54,7 +55,6 @@ def evaluate(
     from attnrec.run import Run, newest_run
     from attnrec.workflows import evaluate as workflow
 
-    check_part(part)
     with Output(json=json, quiet=quiet) as output:
         chosen = Run(run) if run is not None else newest_run(runs)
         if run is None:
@@ -86,10 +86,28 @@ def _show(report: "EvaluationReport") -> None:
             f"attention entropy {report.attention_entropy:.3f} of uniform, "
             f"penalty {report.penalty_above_floor:.2f} above its floor"
         )
+    if len(report.classes) <= _MATRIX_CLASSES:
+        _show_matrix(report)
+    else:
+        _show_worst(report)
+    print(f"{report.num_blocks} blocks in {duration(report.seconds)}")
+
+
+def _show_matrix(report: "EvaluationReport") -> None:
     rows = [
         (figure.name, str(figure.num_videos), percent(figure.accuracy), *(str(count) for count in row))
         for figure, row in zip(report.classes, report.confusion, strict=True)
     ]
     table("Videos by true class (rows) and predicted class (columns)",
           ["class", "videos", "accuracy %", *(figure.name for figure in report.classes)], rows)  # fmt: skip
-    print(f"{report.num_blocks} blocks in {duration(report.seconds)}")
+
+
+def _show_worst(report: "EvaluationReport") -> None:
+    """Classes by accuracy, each with what it is most often taken for: a matrix of so many classes fits nowhere."""
+    rows = []
+    for i, figure in enumerate(report.classes):
+        others = [count if j != i else 0 for j, count in enumerate(report.confusion[i])]
+        taken = report.classes[others.index(max(others))].name if any(others) else "-"
+        rows.append((figure.name, str(figure.num_videos), percent(figure.accuracy), taken))
+    rows.sort(key=lambda row: (row[2] == "-", float(row[2]) if row[2] != "-" else 0.0))
+    table("Classes, the least accurate first", ["class", "videos", "accuracy %", "most taken for"], rows)

@@ -16,7 +16,6 @@ from attnrec.cli.options import (
 )
 from attnrec.cli.output import Output, duration, printable, size
 from attnrec.config import BackboneName, ExtractConfig, OnError, Resize
-from attnrec.errors import ConfigError
 
 if TYPE_CHECKING:
     from attnrec.workflows.extract import ExtractPlan, ExtractReport
@@ -102,7 +101,7 @@ def _rate(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"--fps {text}: must be a number, or native") from None
+        raise typer.BadParameter("must be a number, or native", param_hint="--fps") from None
 
 
 def _show(report: "ExtractReport") -> None:

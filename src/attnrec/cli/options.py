@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from attnrec.errors import ConfigError
+from attnrec.config import SplitPart
 
 RunsDirOption = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", metavar="DIR")]
 RunOption = Annotated[
@@ -24,25 +24,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates; do no work.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that is there.")]
-PartOption = Annotated[str, typer.Option(help="Part of the split: test, validation or train.")]
+PartOption = Annotated[SplitPart, typer.Option(help="Part of the split.")]
 
 
 def examples(*lines: str) -> str:
     """Epilog of a command's help: one example a line, kept as they are."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def check_part(part: str) -> str:
-    """A part of a split, by name.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if part not in ("train", "validation", "test"):
-        raise ConfigError(f"--part {part}: must be test, validation or train")
-    return part
-
-
-def split_list(values: list[str]) -> list[str]:
-    """Items of an option that may be repeated and may hold several by commas."""
-    return [item.strip() for value in values for item in value.split(",") if item.strip()]

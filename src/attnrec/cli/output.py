@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from attnrec.runtime import Progress, json_safe
 
@@ -98,7 +98,7 @@ class Output:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout; the first column is text, the others are right-aligned.
 
-    Where stdout is no terminal the table is as wide as its content, so that nothing is cut.
+    On a terminal a long first column is folded to fit; elsewhere the table is as wide as its content.
     """
     from rich import box
     from rich.console import Console
@@ -108,10 +108,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     heading = Text(printable(title)) if title else None
     grid = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        grid.add_column(Text(printable(column)), justify="right" if i else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if i else "left"
+        grid.add_column(Text(printable(column)), justify=justify, overflow="fold", no_wrap=i > 0)
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(grid)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.measure(grid, options=console.options.update(width=10_000)).maximum, len(title))
+    console.print(grid)
 
 
 def percent(value: float | None) -> str:

@@ -57,7 +57,9 @@ def predict(
             _write_csv(csv_path, report, recognizer.classes, force)
         output.result(report, lambda: _show(report))
         if report.skipped:
-            output.warn(f"{len(report.skipped)} clips could not be decoded")
+            output.warn(f"{len(report.skipped)} clips could not be decoded:")
+            for path, reason in report.skipped:
+                output.warn(f"  {path}: {reason}")
             raise typer.Exit(1)
 
 

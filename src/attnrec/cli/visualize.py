@@ -54,6 +54,8 @@ def visualize(
         recognizer = Recognizer(chosen, device=device, jobs=jobs)
         report = workflow.visualize(recognizer, clip, out, width=width, overwrite=force, on_progress=output.progress)
         output.result(report, lambda: _show(report))
+        if report.status != "ok":
+            output.warn(f"{clip}: {report.status}; what could be decoded was drawn")
 
 
 def _show(report: "VisualizeReport") -> None:

@@ -5,6 +5,7 @@ A kill at any moment loses at most the videos in flight: parts and the store app
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -60,7 +61,7 @@ def file_sha256(path: Path) -> str:
 
 def part_fingerprint(content_sha256: str, spec: FeatureSpec) -> str:
     """Hash of all that decides a video's features: its content and the settings."""
-    key = json.dumps([content_sha256, dataclasses.asdict(spec)], sort_keys=True)
+    key = json.dumps([content_sha256, _identity(spec)], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -89,9 +90,25 @@ class PartWriter:
 
 
 @contextlib.contextmanager
+def _writing(path: Path, **options: int) -> Iterator[h5py.File]:
+    """A new HDF5 file. A full disk is an `OSError` here, whenever HDF5 notices it."""
+    file = h5py.File(path, "w", **options)
+    try:
+        yield file
+        file.flush()
+    except RuntimeError as error:
+        raise OSError(errno.ENOSPC, str(error)) from error
+    finally:
+        try:
+            file.close()
+        except RuntimeError as error:
+            raise OSError(errno.ENOSPC, str(error)) from error
+
+
+@contextlib.contextmanager
 def writing_part(path: Path, spec: FeatureSpec) -> Iterator[PartWriter]:
     """A part file that appears under `path` when the block ends well, and leaves nothing otherwise."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, _writing(temporary) as file:
         yield PartWriter(file, spec)
 
 
@@ -161,7 +178,7 @@ def pack_store(
     table = _video_table(rows, sources)
     with (
         atomic_path(out) as temporary,
-        h5py.File(temporary, "w", alignment_threshold=1024, alignment_interval=4096) as file,
+        _writing(temporary, alignment_threshold=1024, alignment_interval=4096) as file,
     ):
         attributes = dataclasses.asdict(spec) | {"sample_fps": spec.sample_fps or float("inf")}
         attributes |= {
@@ -169,6 +186,7 @@ def pack_store(
             "version": VERSION,
             "dataset": np.bytes_(encoded(dataset)),
             "videos_dir": np.bytes_(encoded(videos_dir)),
+            "weights_id": np.bytes_(encoded(spec.weights_id)),
         }
         attributes |= {"program_version": program_version, "fingerprint": _store_fingerprint(spec, rows, classes)}
         for name, value in attributes.items():
@@ -183,6 +201,11 @@ def pack_store(
         for name, weight in backbone_state.items():
             file[f"backbone/{name}"] = weight
         _copy_features(file, spec, sources)
+    remove_parts(out)
+
+
+def remove_parts(out: Path) -> None:
+    """Remove the part files of a store that is finished."""
     shutil.rmtree(parts_dir(out), ignore_errors=True)
 
 
@@ -223,8 +246,13 @@ def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> 
 
 
 def _store_fingerprint(spec: FeatureSpec, rows: Sequence[VideoRow], classes: Sequence[str]) -> str:
-    key = [dataclasses.asdict(spec), [dataclasses.astuple(row) for row in rows], list(classes)]
+    key = [_identity(spec), [dataclasses.astuple(row) for row in rows], list(classes)]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(spec: FeatureSpec) -> dict[str, Any]:
+    """What decides the features: not the name of the weights, which is for people, but their hash."""
+    return {name: value for name, value in dataclasses.asdict(spec).items() if name != "weights_id"}
 
 
 def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:

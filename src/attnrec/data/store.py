@@ -89,7 +89,7 @@ class FeatureStore:
         try:
             with h5py.File(self.path, "r") as file:
                 yield file
-        except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             raise FeatureStoreError(
                 f"{self.path}: not a usable feature store ({error}); run `attnrec extract` again"
             ) from None
@@ -103,10 +103,10 @@ class FeatureStore:
                 "install the attnrec that made it, or run `attnrec extract` again"
             )
         self.spec = _spec_from_attributes(file)
-        self.dataset = decoded(file.attrs["dataset"])
-        self.program_version = str(file.attrs["program_version"])
-        self.fingerprint = str(file.attrs["fingerprint"])
-        self.videos_dir = decoded(file.attrs["videos_dir"])
+        self.dataset = _text(file.attrs["dataset"])
+        self.program_version = _text(file.attrs["program_version"])
+        self.fingerprint = _text(file.attrs["fingerprint"])
+        self.videos_dir = _text(file.attrs["videos_dir"])
         columns = {
             field.name: _column(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
             for field in fields(VideoTable)
@@ -207,10 +207,17 @@ def _spec_from_attributes(file: h5py.File) -> FeatureSpec:
     values: dict[str, Any] = {}
     for field in fields(FeatureSpec):
         value = file.attrs[field.name]
-        values[field.name] = value if isinstance(value, str) else value.item()
+        values[field.name] = _text(value) if isinstance(value, str | bytes) else value.item()
     if math.isinf(values["sample_fps"]):
         values["sample_fps"] = None
     return FeatureSpec(**values)
+
+
+def _text(value: str | bytes) -> str:
+    """A text attribute; those that hold a user's names are bytes, as such names need not be UTF-8."""
+    if not isinstance(value, str | bytes):
+        raise TypeError(f"an attribute is {type(value).__name__}, not a text")
+    return value if isinstance(value, str) else decoded(value)
 
 
 def _column(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:

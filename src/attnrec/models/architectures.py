@@ -5,7 +5,6 @@ from collections.abc import Callable
 from torch import nn
 
 from attnrec.config import ModelConfig
-from attnrec.errors import ConfigError
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
 
@@ -58,10 +57,5 @@ def build_model(config: ModelConfig) -> nn.Module:
 
     Returns:
         A module that maps cubes (B, T, L, D) to a `RecognizerOutput`.
-
-    Raises:
-        ConfigError: There is no such architecture.
     """
-    if config.architecture not in ARCHITECTURES:
-        raise ConfigError(f"no recogniser {config.architecture!r}; there are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[config.architecture](config)

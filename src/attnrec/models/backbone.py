@@ -5,6 +5,7 @@ Legend: N frames, K grid side, D channels.
 
 import contextlib
 import hashlib
+import http.client
 import pickle
 import sys
 import urllib.error
@@ -200,7 +201,7 @@ def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> boo
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout_seconds):
             return True
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -257,11 +258,17 @@ def _load_into(trunk: Trunk, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def _initialise_random(trunk: Trunk) -> None:
-    """Kaiming-normal convolutions and BatchNorm statistics of built-in frames, a function of `RANDOM_SEED` alone."""
-    generator = torch.Generator().manual_seed(RANDOM_SEED)
+    """Kaiming-normal convolutions and BatchNorm statistics of built-in frames, a function of `RANDOM_SEED` alone.
+
+    Everything is drawn by NumPy and rounded to float16, far above the rounding errors of any processor's own
+    instructions, so that the weights have the same hash on every machine.
+    """
+    rng = np.random.default_rng(RANDOM_SEED)
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            fan_in = module.weight[0].numel()
+            drawn = rng.standard_normal(tuple(module.weight.shape)) * np.sqrt(2 / fan_in)
+            module.weight.copy_(torch.from_numpy(drawn.astype(np.float16)))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
@@ -270,11 +277,10 @@ def _initialise_random(trunk: Trunk) -> None:
             module.momentum = 1.0  # take this batch's statistics as they are
     trunk.double()
     with torch.inference_mode():
-        trunk(_calibration_frames(generator))
+        trunk(torch.from_numpy(_calibration_frames(rng)))
     for norm in _batch_norms(trunk):
         norm.eval()
         for statistic in (norm.running_mean, norm.running_var):
-            # Rounded far above the rounding errors of double precision: the same hash on every machine.
             assert statistic is not None
             statistic.copy_(statistic.half())
     trunk.float()
@@ -284,14 +290,13 @@ def _batch_norms(trunk: Trunk) -> Iterator[nn.BatchNorm2d]:
     return (module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def _calibration_frames(generator: torch.Generator) -> Tensor:
-    """Four seeded frames with edges and with detail at every scale, shape (4, 224, 224, 3), in [0, 255]."""
-    frames = torch.zeros(4, 3, 224, 224)
+def _calibration_frames(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Four seeded frames with edges and with detail at every scale, shape (4, 224, 224, 3)."""
+    frames = np.zeros((4, 224, 224, 3))
     for side in (2, 4, 7, 14, 28, 56, 112, 224):
-        noise = torch.rand(4, 3, side, side, generator=generator)
-        mode = "nearest" if side in (4, 14, 56) else "bilinear"
-        frames += F.interpolate(noise, size=(224, 224), mode=mode) / 8
-    return ((frames - 0.5) * 2 + 0.5).clamp(0, 1).mul(255).round().permute(0, 2, 3, 1)
+        squares = rng.random((4, side, side, 3))
+        frames += squares.repeat(224 // side, axis=1).repeat(224 // side, axis=2) / 8
+    return np.round(np.clip((frames - 0.5) * 2 + 0.5, 0, 1) * 255).astype(np.uint8)
 
 
 def _first_line(error: Exception) -> str:

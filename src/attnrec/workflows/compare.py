@@ -17,6 +17,13 @@ class ComparedRun:
 
     Attributes:
         run: Name of the run.
+        path: Its folder.
+        preset: Preset of its training.
+        backbone: Network that its features come from.
+        weights_sha256: Hash of that network's weights.
+        split_sha256: Hash of the split.
+        reduction: How blocks made a video's prediction; None where the run has not been evaluated.
+        block_stride: Stored frames between the starts of the blocks that were evaluated; likewise.
         model: Architecture, with the form of its attention.
         attention_penalty: lambda; None for models without attention.
         fps: Samples per second.
@@ -35,6 +42,13 @@ class ComparedRun:
     """
 
     run: str
+    path: str
+    preset: str
+    backbone: str
+    weights_sha256: str
+    split_sha256: str
+    reduction: str | None
+    block_stride: int | None
     model: str
     attention_penalty: float | None
     fps: float
@@ -130,6 +144,13 @@ def _row(run: Run, part: str) -> ComparedRun:
     attentive = manifest.model.architecture == "attention"
     return ComparedRun(
         run=run.name,
+        path=str(run.path),
+        preset=training.preset,
+        backbone=manifest.features.backbone,
+        weights_sha256=manifest.features.weights_sha256,
+        split_sha256=manifest.split["sha256"],
+        reduction=evaluation.get("reduction"),
+        block_stride=evaluation.get("block_stride"),
         model=f"attention ({manifest.model.attention})" if attentive else manifest.model.architecture,
         attention_penalty=training.attention_penalty if attentive else None,
         fps=training.fps,

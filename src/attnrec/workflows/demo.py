@@ -1,5 +1,6 @@
 """The whole chain on generated clips: nothing to download, a recogniser and a picture at the end."""
 
+import contextlib
 import csv
 import time
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from attnrec.data.layouts import TEST
 from attnrec.data.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
 from attnrec.data.store import FeatureStore
 from attnrec.data.video import write_video
-from attnrec.models.backbone import imagenet_weights_at_hand
+from attnrec.errors import WeightsError
+from attnrec.models.backbone import build_trunk, imagenet_weights_at_hand
 from attnrec.runtime import OnProgress, Progress, atomic_path, no_progress
 from attnrec.workflows.compare import CompareReport, compare
 from attnrec.workflows.evaluate import EvaluationReport, evaluate
@@ -80,10 +82,9 @@ def demo(
     videos, store, runs = folder / "videos", folder / "features.h5", folder / "runs"
     write_sample_videos(videos, seed, on_progress)
     if weights is None:
-        at_hand = imagenet_weights_at_hand(BACKBONE)
-        weights = "imagenet" if at_hand else "random"
-        where = "ImageNet weights" if at_hand else "random weights, as ImageNet's are neither cached nor reachable"
-        on_progress(Progress("extract", message=f"GoogLeNet with {where}"))
+        weights = _weights_at_hand()
+        why = "" if weights == "imagenet" else ", as ImageNet's are neither cached nor reachable"
+        on_progress(Progress("extract", message=f"GoogLeNet with {weights} weights{why}"))
     extract_config = ExtractConfig(
         backbone=BACKBONE, weights=weights, overwrite=True, seed=seed, device=device, jobs=jobs
     )
@@ -114,6 +115,15 @@ def demo(
     )
 
 
+def _weights_at_hand() -> str:
+    """`imagenet` where those weights are cached or can be fetched now, else `random`."""
+    if imagenet_weights_at_hand(BACKBONE):
+        with contextlib.suppress(WeightsError):
+            build_trunk(BACKBONE, "imagenet")  # leaves them in the cache
+            return "imagenet"
+    return "random"
+
+
 def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | None) -> TrainConfig:
     """Settings that suit clips of three seconds and a few minutes on two cores."""
     return TrainConfig(
@@ -132,18 +142,14 @@ def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | N
 
 
 def write_sample_videos(folder: Path, seed: int, on_progress: OnProgress = no_progress) -> None:
-    """Write the generated clips as MP4 in class folders, and the actor's box in every frame as `boxes.csv`.
-
-    Clips that are there already are kept.
-    """
+    """Write the generated clips as MP4 in class folders, and the actor's box in every frame as `boxes.csv`."""
     total = NUM_GROUPS * len(SAMPLE_ACTIONS)
     clips = generate_clips(num_groups=NUM_GROUPS, num_frames=NUM_FRAMES, fps=FPS, seed=seed)
     rows: list[list[str | float]] = []
     for done, clip in enumerate(clips):
         on_progress(Progress("clips", done, total, clip.name))
         path = folder / clip.action / f"{clip.name}.mp4"
-        if not path.exists():
-            write_video(path, iter(clip.frames), clip.fps)
+        write_video(path, iter(clip.frames), clip.fps)
         rows += _box_rows(clip, path.relative_to(folder))
     with (
         atomic_path(folder / "boxes.csv") as temporary,

@@ -3,9 +3,11 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
 from attnrec.config import Reduction
 from attnrec.data.blocks import BlockTable, block_table
@@ -22,9 +24,9 @@ from attnrec.metrics import (
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
-from attnrec.workflows.scoring import BlockScores, score_blocks
+from attnrec.workflows.scoring import BATCH_BLOCKS, score_blocks
 
-KEPT_ATTENTION_BYTES = 512 * 2**20
+CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # attention is kept for so many blocks at a time
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class EvaluationReport:
 
     Attributes:
         run: Folder of the run.
+        preset: Preset of its training.
+        model: Architecture.
+        attention: Form of its location scorer; None without attention.
+        backbone: Network that its features come from.
+        weights_sha256: Hash of that network's weights.
         dataset: Name of the dataset.
         split: Name of the split.
         split_sha256: Its hash.
@@ -74,6 +81,11 @@ class EvaluationReport:
     """
 
     run: str
+    preset: str
+    model: str
+    attention: str | None
+    backbone: str
+    weights_sha256: str
     dataset: str
     split: str
     split_sha256: str
@@ -132,7 +144,7 @@ def evaluate(
     features = store_of_run(run, store)
     prepare_cpu(jobs)
     model = run.load_model(resolve_device(device))
-    manifest, training = run.manifest, run.manifest.training
+    training = run.manifest.training
     stride = block_stride or training.block_stride
     table = block_table(
         features,
@@ -143,15 +155,7 @@ def evaluate(
     )
     if not len(table):
         raise RunError(f"{run.path}: split {training.split} has no {part} video; evaluate another part by --part")
-    scores = score_blocks(
-        model,
-        features.features(),
-        table.frames,
-        scale=manifest.feature_scale,
-        multilabel=manifest.model.multilabel,
-        keep_attention=table.frames.size * manifest.model.num_locations * 4 <= KEPT_ATTENTION_BYTES,
-        on_batch=lambda done: on_progress(Progress("evaluate", done, len(table))),
-    )
+    scores = _score(run, model, features, table, on_progress)
     report = _report(run, features, table, scores, part, reduction, stride, started)
     run.write_evaluation(part, asdict(report), _arrays(features, table, scores, reduction))
     return report
@@ -182,11 +186,46 @@ def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
     return features
 
 
+class _Scores(NamedTuple):
+    """Class probabilities (M, T, C) of all blocks, and the means over blocks of what their attention was like."""
+
+    frame_probs: NDArray[np.float32]
+    attention_entropy: float | None
+    penalty_above_floor: float | None
+
+
+def _score(run: Run, model: nn.Module, store: FeatureStore, table: BlockTable, on_progress: OnProgress) -> _Scores:
+    probs: list[NDArray[np.float32]] = []
+    figures = np.zeros(2)
+    for start in range(0, len(table), CHUNK_BLOCKS):
+        scores = score_blocks(
+            model,
+            store.features(),
+            table.frames[start : start + CHUNK_BLOCKS],
+            scale=run.manifest.feature_scale,
+            multilabel=run.manifest.model.multilabel,
+            keep_attention=True,
+            on_batch=lambda done, start=start: on_progress(Progress("evaluate", start + done, len(table))),  # type: ignore[misc]
+        )
+        probs.append(scores.frame_probs)
+        if scores.attention is not None:
+            figures += np.array(_attention_figures(scores.attention)) * len(scores.attention) / len(table)
+    entropy, penalty = figures.tolist() if scores.attention is not None else (None, None)
+    return _Scores(np.concatenate(probs), entropy, penalty)
+
+
+def _attention_figures(attention: NDArray[np.float32]) -> tuple[float, float]:
+    """Entropy, and Eq. 7's penalty above its floor, means over blocks (M, T, L)."""
+    _, T, L = attention.shape
+    penalty = np.square(1 - attention.sum(axis=1, dtype=np.float64)).sum(axis=-1).mean()
+    return attention_entropy(attention), float(penalty) - penalty_floor(T, L)
+
+
 def _report(
     run: Run,
     store: FeatureStore,
     table: BlockTable,
-    scores: BlockScores,
+    scores: _Scores,
     part: str,
     reduction: str,
     stride: int,
@@ -200,6 +239,11 @@ def _report(
     totals = matrix.sum(axis=1)
     return EvaluationReport(
         run=str(run.path),
+        preset=run.manifest.training.preset,
+        model=run.manifest.model.architecture,
+        attention=run.manifest.model.attention if run.manifest.model.architecture == "attention" else None,
+        backbone=run.manifest.features.backbone,
+        weights_sha256=run.manifest.features.weights_sha256,
         dataset=store.dataset,
         split=run.manifest.training.split,
         split_sha256=run.manifest.split["sha256"],
@@ -213,7 +257,8 @@ def _report(
         mean_class_accuracy=float(np.nanmean(class_accuracy)),
         chance=float(totals.max() / totals.sum()),
         log_loss=log_loss(labels, probs),
-        **_attention_figures(scores),
+        attention_entropy=scores.attention_entropy,
+        penalty_above_floor=scores.penalty_above_floor,
         classes=[
             ClassFigure(name, int(count), float(share) if count else None)
             for name, count, share in zip(store.classes, totals, class_accuracy, strict=True)
@@ -227,18 +272,7 @@ def _report(
     )
 
 
-def _attention_figures(scores: BlockScores) -> dict[str, float | None]:
-    if scores.attention is None:
-        return {"attention_entropy": None, "penalty_above_floor": None}
-    _, T, L = scores.attention.shape
-    penalty = np.square(1 - scores.attention.sum(axis=1, dtype=np.float64)).sum(axis=-1).mean()
-    return {
-        "attention_entropy": attention_entropy(scores.attention),
-        "penalty_above_floor": float(penalty) - penalty_floor(T, L),
-    }
-
-
-def _arrays(store: FeatureStore, table: BlockTable, scores: BlockScores, reduction: str) -> dict[str, Any]:
+def _arrays(store: FeatureStore, table: BlockTable, scores: _Scores, reduction: str) -> dict[str, Any]:
     videos = np.unique(table.video)
     return {
         "classes": np.array([name.encode("utf-8", "surrogateescape") for name in store.classes]),

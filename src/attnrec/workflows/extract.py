@@ -27,6 +27,7 @@ from attnrec.data.packing import (
     part_fingerprint,
     parts_dir,
     read_part,
+    remove_parts,
     stored_sources,
     video_id,
     writing_part,
@@ -49,6 +50,7 @@ from attnrec.runtime import (
 
 IMAGE_SIZE = 224  # side in px of what the network sees
 _PROBED_VIDEOS = 24
+_LEAST_FRAME_BYTES = 20  # of a frame that repeats the last, in the codecs at hand
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,6 @@ def extract(
         _require_same_dataset(earlier, entries)
     trunk.to(device)
     root = dataset_root(videos)
-    frames = _estimated_frames(root, entries, config.sample_fps)
-    require_disk_space(out.absolute().parent, 2 * frames * spec.num_locations * spec.feature_dim * 2)
 
     work = _Extraction(root, out, spec, trunk, config, on_progress)
     try:
@@ -201,7 +201,9 @@ def extract(
     skipped = work.skipped
     labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
     splits = default_splits(labels, groups, config.seed)
-    if not (earlier is not None and _unchanged(earlier, rows, splits, skipped)):
+    if earlier is not None and _unchanged(earlier, rows, splits, skipped):
+        remove_parts(out)
+    else:
         on_progress(Progress("pack", 0, 1, str(out)))
         pack_store(
             out,
@@ -289,6 +291,7 @@ class _Extraction:
             elif entry.path in self.content:
                 missing.append(entry)
         self.on_progress(Progress("check", len(entries), len(entries)))
+        self._require_space(missing, sum(source.num_frames for source in found.values()))
         readers = (frame_reader(self.root / entry.path, self.spec) for entry in missing)
         jobs = self.config.jobs or default_jobs()
         with DecodeAhead(readers, jobs=jobs, batch_frames=BATCH_FRAMES) as decoded:
@@ -306,6 +309,20 @@ class _Extraction:
                 f"{self.root}: none of {len(entries)} videos could be decoded; the first is {path}: {reason}"
             )
         return kept, [found[entry.path] for entry in kept]
+
+    def _require_space(self, missing: Sequence[VideoEntry], num_found: int) -> None:
+        """Say what the work takes on disk, and refuse it where the disk has less. Parts and store are there at once."""
+        if not missing:
+            return
+        frame_bytes = self.spec.num_locations * self.spec.feature_dim * 2
+        new = _estimated_frames(self.root, missing, self.spec.sample_fps) * frame_bytes
+        needed = 2 * new + num_found * frame_bytes
+        free = require_disk_space(self.parts.absolute().parent, needed)
+        message = (
+            f"{len(missing)} videos to extract, about {new / 1e9:.2f} GB of features; "
+            f"needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
+        )
+        self.on_progress(Progress("extract", message=message))
 
     def _finished(self, entry: VideoEntry, stored: dict[str, FeatureSource]) -> FeatureSource | None:
         path = self.root / entry.path
@@ -369,10 +386,13 @@ def _require_same_settings(store: FeatureStore, spec: FeatureSpec) -> None:
 
 
 def _require_same_dataset(store: FeatureStore, entries: Sequence[VideoEntry]) -> None:
-    known = {store.path_of(video) for video in range(len(store.videos))}
-    if known.isdisjoint(str(entry.path) for entry in entries):
+    """Nothing that the store holds may get lost because a folder is not mounted, or another one was named."""
+    present = {str(entry.path) for entry in entries}
+    gone = [path for path in map(store.path_of, range(len(store.videos))) if path not in present]
+    if gone:
         raise FeatureStoreError(
-            f"{store.path}: holds the videos of {store.videos_dir}; choose another name, or --overwrite to replace it"
+            f"{store.path}: {len(gone)} of its {len(store.videos)} videos are not in this folder ({gone[0]}, ...); "
+            "choose another name, or --overwrite to drop them"
         )
 
 
@@ -414,7 +434,10 @@ def _split_counts(splits: dict[str, NDArray[np.uint8]]) -> dict[str, dict[str, i
 
 
 def _estimated_frames(root: Path, entries: Sequence[VideoEntry], sample_fps: float | None) -> int:
-    """Frames of all videos, from the headers of some; videos that cannot be opened count for nothing."""
+    """Frames of all videos, from the headers of some; videos that cannot be opened count for nothing.
+
+    A header may lie, so a video counts for no more frames than its bytes could hold.
+    """
     chosen = [entries[i] for i in np.linspace(0, len(entries) - 1, min(len(entries), _PROBED_VIDEOS)).astype(int)]
     counts = []
     for entry in chosen:
@@ -425,7 +448,8 @@ def _estimated_frames(root: Path, entries: Sequence[VideoEntry], sample_fps: flo
             continue
         rate = info.fps if info.fps > 0 else 30.0
         duration = info.duration_seconds if info.duration_seconds > 0 else 0.0
-        counts.append(duration * min(rate, sample_fps or rate) + 1)
+        most = (root / entry.path).stat().st_size / _LEAST_FRAME_BYTES
+        counts.append(min(duration * min(rate, sample_fps or rate), most) + 1)
     return int(np.mean(counts) * len(entries))
 
 

@@ -1,7 +1,6 @@
 """Feature cubes to a trained run: plan, optimise Eq. 7 with Adam, keep the weights that validate best."""
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -322,7 +321,7 @@ def _preset_choices(config: TrainConfig, num_blocks: int, has_validation: bool) 
         # The paper's 15 epochs at batch 128 are 15 updates on 48 short clips, which is chance: enough updates first.
         batch_size = config.batch_size or next((size for limit, size in _AUTO_BATCHES if num_blocks < limit), 128)
         epochs = min(200, max(4, math.ceil(_AUTO_UPDATES / math.ceil(num_blocks / batch_size))))
-        epochs = 15 if num_blocks >= 15 * 128 * 10 else epochs
+        epochs = 15 if num_blocks >= _AUTO_LARGE else epochs
         preset = {"batch_size": batch_size, "epochs": epochs, "learning_rate": 2e-4}
         preset["hidden_dim"] = 256 if num_blocks < _AUTO_SMALL else 512
         patience = max(3, math.ceil((config.epochs or epochs) / 3)) if has_validation else None
@@ -332,6 +331,7 @@ def _preset_choices(config: TrainConfig, num_blocks: int, has_validation: bool) 
 
 _AUTO_UPDATES = 400
 _AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # below so many blocks, batches of so many
+_AUTO_LARGE = 20_000  # from so many on the paper's 15 epochs are enough updates
 _AUTO_SMALL = 5_000  # blocks below which half the paper's hidden units learn as well in a third of the time
 
 
@@ -381,9 +381,3 @@ def _manifest(session: _Session) -> RunManifest:
         versions=versions(),
         machine={"device": str(session.device), "threads": session.threads},
     )
-
-
-def read_training_log(run: Run) -> list[dict[str, Any]]:
-    """Lines of `training.jsonl`, oldest first."""
-    text = (run.path / "training.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]

@@ -32,6 +32,7 @@ class VisualizeReport:
         run: Folder of the run.
         predicted: Most probable class of the clip.
         probability: Of that class.
+        status: `ok`, or what is wrong with the video.
         truth: True class by the clip's name or folder; None where it is not known.
         num_frames: Drawn.
         fps: Of the picture: what the clip's own times give.
@@ -43,6 +44,7 @@ class VisualizeReport:
     run: str
     predicted: str
     probability: float
+    status: str
     truth: str | None
     num_frames: int
     fps: float
@@ -97,6 +99,7 @@ def visualize(
         run=str(recognizer.run.path),
         predicted=attended.prediction.predicted,
         probability=attended.prediction.probability,
+        status=attended.prediction.status,
         truth=truth,
         num_frames=len(attended.frames),
         fps=fps,
