@@ -165,7 +165,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         ("\xff", "cannot be read"),
         ("[]", "not a JSON object"),
         ("{}", "not a run of attnrec"),
-        ('{"format": "attnrec-run", "version": 1}', "incomplete"),
+        ('{"format": "attnrec-run", "version": 1}', "cannot be used"),
     ],
 )
 def test_a_damaged_config_is_refused(tmp_path, text, message):
@@ -185,7 +185,7 @@ def test_another_version_is_refused(tmp_path):
 def test_a_config_without_a_field_is_refused(tmp_path, field):
     run = make_run(tmp_path)
     edit_config(run, **{field: ...})
-    with pytest.raises(RunError, match=f"incomplete: .*{field}"):
+    with pytest.raises(RunError, match=f"cannot be used: .*{field}"):
         Run(run.path)
 
 

@@ -75,7 +75,5 @@ def test_fresh_parameters_follow_the_seed():
 
 
 def test_an_unknown_architecture_is_named():
-    with pytest.raises(
-        ConfigError, match="architecture must be one of attention, avg-pool, max-pool, softmax, got 'lstm'"
-    ):
+    with pytest.raises(ConfigError, match=r"architecture must be one of attention, .*, got 'lstm'"):
         build_model(small("lstm"))

@@ -59,14 +59,18 @@ def test_the_actor_is_in_its_box(folder):
             assert inside > 0.9 * warm.sum()
 
 
-def test_clips_that_are_there_are_kept(folder, monkeypatch):
+def test_another_seed_makes_other_clips_in_the_same_folder(folder, monkeypatch):
     monkeypatch.setattr(demo, "NUM_GROUPS", 1)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
+    before = {path: path.read_bytes() for path in folder.rglob("*.mp4")}
     table = (folder / "boxes.csv").read_text()
     seen = []
-    write_sample_videos(folder, 0, seen.append)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")} == before
-    assert (folder / "boxes.csv").read_text() == table
+    write_sample_videos(folder, 1, seen.append)
+    after = {path: path.read_bytes() for path in folder.rglob("*.mp4")}
+    assert after.keys() == before.keys()
+    assert all(after[path] != before[path] for path in after)
+    assert (folder / "boxes.csv").read_text() != table
+    write_sample_videos(folder, 0)
+    assert {path: path.read_bytes() for path in folder.rglob("*.mp4")} == before
     assert (seen[-1].done, seen[-1].total) == (4, 4)
 
 

@@ -5,7 +5,6 @@ A kill at any moment loses at most the videos in flight: parts and the store app
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import os
@@ -68,17 +67,19 @@ def part_fingerprint(content_sha256: str, spec: FeatureSpec) -> str:
 class PartWriter:
     """Receives one video's features as they come; see `writing_part`."""
 
-    def __init__(self, file: h5py.File, spec: FeatureSpec) -> None:
+    def __init__(self, path: Path, file: h5py.File, spec: FeatureSpec) -> None:
         cube = (spec.grid_size, spec.grid_size, spec.feature_dim)
         options = {"dtype": "<f2", "maxshape": (None, *cube), "chunks": (8, *cube)}
         self._features = file.create_dataset(f"features/{spec.layer}", (0, *cube), **options)
+        self._path = path
         self._file = file
         self._pts: list[float] = []
 
     def append(self, cubes: NDArray[np.float16], pts: Sequence[float]) -> None:
         """Add cubes (n, K, K, D) and the times of their frames in seconds."""
-        self._features.resize(len(self._features) + len(cubes), axis=0)
-        self._features[-len(cubes) :] = cubes
+        with _hdf5_errors(self._path):
+            self._features.resize(len(self._features) + len(cubes), axis=0)
+            self._features[-len(cubes) :] = cubes
         self._pts += pts
 
     def finish(self, fingerprint: str, summary: DecodeSummary) -> None:
@@ -90,26 +91,30 @@ class PartWriter:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, **options: int) -> Iterator[h5py.File]:
-    """A new HDF5 file. A full disk is an `OSError` here, whenever HDF5 notices it."""
+def _hdf5_errors(path: Path) -> Iterator[None]:
+    """HDF5 says that a disk is full by a `RuntimeError`, here or only when the file is closed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise FeatureStoreError(f"{path}: cannot be written, is the disk full? ({error})") from None
+
+
+@contextlib.contextmanager
+def _writing(path: Path, target: Path, **options: int) -> Iterator[h5py.File]:
+    """A new HDF5 file that will be `target`."""
     file = h5py.File(path, "w", **options)
     try:
         yield file
-        file.flush()
-    except RuntimeError as error:
-        raise OSError(errno.ENOSPC, str(error)) from error
     finally:
-        try:
+        with _hdf5_errors(target):
             file.close()
-        except RuntimeError as error:
-            raise OSError(errno.ENOSPC, str(error)) from error
 
 
 @contextlib.contextmanager
 def writing_part(path: Path, spec: FeatureSpec) -> Iterator[PartWriter]:
     """A part file that appears under `path` when the block ends well, and leaves nothing otherwise."""
-    with atomic_path(path) as temporary, _writing(temporary) as file:
-        yield PartWriter(file, spec)
+    with atomic_path(path) as temporary, _writing(temporary, path) as file:
+        yield PartWriter(path, file, spec)
 
 
 def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
@@ -178,7 +183,8 @@ def pack_store(
     table = _video_table(rows, sources)
     with (
         atomic_path(out) as temporary,
-        _writing(temporary, alignment_threshold=1024, alignment_interval=4096) as file,
+        _writing(temporary, out, alignment_threshold=1024, alignment_interval=4096) as file,
+        _hdf5_errors(out),
     ):
         attributes = dataclasses.asdict(spec) | {"sample_fps": spec.sample_fps or float("inf")}
         attributes |= {

@@ -186,15 +186,14 @@ def extract(
     prepare_cpu(config.jobs)
     device = resolve_device(config.device)
     trunk, spec = prepare_trunk(config)
-    if earlier is not None:
+    if earlier is not None and not config.overwrite:
         _require_same_settings(earlier, spec)
-        _require_same_dataset(earlier, entries)
     trunk.to(device)
     root = dataset_root(videos)
 
     work = _Extraction(root, out, spec, trunk, config, on_progress)
     try:
-        kept, sources = work.run(entries, {} if earlier is None else stored_sources(earlier))
+        kept, sources = work.run(entries, earlier)
     finally:
         work.remove_empty_parts()
     rows = _rows(kept, work.content)
@@ -279,8 +278,9 @@ class _Extraction:
         self.num_extracted = 0
 
     def run(
-        self, entries: Sequence[VideoEntry], stored: dict[str, FeatureSource]
+        self, entries: Sequence[VideoEntry], earlier: FeatureStore | None
     ) -> tuple[list[VideoEntry], list[FeatureSource]]:
+        stored = {} if earlier is None else stored_sources(earlier)
         found: dict[Path, FeatureSource] = {}
         missing = []
         for done, entry in enumerate(entries):
@@ -291,6 +291,8 @@ class _Extraction:
             elif entry.path in self.content:
                 missing.append(entry)
         self.on_progress(Progress("check", len(entries), len(entries)))
+        if earlier is not None and not self.config.overwrite:
+            _require_nothing_lost(earlier, entries, self.content)
         self._require_space(missing, sum(source.num_frames for source in found.values()))
         readers = (frame_reader(self.root / entry.path, self.spec) for entry in missing)
         jobs = self.config.jobs or default_jobs()
@@ -372,7 +374,12 @@ def _earlier_store(out: Path, config: ExtractConfig) -> FeatureStore | None:
         return None
     if not is_store(out):
         raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")
-    return None if config.overwrite else FeatureStore(out)
+    try:
+        return FeatureStore(out)
+    except FeatureStoreError:
+        if config.overwrite:
+            return None
+        raise
 
 
 def _require_same_settings(store: FeatureStore, spec: FeatureSpec) -> None:
@@ -385,13 +392,18 @@ def _require_same_settings(store: FeatureStore, spec: FeatureSpec) -> None:
     )
 
 
-def _require_same_dataset(store: FeatureStore, entries: Sequence[VideoEntry]) -> None:
-    """Nothing that the store holds may get lost because a folder is not mounted, or another one was named."""
-    present = {str(entry.path) for entry in entries}
-    gone = [path for path in map(store.path_of, range(len(store.videos))) if path not in present]
+def _require_nothing_lost(store: FeatureStore, entries: Sequence[VideoEntry], content: dict[Path, str]) -> None:
+    """Videos of the store must be there, by name or by content: a folder may not be mounted, or be another one."""
+    names, contents = {str(entry.path) for entry in entries}, set(content.values())
+    fingerprints = store.videos.fingerprint
+    gone = [
+        store.path_of(i)
+        for i in range(len(store.videos))
+        if store.path_of(i) not in names and fingerprints[i].decode() not in contents
+    ]
     if gone:
         raise FeatureStoreError(
-            f"{store.path}: {len(gone)} of its {len(store.videos)} videos are not in this folder ({gone[0]}, ...); "
+            f"{store.path}: {len(gone)} of its {len(store.videos)} videos are not here any more, the first {gone[0]}; "
             "choose another name, or --overwrite to drop them"
         )
 
