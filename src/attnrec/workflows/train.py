@@ -347,9 +347,12 @@ def run_name(config: TrainConfig) -> str:
     """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`."""
     short = {"attention_penalty": "lambda", "attention": "", "block_frames": "frames", "block_stride": "stride"}
     parts = [str(config.model)]
+    left_out = {"model", "device", "jobs"} | (
+        set() if config.model == "attention" else {"attention", "attention_penalty"}
+    )
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name not in ("model", "device", "jobs") and value != field.default:
+        if field.name not in left_out and value != field.default:
             text = f"{value:g}" if isinstance(value, float) else str(value)
             parts.append(short.get(field.name, field.name.replace("_", "")) + text)
     return "-".join(parts).replace("/", "_")
