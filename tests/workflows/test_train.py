@@ -141,6 +141,7 @@ def test_the_labels_of_training_videos_are_read(tiny_store, tmp_path):
         ({}, "attention"),
         ({"attention_penalty": 1.0, "fps": 6.0}, "attention-lambda1-fps6"),
         ({"attention_penalty": 0.5, "attention": "content"}, "attention-content-lambda0.5"),
+        ({"model": "max-pool", "attention_penalty": 0.5, "attention": "content", "seed": 2}, "max-pool-seed2"),
         ({"model": "avg-pool", "split": "cv3-1", "seed": 7}, "avg-pool-splitcv3-1-seed7"),
         ({"preset": "paper", "block_frames": 15}, "attention-frames15-presetpaper"),
         ({"device": "cpu", "jobs": 1}, "attention"),
