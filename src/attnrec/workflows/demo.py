@@ -134,6 +134,7 @@ def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | N
         block_stride=2,
         hidden_dim=128,
         num_layers=3,
+        epochs=80,
         learning_rate=5e-4,
         seed=seed,
         device=device,
