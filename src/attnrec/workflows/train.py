@@ -332,7 +332,7 @@ def _preset_choices(config: TrainConfig, num_blocks: int, has_validation: bool) 
 _AUTO_UPDATES = 400
 _AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # below so many blocks, batches of so many
 _AUTO_LARGE = 20_000  # from so many on the paper's 15 epochs are enough updates
-_AUTO_SMALL = 5_000  # blocks below which half the paper's hidden units learn as well in a third of the time
+_AUTO_SMALL = 5_000  # blocks below which half the paper's hidden units serve, for a third of the time
 
 
 def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
