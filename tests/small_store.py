@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from attnrec.config import ExtractConfig, FeatureSpec, TrainConfig
-from attnrec.data.layouts import default_splits
 from attnrec.data.packing import VideoRow, pack_store, parts_dir, read_part, video_id, writing_part
+from attnrec.data.splits import default_splits
 from attnrec.data.video import DecodeSummary
 from attnrec.workflows.extract import prepare_trunk
 

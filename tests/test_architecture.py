@@ -39,7 +39,7 @@ OWNERS = {
     "h5py": ("data/store.py", "data/packing.py"),
     "imageio_ffmpeg": ("data/ffmpeg.py",),
     "torchvision": ("models/backbone.py",),
-    "sklearn": ("metrics.py", "data/layouts.py"),
+    "sklearn": ("metrics.py", "data/splits.py"),
     "safetensors": ("run.py",),
     "PIL": ("render/",),
     "matplotlib": ("render/",),

@@ -13,6 +13,7 @@ Resize = Literal["stretch", "crop"]
 Reduction = Literal["mean", "vote"]
 OnError = Literal["skip", "fail"]
 SplitPart = Literal["test", "validation", "train"]
+DatasetLayout = Literal["auto", "folders", "names", "unlabelled", "ucf11", "ucf101", "hmdb51", "hollywood2", "csv"]
 
 Config = TypeVar("Config")
 

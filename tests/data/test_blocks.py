@@ -19,8 +19,8 @@ from attnrec.data.blocks import (
     sliding_blocks,
     stored_rate,
 )
-from attnrec.data.layouts import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.packing import VideoRow, pack_store, part_fingerprint, parts_dir, read_part, video_id, writing_part
+from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError

@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
-from attnrec.data.layouts import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.packing import (
     FeatureSource,
     VideoRow,
@@ -21,6 +20,7 @@ from attnrec.data.packing import (
     video_id,
     writing_part,
 )
+from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore, decoded, encoded, find_store, is_store
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError

@@ -9,7 +9,7 @@ import pytest
 import sklearn.metrics
 from small_store import quick, write_store
 
-from attnrec.data.layouts import TEST, TRAIN, VALIDATION
+from attnrec.data.splits import TEST, TRAIN, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.errors import FeatureStoreError, RunError
 from attnrec.run import Run

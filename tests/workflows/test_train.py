@@ -12,7 +12,7 @@ from small_store import quick, write_store
 
 from attnrec.config import TrainConfig
 from attnrec.data.blocks import sliding_blocks
-from attnrec.data.layouts import TEST, TRAIN, UNUSED, VALIDATION
+from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.run import Run, find_runs, newest_run

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from attnrec.data.layouts import SPLIT_PARTS
+from attnrec.data.splits import SPLIT_PARTS
 from attnrec.data.store import FeatureStore
 
 

@@ -1,170 +1,259 @@
-"""What a folder of videos says about labels, groups and splits."""
+"""What a folder of videos says about labels, groups and splits: one reader for each way of laying a dataset out.
 
-import os
+A reader is given the videos and the path of lists, if a user named one; it returns None where the layout is another.
+"""
+
 import re
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
-import numpy as np
-from numpy.typing import NDArray
+from attnrec.config import DatasetLayout
+from attnrec.data.dataset import Dataset, VideoEntry, class_names
+from attnrec.data.folders import dataset_root, find_videos, group_by_name, labels_by_name, scan_videos
+from attnrec.data.lists import (
+    HOLLYWOOD2_CLASSES,
+    is_clip_sets,
+    is_hmdb51_folder,
+    is_list_folder,
+    read_class_numbers,
+    read_clip_sets,
+    read_hmdb51_folder,
+    read_lines,
+    read_list_folder,
+)
+from attnrec.data.matching import Finder, Reading, assemble, read_listed
+from attnrec.data.splits import SPLIT_PARTS, default_splits, leaking_groups
+from attnrec.data.tables import read_labels, read_splits
+from attnrec.errors import ConfigError, DataError
 
-from attnrec.data.video import VIDEO_SUFFIXES
-from attnrec.errors import DataError
+# Those who import the splits' names from here will find them in `splits`.
+__all__ = [
+    "SPLIT_PARTS",
+    "VideoEntry",
+    "class_names",
+    "dataset_root",
+    "default_splits",
+    "leaking_groups",
+    "read_dataset",
+    "scan_videos",
+]
 
-SPLIT_PARTS = ("train", "validation", "test", "unused")
-TRAIN, VALIDATION, TEST, UNUSED = range(4)
+Reader = Callable[[Path, Path | None], Reading | None]
 
-_NAME = re.compile(r"v_(?P<label>.+)_g(?P<group>\d+)_c\d+$")
+UCF11_CLASSES = {
+    *("basketball", "biking", "diving", "golf_swing", "horse_riding", "soccer_juggling", "swing", "tennis_swing"),
+    *("trampoline_jumping", "volleyball_spiking", "walking"),
+}
+UCF101_LISTS = ("ucfTrainTestlist",)
+HMDB51_LISTS = ("testTrainMulti_7030_splits", "test_train_splits/testTrainMulti_7030_splits")
+LABELS_NAME = "labels.csv"
 
-
-@dataclass(frozen=True)
-class VideoEntry:
-    """A video in a dataset.
-
-    Attributes:
-        path: Relative to the dataset's folder.
-        label: Class name; None where the layout gives none.
-        group: Videos of one group share a person, scene or source and belong on the same side of any split.
-    """
-
-    path: Path
-    label: str | None
-    group: str
+_UCF11_GROUP = re.compile(r"v_\w+_\d\d")
+_CLIP_NUMBER = re.compile(r"_c\d+$")
+_HMDB51_TAGS = re.compile(r"_[a-z]_(cm|nm)_np\d+_(fr|ba|le|ri)_(bad|med|goo)_\d+$")
+_OTHER_HOLLYWOOD2_CLIPS = re.compile(r"sceneclip|actionclipauto")
 
 
-def scan_videos(root: Path) -> list[VideoEntry]:
-    """Find the videos below a folder and read labels and groups off their names.
+def read_dataset(
+    videos: str | Path,
+    dataset: DatasetLayout = "auto",
+    *,
+    splits: str | Path | None = None,
+    labels: str | Path | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Read labels, groups and splits of videos off their layout, without decoding any.
 
-    The class is the first folder below `root`; for videos that lie in `root` itself it comes from names like
-    `v_<class>_g<group>_c<clip>`. Groups come from such names everywhere; any other video is a group of its own.
+    Without official or given lists the splits are `default` and `cv3-1` to `cv3-3`, seeded, with whole groups. Lists
+    that name no validation videos give up 15 % of the training videos for it, in whole groups.
 
     Args:
-        root: A folder, or a single video.
+        videos: Folder of videos; one video; or a CSV file of labels, paths being relative to its folder.
+        dataset: Layout; `auto` finds it out.
+        splits: Lists that take the place of any others: a CSV file (see `tables.read_splits`) or a folder of lists
+            like UCF-101's; or the folder of the dataset's own lists where they lie elsewhere.
+        labels: CSV file of labels (see `tables.read_labels`), paths being relative to `videos`.
+        seed: Of splits and validation parts.
 
     Returns:
-        Entries sorted by path.
+        The dataset.
 
     Raises:
-        DataError: `root` is not there, cannot be read or holds no video.
+        DataError: There are no videos, the layout is not the one asked for, or a list is malformed.
+        ConfigError: `dataset` is unknown, or does not go with `labels`.
     """
-    if root.is_file():
-        return [_entry(Path(root.name))]
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
-    found = []
-    for folder, subfolders, names in os.walk(root, onerror=_raise_unreadable):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        relative = Path(folder).relative_to(root)
-        found += [relative / name for name in names if _is_video_name(name)]
-    if not found:
-        suffixes = " ".join(sorted(VIDEO_SUFFIXES))
-        raise DataError(f"{root}: no videos in it; expected class folders of files that end in {suffixes}")
-    return [_entry(path) for path in sorted(found, key=os.fsencode)]
+    videos, lists_path = Path(videos), None if splits is None else Path(splits)
+    layout, reading = _read(videos, dataset, lists_path, None if labels is None else Path(labels))
+    given = lists_path is not None and lists_path != reading.lists_path
+    return assemble(
+        reading,
+        name=layout if layout in OFFICIAL else reading.root.absolute().name,
+        layout=layout,
+        lists=read_splits(lists_path) if given and lists_path is not None else reading.lists,
+        seed=seed,
+    )
 
 
-def dataset_root(videos: Path) -> Path:
-    """The folder that `scan_videos` paths are relative to."""
-    return videos.parent if videos.is_file() else videos
+def _read(videos: Path, dataset: str, lists: Path | None, labels: Path | None) -> tuple[str, Reading]:
+    if dataset not in get_args(DatasetLayout):
+        raise ConfigError(f"dataset must be one of {', '.join(get_args(DatasetLayout))}, got {dataset!r}")
+    if labels is not None and dataset not in ("auto", "csv"):
+        raise ConfigError(f"a file of labels makes the dataset csv, not {dataset}")
+    labels = labels or _own_labels(videos)
+    if dataset == "csv" or (dataset == "auto" and labels is not None):
+        if labels is None:
+            raise DataError(f"{videos}: no {LABELS_NAME} in it; name the file of labels")
+        return "csv", read_labels(labels, videos)
+    if dataset == "auto":
+        return _recognized(videos, lists)
+    reading = READERS[dataset](videos, lists)
+    if reading is None:
+        raise DataError(f"{videos}: not laid out like {dataset}; expected {OFFICIAL[dataset]}")
+    return dataset, reading
 
 
-def label_of(video: Path, classes: Sequence[str]) -> str | None:
-    """Class of a single video by its name or its folder's, if it is one of the given classes."""
-    named = _NAME.match(video.stem)
-    candidates = (video.absolute().parent.name, named["label"] if named else "")
-    return next((label for label in candidates if label in classes), None)
+def _own_labels(videos: Path) -> Path | None:
+    if videos.suffix.lower() == ".csv" and not videos.is_dir():
+        return videos
+    return videos / LABELS_NAME if (videos / LABELS_NAME).is_file() else None
 
 
-def class_names(entries: Sequence[VideoEntry]) -> list[str]:
-    """All labels, sorted."""
-    return sorted({entry.label for entry in entries if entry.label is not None})
+def _recognized(videos: Path, lists: Path | None) -> tuple[str, Reading]:
+    own = {"ucf101": lists if lists is not None and _is_ucf101_folder(lists) else None}
+    readings = {layout: READERS[layout](videos, own.get(layout, lists)) for layout in OFFICIAL}
+    found = [(layout, reading) for layout, reading in readings.items() if reading is not None]
+    if len(found) > 1:
+        names = " and ".join(layout for layout, _ in found)
+        raise DataError(f"{videos}: holds {names}; name the folder of one of them, or force it by --dataset")
+    if found:
+        return found[0]
+    reading = read_folders(videos)
+    if any(len(entry.path.parts) > 1 for entry in reading.entries):
+        return "folders", reading
+    return ("names" if any(entry.labels for entry in reading.entries) else "unlabelled"), reading
 
 
-def default_splits(labels: NDArray[np.int32], groups: Sequence[str], seed: int) -> dict[str, NDArray[np.uint8]]:
-    """Seeded, class-stratified splits that keep groups whole.
+def read_folders(videos: Path, lists: Path | None = None) -> Reading:
+    """Class folders; videos beside them are labelled by names like `v_<class>_g<group>_c<clip>`."""
+    return Reading(dataset_root(videos), scan_videos(videos))
 
-    `default` holds out a quarter of the videos for test, `cv3-1` to `cv3-3` are three folds, each video being tested
-    in exactly one; in each, 15 % of the rest are for validation. Shares are as near as whole groups allow. With two
-    groups a split has no validation part, with one no test part either.
 
-    Args:
-        labels: Class index of each video, shape (N,); -1 where there is none, which makes the video unused.
-        groups: Group of each video.
-        seed: Of the shuffle.
+def read_names(videos: Path, lists: Path | None = None) -> Reading:
+    """Videos anywhere below a folder, named `v_<class>_g<group>_c<clip>`."""
+    entries = [VideoEntry(path, labels_by_name(path), group_by_name(path)) for path in find_videos(videos)]
+    return Reading(dataset_root(videos), entries)
 
-    Returns:
-        Codes (TRAIN, VALIDATION, TEST or UNUSED) of each video by split name, shape (N,) each.
+
+def read_unlabelled(videos: Path, lists: Path | None = None) -> Reading:
+    """Videos to predict: no labels, wherever they lie."""
+    entries = [VideoEntry(path, (), group_by_name(path)) for path in find_videos(videos)]
+    return Reading(dataset_root(videos), entries)
+
+
+def read_ucf11(videos: Path, lists: Path | None = None) -> Reading | None:
+    """UCF-11 as distributed: `<class>/v_<x>_<group>/*.mpg`, in 11 classes of 25 groups.
+
+    There is no official split; the seeded default tests two fifths of the groups, near to the authors' 975 / 625.
     """
-    labelled = np.flatnonzero(labels >= 0)
-    group_ids = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
-    test = _fold_of_share(labels, group_ids, labelled, 0.25, seed)
-    splits = {"default": _split_of(test, labels, group_ids, labelled, seed)}
-    for i, test in enumerate(_folds(labels, group_ids, labelled, 3, seed), start=1):
-        splits[f"cv3-{i}"] = _split_of(test, labels, group_ids, labelled, seed)
-    return splits
+    if not videos.is_dir():
+        return None
+    found = [path for path in find_videos(videos) if "Annotation" not in path.parts]
+    outer = {path.parts[0] for path in found}
+    if len(outer) == 1 and not outer <= UCF11_CLASSES:  # unpacked into a folder of its own
+        videos = videos / outer.pop()
+        found = [Path(*path.parts[1:]) for path in found if len(path.parts) > 1]
+    if not found or not all(path.parts[0] in UCF11_CLASSES for path in found):
+        return None
+    if not any(_UCF11_GROUP.fullmatch(path.parent.name) for path in found):
+        return None
+    entries = [
+        VideoEntry(path, path.parts[:1], path.parts[1] if len(path.parts) > 2 else group_by_name(path))
+        for path in found
+    ]
+    return Reading(videos, entries, test_share=0.4)
 
 
-def leaking_groups(codes: NDArray[np.uint8], groups: Sequence[str]) -> list[str]:
-    """Groups with videos both in the test part and in another used part of a split, sorted."""
-    sides: dict[str, set[bool]] = {}
-    for code, group in zip(codes.tolist(), groups, strict=True):
-        if code != UNUSED:
-            sides.setdefault(group, set()).add(code == TEST)
-    return sorted(group for group, seen in sides.items() if len(seen) == 2)
+def read_ucf101(videos: Path, lists: Path | None = None) -> Reading | None:
+    """UCF-101: videos in class folders or in one, `ucfTrainTestlist` in or beside their folder.
+
+    Splits `ucf101-1` to `ucf101-3`. Groups are the 25 of each class.
+    """
+    folder = _lists_folder(videos, lists, UCF101_LISTS, is_list_folder)
+    if folder is None:
+        return None
+    numbers = folder / "classInd.txt"
+    classes = read_class_numbers(numbers) if numbers.is_file() else None
+    return read_listed(
+        videos, folder, read_list_folder(folder, "ucf101", classes), lambda path: _CLIP_NUMBER.sub("", path.stem)
+    )
 
 
-def _split_of(
-    test: NDArray[np.intp],
-    labels: NDArray[np.int32],
-    group_ids: NDArray[np.intp],
-    labelled: NDArray[np.intp],
-    seed: int,
-) -> NDArray[np.uint8]:
-    codes = np.full(len(labels), UNUSED, np.uint8)
-    codes[labelled] = TRAIN
-    codes[test] = TEST
-    rest = np.flatnonzero(codes == TRAIN)
-    codes[_fold_of_share(labels, group_ids, rest, 0.15, seed)] = VALIDATION
-    return codes
+def read_hmdb51(videos: Path, lists: Path | None = None) -> Reading | None:
+    """HMDB-51: videos in class folders, `testTrainMulti_7030_splits` in or beside their folder.
+
+    Splits `hmdb51-1` to `hmdb51-3`. A group is a source video within a class, the name before its tags: that is what
+    the official splits keep whole, while scenes of one film may be on both sides under different classes.
+    """
+    folder = _lists_folder(videos, lists, HMDB51_LISTS, is_hmdb51_folder)
+    if folder is None:
+        return None
+    return read_listed(videos, folder, read_hmdb51_folder(folder), lambda path: _HMDB51_TAGS.sub("", path.stem))
 
 
-def _fold_of_share(
-    labels: NDArray[np.int32], group_ids: NDArray[np.intp], members: NDArray[np.intp], share: float, seed: int
-) -> NDArray[np.intp]:
-    """Members of the fold that comes nearest to a share of them."""
-    folds = _folds(labels, group_ids, members, round(1 / share), seed)
-    folds = [fold for fold in folds if len(fold)] or folds[:1]
-    return min(folds, key=lambda fold: abs(len(fold) - share * len(members)))
+def read_hollywood2(videos: Path, lists: Path | None = None) -> Reading | None:
+    """Hollywood2's actions: `AVIClips` and `ClipSets` in one folder. A clip may have several labels.
+
+    Split `hollywood2`, whose sides come from different films. Names do not tell the films, so that clips are groups
+    of their own, and a validation part may share films with the training part.
+    """
+    folder = _lists_folder(videos, lists, ("ClipSets",), is_clip_sets)
+    if folder is None:
+        return None
+    root = videos / "AVIClips" if (videos / "AVIClips").is_dir() else videos
+    sets = read_clip_sets(folder)
+    found = find_videos(root)
+    finder = Finder(found)
+    labels = {finder.find(clip): labels for clip, labels in sets.labels.items()}
+    others = {i for i, path in enumerate(found) if i not in labels and _OTHER_HOLLYWOOD2_CLIPS.match(path.name)}
+    if not labels.keys() - {None}:
+        return None
+    entries = [VideoEntry(path, labels.get(i, ()), path.stem) for i, path in enumerate(found) if i not in others]
+    reading = Reading(root, entries, [sets.split], folder, HOLLYWOOD2_CLASSES, multilabel=True)
+    reading.findings.add("left-out", "clips of Hollywood2's other tasks, left out", (str(found[i]) for i in others))
+    incomplete = "clips that some classes' lists leave out, taken as negative there"
+    reading.findings.add("incomplete", incomplete, sets.incomplete)
+    return reading
 
 
-def _folds(
-    labels: NDArray[np.int32], group_ids: NDArray[np.intp], members: NDArray[np.intp], num_folds: int, seed: int
-) -> list[NDArray[np.intp]]:
-    """Members of each held-out fold; all empty where there are not two groups to part."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    num_groups = len(np.unique(group_ids[members]))
-    most_common = np.bincount(labels[members]).max(initial=0)
-    possible = min(num_folds, num_groups, int(most_common))
-    if possible < 2:
-        return [members[:0]] * num_folds  # nothing can be held out
-    splitter = StratifiedGroupKFold(possible, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer videos than folds is no fault here
-        folds = [members[held] for _, held in splitter.split(members, labels[members], group_ids[members])]
-    return folds + [members[:0]] * (num_folds - possible)
-
-
-def _entry(path: Path) -> VideoEntry:
-    named = _NAME.match(path.stem)
-    label = path.parts[0] if len(path.parts) > 1 else named["label"] if named else None
-    return VideoEntry(path, label, f"g{named['group']}" if named else os.fspath(path))
+OFFICIAL = {
+    "ucf11": "folders like basketball/v_shooting_01 of videos",
+    "ucf101": "class folders, and the folder ucfTrainTestlist in or beside theirs or given as the splits",
+    "hmdb51": "class folders, and the folder testTrainMulti_7030_splits in or beside theirs or given as the splits",
+    "hollywood2": "the folders AVIClips and ClipSets",
+}
+READERS: dict[str, Reader] = {
+    "folders": read_folders,
+    "names": read_names,
+    "unlabelled": read_unlabelled,
+    "ucf11": read_ucf11,
+    "ucf101": read_ucf101,
+    "hmdb51": read_hmdb51,
+    "hollywood2": read_hollywood2,
+}
 
 
-def _is_video_name(name: str) -> bool:
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+def _is_ucf101_folder(folder: Path) -> bool:
+    numbers = folder / "classInd.txt"
+    return folder.name in UCF101_LISTS or (numbers.is_file() and len(read_lines(numbers)) == 101)
 
 
-def _raise_unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
+def _lists_folder(
+    videos: Path, given: Path | None, names: Sequence[str], is_such: Callable[[Path], bool]
+) -> Path | None:
+    """A folder of lists: the one a user names if it is such a folder, or else one in or beside the videos' folder."""
+    if not videos.is_dir():
+        return None
+    nearby = [base / name for base in (videos, videos.absolute().parent) for name in names]
+    folders = [given, *nearby] if given is not None and given.is_dir() else nearby
+    return next((folder for folder in folders if is_such(folder)), None)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.config import ArchitectureName, BackboneName, ExtractConfig, TrainConfig
-from attnrec.data.layouts import TEST
 from attnrec.data.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
+from attnrec.data.splits import TEST
 from attnrec.data.store import FeatureStore
 from attnrec.data.video import write_video
 from attnrec.errors import WeightsError

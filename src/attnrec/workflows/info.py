@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from attnrec.data.ffmpeg import ffmpeg_path, ffmpeg_version
-from attnrec.data.layouts import SPLIT_PARTS, leaking_groups
+from attnrec.data.splits import SPLIT_PARTS, leaking_groups
 from attnrec.data.store import FeatureStore, is_store
 from attnrec.data.video import probe
 from attnrec.errors import DataError

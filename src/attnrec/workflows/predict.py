@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.data.blocks import covering_blocks, sliding_blocks
-from attnrec.data.layouts import dataset_root, scan_videos
+from attnrec.data.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
 from attnrec.metrics import reduce_blocks
 from attnrec.models.backbone import BATCH_FRAMES

@@ -15,7 +15,7 @@ from torch import nn
 
 from attnrec.config import ModelConfig, TrainConfig
 from attnrec.data.blocks import BlockTable, block_table
-from attnrec.data.layouts import SPLIT_PARTS, leaking_groups
+from attnrec.data.splits import SPLIT_PARTS, leaking_groups
 from attnrec.data.store import FeatureStore, find_store
 from attnrec.errors import ConfigError, RunError
 from attnrec.metrics import accuracy, log_loss, reduce_blocks

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import Resize
-from attnrec.data.layouts import label_of
+from attnrec.data.folders import label_of
 from attnrec.data.video import FrameReader, VideoInfo, probe, write_video
 from attnrec.errors import ConfigError
 from attnrec.metrics import attention_entropy

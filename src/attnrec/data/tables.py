@@ -1,0 +1,191 @@
+"""Tables that users write, as CSV: labels of videos, and splits.
+
+Names in them need not be UTF-8 and may hold line breaks where they are quoted. Each mistake is a `DataError` of one
+line that names the file and the line.
+"""
+
+import csv
+import io
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from attnrec.data.dataset import VideoEntry
+from attnrec.data.folders import dataset_root, find_videos, group_by_name
+from attnrec.data.lists import PARTS, SplitList, bad_line, read_list_folder, read_text, split_list
+from attnrec.data.matching import Finder, Findings, Reading
+from attnrec.data.splits import UNUSED
+from attnrec.errors import DataError
+
+LABEL_COLUMNS = ("path", "label", "group")
+
+
+class TableRow(NamedTuple):
+    """A row of a CSV file: the line that it starts in, and its cells by column."""
+
+    line: int
+    cells: dict[str, str]
+
+
+def read_table(path: Path, required: Sequence[str]) -> list[TableRow]:
+    """Rows of a CSV file whose first line names the columns.
+
+    Raises:
+        DataError: The file cannot be read, is no CSV, lacks a column or has no rows.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    rows: list[TableRow] = []
+    columns: list[str] | None = None
+    line = 1
+    try:
+        for cells in reader:
+            if cells and columns is None:
+                columns = [cell.strip().lower() for cell in cells]
+                if absent := [name for name in required if name not in columns]:
+                    raise bad_line(path, line, f"no column {absent[0]!r}; the first line must name the columns")
+                if len(set(columns)) < len(columns):
+                    raise bad_line(path, line, "two columns of one name")
+            elif cells and columns is not None:
+                if len(cells) != len(columns):
+                    raise bad_line(path, line, f"{len(cells)} cells in {len(columns)} columns; quote those with commas")
+                rows.append(TableRow(line, dict(zip(columns, cells, strict=True))))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise bad_line(path, line, f"not readable as CSV: {error}") from None
+    if not rows:
+        raise DataError(f"{path}: empty; expected a line of column names and a row for each video")
+    return rows
+
+
+def part_code(path: Path, row: TableRow, column: str) -> int:
+    """Code of the part that a cell names.
+
+    Raises:
+        DataError: It names none.
+    """
+    value = row.cells[column].strip().lower()
+    if value not in PARTS:
+        raise bad_line(path, row.line, f"{column} must be train, validation, test or unused, got {value!r}")
+    return PARTS[value]
+
+
+def read_splits(path: Path) -> list[SplitList]:
+    """Splits that a user gives: a CSV file, or a folder of lists like UCF-101's (see `read_list_folder`).
+
+    A CSV file has a column `path` and one column for each split, named like it; a column `split` is a split named
+    like the file. Cells are `train`, `validation`, `test` or `unused`.
+
+    Raises:
+        DataError: It is not there, malformed or empty.
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.absolute().stem).strip("-") or "list"
+    if path.is_dir():
+        return read_list_folder(path, name)
+    rows = read_table(path, ["path"])
+    columns = [column for column in rows[0].cells if column not in LABEL_COLUMNS]
+    if not columns:
+        raise bad_line(path, 1, "no column 'split'; the first line must name the columns")
+    for column in columns:
+        if not re.fullmatch(r"[a-z0-9_.-]*[a-z0-9_-]", column):
+            raise bad_line(path, 1, f"a split's name takes letters, digits, '_', '-' and '.', got {column!r}")
+    return [
+        split_list(
+            name if column == "split" else column,
+            [(posixpath.normpath(row.cells["path"]), part_code(path, row, column)) for row in rows],
+        )
+        for column in columns
+    ]
+
+
+def read_labels(table: Path, videos: Path) -> Reading:
+    """Videos labelled by a CSV file with the columns `path`, `label` and, if so, `group` and `split`.
+
+    A video has several labels as `run;jump` in one cell or in rows of its own. Without a group in the table it comes
+    from names like `v_<class>_g<group>_c<clip>`. The column `split` makes the split `default`.
+
+    Args:
+        table: The file.
+        videos: Folder that paths are relative to, whose other videos have no label; or the table itself, which takes
+            its own folder and nothing beyond what is listed.
+
+    Returns:
+        The reading.
+
+    Raises:
+        DataError: The table is malformed, or names no video that is there.
+    """
+    root = table.parent if videos == table else dataset_root(videos)
+    found = [] if videos == table else find_videos(videos)
+    finder = Finder(found)
+    rows = read_table(table, ["path", "label"])
+    findings = Findings()
+    listed: dict[str, _Listed] = {}
+    for row in rows:
+        name = _relative(table, row, root)
+        index = finder.find(name)
+        if index is not None:
+            name = found[index].as_posix()
+        elif not (root / name).is_file():
+            findings.add("missing", "listed videos that are missing", [name])
+            continue
+        if not _merge(listed.setdefault(name, _Listed()), row, table):
+            findings.add("repeated", "videos listed more than once", [name])
+    if not listed:
+        raise DataError(f"{table}: not one of its {len(rows)} videos is in {root}; paths are relative to it")
+    unlisted = [path for path in found if path.as_posix() not in listed]
+    findings.add("unlisted", "videos in no list", map(str, unlisted))
+    entries = [
+        VideoEntry(Path(name), tuple(video.labels), video.group or group_by_name(Path(name)))
+        for name, video in listed.items()
+    ]
+    entries += [VideoEntry(path, (), group_by_name(path)) for path in unlisted]
+    return Reading(
+        root,
+        entries,
+        [split_list("default", [(n, code) for n, video in listed.items() for code in video.codes])]
+        if "split" in rows[0].cells
+        else [],
+        multilabel=any(len(entry.labels) > 1 for entry in entries),
+        findings=findings,
+    )
+
+
+@dataclass
+class _Listed:
+    """What a table's rows say of a video."""
+
+    labels: list[str] = field(default_factory=list)
+    group: str | None = None
+    codes: list[int] = field(default_factory=list)
+
+
+def _merge(video: _Listed, row: TableRow, table: Path) -> bool:
+    """Add a row to what is known of its video; whether it says anything new."""
+    known = bool(video.codes) or bool(video.labels) or video.group is not None
+    labels = [label.strip() for label in row.cells["label"].split(";")]
+    labels = [label for label in dict.fromkeys(labels) if label and label not in video.labels]
+    video.labels += labels
+    group = row.cells.get("group", "").strip() or None
+    if known and group != video.group:
+        raise bad_line(table, row.line, f"group {group!r}, but {video.group!r} in an earlier line of the same video")
+    video.group = group
+    code = part_code(table, row, "split") if "split" in row.cells else UNUSED
+    new = not known or bool(labels) or code not in video.codes
+    if code not in video.codes:
+        video.codes.append(code)
+    return new
+
+
+def _relative(table: Path, row: TableRow, root: Path) -> str:
+    """Path of a row's video relative to the dataset's folder, with slashes."""
+    path = row.cells["path"]
+    if not path:
+        raise bad_line(table, row.line, "no path")
+    relative = Path(os.path.relpath(path, root) if Path(path).is_absolute() else os.path.normpath(path))
+    if relative.parts[:1] == (os.pardir,):
+        raise bad_line(table, row.line, f"{path!r} is outside of {root}")
+    return relative.as_posix()
