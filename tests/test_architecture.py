@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "config": {"errors"},
     "runtime": {"errors"},
     "metrics": COMMON,
+    "intervals": COMMON | {"metrics"},
     "models": COMMON,
     "data": COMMON,
     "render": COMMON,
     "run": COMMON | {"models"},
-    "workflows": COMMON | {"run", "models", "data", "render", "metrics"},
+    "workflows": COMMON | {"run", "models", "data", "render", "metrics", "intervals"},
     "cli": COMMON | {"workflows", "run"},
     "__init__": COMMON | {"workflows"},
     "__main__": {"cli"},
@@ -122,7 +123,7 @@ def test_every_dependency_has_its_owner(dependency):
 
 def test_tensors_stay_out_of_pictures_and_figures():
     for module, path in MODULES.items():
-        if layer(module) in ("render", "metrics", "errors", "config", "cli"):
+        if layer(module) in ("render", "metrics", "intervals", "errors", "config", "cli"):
             assert "torch" not in {name.split(".")[0] for name in imports(path)}, module
 
 

@@ -4,7 +4,20 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from attnrec.metrics import accuracy, attention_entropy, confusion, log_loss, per_class_accuracy, reduce_blocks
+from attnrec.errors import ConfigError
+from attnrec.metrics import (
+    accuracy,
+    attention_entropy,
+    average_precision,
+    confusion,
+    log_loss,
+    mean_average_precision,
+    mean_class_accuracy,
+    per_class_accuracy,
+    reduce_blocks,
+    require_fitting,
+    top_k_accuracy,
+)
 
 
 def random_probs(*shape: int, seed: int = 0) -> np.ndarray:
@@ -91,3 +104,110 @@ def test_attention_entropy():
     halves = np.array([0.5, 0.5, 0, 0], np.float32)
     assert attention_entropy(halves) == pytest.approx(0.5, abs=1e-6)
     assert attention_entropy(np.stack([halves, np.full(4, 0.25, np.float32)])) == pytest.approx(0.75, abs=1e-6)
+
+
+# Last steps, top k, several labels
+
+
+def test_only_the_last_steps_count():
+    np.testing.assert_allclose(reduce_blocks(BLOCKS, OWNERS, "mean", 1), [[0.5, 0.5], [1, 0]], atol=1e-7)
+    np.testing.assert_allclose(reduce_blocks(BLOCKS, OWNERS, "vote", 1), [[2 / 3, 1 / 3], [1, 0]])
+    np.testing.assert_array_equal(reduce_blocks(BLOCKS, OWNERS, "mean", 2), reduce_blocks(BLOCKS, OWNERS, "mean"))
+
+
+@pytest.mark.parametrize("last_steps", [0, 3, -1])
+def test_last_steps_out_of_range(last_steps):
+    with pytest.raises(
+        ValueError, match=f"last_steps must be from 1 to 2, the time-steps of a block, got {last_steps}"
+    ):
+        reduce_blocks(BLOCKS, OWNERS, "mean", last_steps)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("last_steps", [16, 30])
+def test_votes_as_the_authors_count_them(seed, last_steps):
+    """Sum of the last steps' probabilities, argmax for each block, majority; ties go to the lowest label."""
+    rng = np.random.default_rng(seed)
+    owners = np.repeat(np.arange(12), rng.integers(1, 6, 12))
+    probs = rng.integers(0, 3, (len(owners), 30, 4)).astype(np.float32)  # small integers tie often
+    expected = []
+    for video in range(12):
+        ballots = [0] * 4
+        for block in probs[owners == video]:
+            sums = [sum(float(step[c]) for step in block[-last_steps:]) for c in range(4)]
+            ballots[sums.index(max(sums))] += 1
+        expected.append(ballots.index(max(ballots)))
+    assert reduce_blocks(probs, owners, "vote", last_steps).argmax(axis=1).tolist() == expected
+
+
+def test_top_k_by_hand():
+    # Ranks of the labels: first; second; first; first; fourth of 0.5 0.2 0.2 0.1.
+    assert [top_k_accuracy(LABELS, PROBS, k) for k in (1, 2, 3, 4)] == [3 / 5, 4 / 5, 4 / 5, 1]
+    ties = np.full((2, 3), 1 / 3)
+    assert [top_k_accuracy(np.array([0, 2]), ties, k) for k in (1, 2, 3)] == [0.5, 0.5, 1]
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_top_k_out_of_range(k):
+    with pytest.raises(ValueError, match=f"k must be from 1 to 4, the number of classes, got {k}"):
+        top_k_accuracy(LABELS, PROBS, k)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_top_k_and_class_means_agree_with_sklearn(seed):
+    labels, probs = np.random.default_rng(seed).integers(0, 6, 80), random_probs(80, 6, seed=seed)
+    for k in range(1, 6):
+        expected = reference.top_k_accuracy_score(labels, probs, k=k, labels=np.arange(6))
+        assert top_k_accuracy(labels, probs, k) == pytest.approx(expected)
+    expected = reference.balanced_accuracy_score(labels, probs.argmax(axis=1))
+    assert mean_class_accuracy(labels, probs) == pytest.approx(expected)
+
+
+def test_class_means_leave_out_classes_without_videos():
+    assert mean_class_accuracy(LABELS, PROBS) == pytest.approx((0.5 + 1 + 0) / 3)
+
+
+TARGETS = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], np.uint8)
+SCORES = np.array([[0.9, 0.8, 0.1], [0.8, 0.5, 0.2], [0.7, 0.5, 0.3], [0.1, 0.1, 0.4]])
+
+
+def test_average_precision_by_hand():
+    # Class 0: ranks 1 and 3, (1/1 + 2/3) / 2. Class 1: both at the tied ranks 2 and 3, 2/3. Class 2: no video.
+    np.testing.assert_allclose(average_precision(TARGETS, SCORES), [5 / 6, 2 / 3, np.nan])
+    assert mean_average_precision(TARGETS, SCORES) == pytest.approx(3 / 4)
+    assert math.isnan(mean_average_precision(TARGETS[:, 2:], SCORES[:, 2:]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_average_precision_agrees_with_sklearn(seed):
+    rng = np.random.default_rng(seed)
+    targets, scores = (rng.random((60, 12)) < 0.2).astype(np.uint8), rng.random((60, 12)).round(1)
+    targets[0] = 1
+    expected = reference.average_precision_score(targets, scores, average=None)
+    np.testing.assert_allclose(average_precision(targets, scores), expected)
+    assert mean_average_precision(targets, scores) == pytest.approx(expected.mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "multilabel", "message"),
+    [
+        ("accuracy", True, "accuracy is for videos of one label each, and these have several; use map"),
+        ("top_k_accuracy", True, "top_k_accuracy is for videos of one label each"),
+        ("confusion", True, "confusion is for videos of one label each, and these have several; use average_precision"),
+        ("vote", True, "vote is for videos of one label each, and these have several; use mean"),
+        ("map", False, "map is for videos of several labels, and these have one each; use accuracy"),
+        ("average_precision", False, "average_precision is for .* use per_class_accuracy"),
+    ],
+)
+def test_figures_that_do_not_fit_are_refused_by_name(name, multilabel, message):
+    with pytest.raises(ConfigError, match=message):
+        require_fitting(name, multilabel=multilabel)
+    require_fitting(name, multilabel=not multilabel)
+    require_fitting("mean", multilabel=multilabel)
+
+
+def test_unknown_figures():
+    with pytest.raises(
+        ValueError, match=r"no figure is called 'f1'; there are mean, accuracy, .*, vote, map, average_p"
+    ):
+        require_fitting("f1", multilabel=False)

@@ -1,28 +1,73 @@
 """Figures of merit: arrays in, floats out.
 
-Legend: V videos, C classes.
+Legend: M blocks, V videos, T time-steps, C classes.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.errors import ConfigError
 
-def reduce_blocks(frame_probs: NDArray[np.float32], video: NDArray[np.int64], reduction: str) -> NDArray[np.float64]:
+# Figures and reductions by name, and what is asked for in their place where videos have one label or several.
+_FOR_ONE_LABEL = {
+    "accuracy": "map",
+    "mean_class_accuracy": "map",
+    "top_k_accuracy": "map",
+    "per_class_accuracy": "average_precision",
+    "confusion": "average_precision",
+    "log_loss": "map",
+    "vote": "mean",
+}
+_FOR_SEVERAL_LABELS = {"map": "accuracy", "average_precision": "per_class_accuracy"}
+
+
+def require_fitting(name: str, *, multilabel: bool) -> None:
+    """Refuse a figure or a reduction that says nothing about this kind of labels.
+
+    Accuracy of videos with several labels has no meaning, a majority vote can elect but one class, and the mean
+    average precision of single labels is another figure than their accuracy with the look of the same.
+
+    Args:
+        name: `accuracy`, `mean_class_accuracy`, `top_k_accuracy`, `per_class_accuracy`, `confusion`, `log_loss`,
+            `vote`, `map`, `average_precision` or, which fits both, `mean`.
+        multilabel: Whether videos may have several labels.
+
+    Raises:
+        ConfigError: It does not fit.
+        ValueError: There is no such figure.
+    """
+    known = _FOR_ONE_LABEL | _FOR_SEVERAL_LABELS
+    if name != "mean" and name not in known:
+        raise ValueError(f"no figure is called {name!r}; there are mean, {', '.join(known)}")
+    if multilabel and name in _FOR_ONE_LABEL:
+        raise ConfigError(f"{name} is for videos of one label each, and these have several; use {known[name]}")
+    if not multilabel and name in _FOR_SEVERAL_LABELS:
+        raise ConfigError(f"{name} is for videos of several labels, and these have one each; use {known[name]}")
+
+
+def reduce_blocks(
+    frame_probs: NDArray[np.float32], video: NDArray[np.int64], reduction: str, last_steps: int | None = None
+) -> NDArray[np.float64]:
     """Class probabilities of each video from those of its blocks' time-steps.
 
     Args:
         frame_probs: Of M blocks, shape (M, T, C).
         video: Owner of each block, shape (M,); blocks of one video follow one another.
-        reduction: `mean` averages over T and then over the video's blocks, as in the paper; `vote` gives the share of
-            blocks that each class wins, as in the authors' code.
+        reduction: `mean` averages over time-steps and then over the video's blocks, as in the paper; `vote` gives the
+            share of blocks that each class wins, as in the authors' code: a block is won by the greatest sum over
+            time-steps, a tie by the lowest class index, and likewise the video by `argmax`.
+        last_steps: Time-steps at a block's end that count, at most T; None takes all.
 
     Returns:
         Shape (V, C), videos in order of appearance; rows sum to 1 when those of `frame_probs` do.
 
     Raises:
-        ValueError: `reduction` is neither.
+        ValueError: `reduction` is neither, or `last_steps` is not from 1 to T.
     """
-    block_probs = frame_probs.astype(np.float64).mean(axis=1)
+    T = frame_probs.shape[1]
+    if last_steps is not None and not 1 <= last_steps <= T:
+        raise ValueError(f"last_steps must be from 1 to {T}, the time-steps of a block, got {last_steps}")
+    block_probs = frame_probs[:, T - (last_steps or T) :].astype(np.float64).mean(axis=1)
     if reduction == "vote":
         block_probs = np.eye(block_probs.shape[1])[block_probs.argmax(axis=1)]
     elif reduction != "mean":
@@ -63,6 +108,66 @@ def per_class_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     return shares
 
 
+def mean_class_accuracy(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
+    """Mean of the classes' accuracies; classes without videos are left out."""
+    return _mean_of_known(per_class_accuracy(confusion(labels, probs)))
+
+
+def top_k_accuracy(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int) -> float:
+    """Share of videos whose label is among the k most probable classes (see `top_k_hits`)."""
+    return float(top_k_hits(labels, probs, k).mean())
+
+
+def top_k_hits(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
+    """Whether each video's label is among its k most probable classes.
+
+    Of classes that are as probable the lower index goes first, as in `accuracy`, which this is for k = 1; votes tie
+    often, and scikit-learn's function ranks ties the other way round.
+
+    Args:
+        labels: Class indices, shape (V,).
+        probs: Class probabilities, shape (V, C).
+        k: From 1 to C.
+
+    Returns:
+        Shape (V,).
+
+    Raises:
+        ValueError: `k` is out of range.
+    """
+    V, C = probs.shape
+    if not 1 <= k <= C:
+        raise ValueError(f"k must be from 1 to {C}, the number of classes, got {k}")
+    own = probs[np.arange(V), labels][:, None]
+    before = (probs > own) | ((probs == own) & (np.arange(C) < labels[:, None]))
+    hits: NDArray[np.bool_] = before.sum(axis=1) < k
+    return hits
+
+
+def average_precision(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average precision of each class: the mean precision at the ranks of its videos, not interpolated.
+
+    Args:
+        targets: 1 where a class applies to a video, shape (V, C).
+        scores: Greater where a class is more probable, shape (V, C).
+
+    Returns:
+        In [0, 1], shape (C,); NaN for a class without videos, whose precision is not defined.
+    """
+    from sklearn.metrics import average_precision_score
+
+    figures = [
+        average_precision_score(targets[:, i], scores[:, i]) if targets[:, i].any() else np.nan
+        for i in range(targets.shape[1])
+    ]
+    return np.array(figures, np.float64)
+
+
+def mean_average_precision(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> float:
+    """mAP: the mean of `average_precision` over the classes that have videos, NaN where none has."""
+    return _mean_of_known(average_precision(targets, scores))
+
+
 def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
     """Mean negative log probability of the true class, in nats; probabilities are floored at 1e-12."""
     picked = probs[np.arange(len(labels)), labels]
@@ -80,3 +185,8 @@ def attention_entropy(attention: NDArray[np.float32]) -> float:
     """
     logs = np.log(np.maximum(attention, 1e-30))
     return float(-(attention * logs).sum(axis=-1).mean() / np.log(attention.shape[-1]))
+
+
+def _mean_of_known(figures: NDArray[np.float64]) -> float:
+    known = figures[~np.isnan(figures)]
+    return float(known.mean()) if len(known) else float("nan")

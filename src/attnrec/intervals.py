@@ -1,0 +1,106 @@
+"""How sure a figure is: bootstrap intervals over groups of videos.
+
+Legend: V videos, G groups, C classes, R resamples.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.metrics import top_k_hits
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""A figure of resampled videos: from how often each resample holds each video, (R, V), to the figures, (R,)."""
+
+CHUNK_RESAMPLES = 100  # as many weights (R, V) at a time, so that thousands of videos do not fill the memory
+
+
+def bootstrap_interval(
+    statistic: Statistic, groups: Sequence[str], *, seed: int, num_resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a figure, resampling groups.
+
+    Videos of one group are alike, so that whole groups are drawn, as many as there are, with replacement: intervals
+    over single videos would be too narrow.
+
+    Args:
+        statistic: The figure: `accuracy_statistic`, `class_accuracy_statistic`, `map_statistic` or, for any function
+            of videos, `row_statistic`.
+        groups: Group of each video, V of them.
+        seed: Of the draws.
+        num_resamples: R.
+        level: Of the interval.
+
+    Returns:
+        Its ends; both NaN with fewer than two groups, of which no spread can be told. Resamples whose figure is NaN
+        are left out.
+    """
+    members = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
+    num_groups = int(members.max(initial=-1)) + 1
+    if num_groups < 2:
+        return float("nan"), float("nan")
+    rng, shares = np.random.default_rng(seed), np.full(num_groups, 1 / num_groups)
+    chunks = [min(CHUNK_RESAMPLES, num_resamples - done) for done in range(0, num_resamples, CHUNK_RESAMPLES)]
+    draws = (rng.multinomial(num_groups, shares, size) for size in chunks)  # (size, G): how often each group
+    figures = np.concatenate([statistic(counts[:, members].astype(np.float64)) for counts in draws])
+    known = figures[~np.isnan(figures)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int = 1) -> Statistic:
+    """`accuracy`, or `top_k_accuracy`, of resamples."""
+    hits = top_k_hits(labels, probs, k).astype(np.float64)
+    return lambda weights: weights @ hits / weights.sum(axis=1)
+
+
+def class_accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> Statistic:
+    """`mean_class_accuracy` of resamples, over the classes that each holds."""
+    members = np.eye(probs.shape[1])[labels]  # (V, C)
+    hits = members * top_k_hits(labels, probs, 1)[:, None]
+    return lambda weights: _mean_of_known_rows(weights @ hits, weights @ members)
+
+
+def map_statistic(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> Statistic:
+    """`mean_average_precision` of resamples, over the classes that each holds."""
+    orders = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, orders, axis=0)
+    # Videos of one score are at one rank, that of their last.
+    last = np.ones(scores.shape, np.bool_)
+    last[:-1] = ranked[1:] != ranked[:-1]
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums, totals = np.zeros((2, len(weights), scores.shape[1]))
+        for i in range(scores.shape[1]):
+            above = weights[:, orders[:, i]].cumsum(axis=1)[:, last[:, i]]
+            positive = (weights * targets[:, i])[:, orders[:, i]].cumsum(axis=1)[:, last[:, i]]
+            precision = np.divide(positive, above, out=np.zeros_like(above), where=above > 0)
+            sums[:, i] = (np.diff(positive, axis=1, prepend=0) * precision).sum(axis=1)
+            totals[:, i] = positive[:, -1]
+        return _mean_of_known_rows(sums, totals)
+
+    return statistic
+
+
+def row_statistic(figure: Callable[[NDArray[np.intp]], float], num_videos: int) -> Statistic:
+    """Any figure of resamples, one call for each: slower than the others.
+
+    Args:
+        figure: From the videos' indices, a video that was drawn twice being there twice, to a number.
+        num_videos: V.
+    """
+    videos = np.arange(num_videos)
+    return lambda weights: np.array([figure(np.repeat(videos, row.astype(np.intp))) for row in weights], np.float64)
+
+
+def _mean_of_known_rows(sums: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each row's ratios (R, C), those with a total of 0 being left out; NaN where all are."""
+    known = totals > 0
+    ratios = np.divide(sums, totals, out=np.zeros_like(sums), where=known)
+    counts = known.sum(axis=1)
+    means: NDArray[np.float64] = np.full(len(sums), np.nan)
+    np.divide(ratios.sum(axis=1), counts, out=means, where=counts > 0)
+    return means
