@@ -101,6 +101,37 @@ def test_penalty_floor_is_uniform_attention(T, L, floor):
         assert doubly_stochastic_penalty(peaked).item() > floor + 1e-3
 
 
+@pytest.mark.parametrize(("T", "L"), [(3, 4), (6, 4), (30, 49)])
+def test_the_released_code_averages_over_locations(T, L):
+    attention = (3 * make_cubes(2, T, 1, L).squeeze(2)).softmax(dim=-1)
+    mean, total = (doubly_stochastic_penalty(attention, reduction) for reduction in ("mean", "sum"))
+    assert_close(mean, (1 - attention.sum(dim=1)).square().mean(), atol=1e-12)
+    assert_close(total, L * mean, atol=1e-12)
+    assert penalty_floor(T, L, "mean") == pytest.approx(penalty_floor(T, L) / L)
+    output = RecognizerOutput(make_cubes(2, T, 1, 3).squeeze(2), attention)
+    theirs = recognition_loss(output, ONE_CLASS[:2], attention_penalty=1, penalty_reduction="mean")
+    assert_close(theirs, recognition_loss(output, ONE_CLASS[:2], attention_penalty=1 / L), atol=1e-12)
+
+
+def test_an_unknown_reduction_of_the_penalty():
+    with pytest.raises(ValueError, match="reduction must be 'sum' or 'mean', got 'max'"):
+        doubly_stochastic_penalty(uniform_attention(1, 2, 3), "max")
+    with pytest.raises(ValueError, match="reduction must be 'sum' or 'mean', got 'max'"):
+        penalty_floor(2, 3, "max")
+
+
+def test_multilabel_loss_equals_the_released_formula():
+    """-y log(p) - (1 - y) log(1 - p), summed over classes, time-steps and blocks; ours is its mean over blocks."""
+    frame_logits = make_cubes(3, 4, 1, 3).squeeze(2)
+    total = 0.0
+    for b in range(3):
+        for t in range(4):
+            for c in range(3):
+                p, y = 1 / (1 + math.exp(-frame_logits[b, t, c].item())), SEVERAL_CLASSES[b, c].item()
+                total -= y * math.log(p) + (1 - y) * math.log(1 - p)
+    assert classification_loss(frame_logits, SEVERAL_CLASSES).item() == pytest.approx(total / 3)
+
+
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (1, 2, 3, 4)])
 def test_penalty_refuses_other_shapes(shape):
     with pytest.raises(ValueError, match=r"attention must be \(B, T, L\), got shape \(") as caught:

@@ -4,21 +4,27 @@ Legend: B blocks in a batch, T time-steps, L locations, C classes.
 """
 
 from collections.abc import Iterable
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnrec.config import PenaltyReduction
 from attnrec.models.head import RecognizerOutput
 
 
 def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy term of Eq. 7.
+    """Classification term of Eq. 7, for one label a video or for several.
+
+    The released code sums both kinds over the batch as well; the mean over B leaves its gradient's direction as it is
+    and makes the size independent of the batch.
 
     Args:
         frame_logits: Class logits, shape (B, T, C).
-        targets: Class index of each block, shape (B,), integer; or, for several labels a video, 0 / 1 for each
-            class, shape (B, C), floating point, which takes binary cross-entropy summed over C.
+        targets: Class index of each block, shape (B,), integer, which takes the softmax's cross-entropy; or, for
+            several labels a video, 0 / 1 for each class, shape (B, C), floating point, which takes the sigmoid's
+            binary cross-entropy of every class, summed over C as in the released code.
 
     Returns:
         Scalar: sum over T, mean over B.
@@ -39,26 +45,35 @@ def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:
     return total / B
 
 
-def doubly_stochastic_penalty(attention: Tensor) -> Tensor:
+def doubly_stochastic_penalty(attention: Tensor, reduction: PenaltyReduction = "sum") -> Tensor:
     """Squared shortfall of each location's attention, summed over time, from one (Eq. 7, before lambda).
 
     Args:
         attention: Location probabilities, shape (B, T, L), each (b, t) row summing to 1.
+        reduction: Over L: `sum` as in Eq. 7, `mean` as in the released code, whose lambda is L times as great for
+            the same effect.
 
     Returns:
-        Scalar: sum over L, mean over B. Its least value is `penalty_floor(T, L)`.
+        Scalar: sum or mean over L, mean over B. Its least value is `penalty_floor(T, L, reduction)`.
 
     Raises:
-        ValueError: `attention` is not three-dimensional.
+        ValueError: `attention` is not three-dimensional, or `reduction` is neither.
     """
     if attention.ndim != 3:
         raise ValueError(f"attention must be (B, T, L), got shape {tuple(attention.shape)}")
-    return (1 - attention.sum(dim=1)).square().sum(dim=-1).mean()
+    return (1 - attention.sum(dim=1)).square().sum(dim=-1).mean() / _penalty_divisor(attention.shape[2], reduction)
 
 
-def penalty_floor(num_steps: int, num_locations: int) -> float:
-    """Least value of the penalty: attention that is uniform once summed over time, L (1 - T / L)^2."""
-    return num_locations * (1 - num_steps / num_locations) ** 2
+def penalty_floor(num_steps: int, num_locations: int, reduction: PenaltyReduction = "sum") -> float:
+    """Least value of the penalty: attention that is uniform once summed over time, L (1 - T / L)^2 as a sum."""
+    floor: float = num_locations * (1 - num_steps / num_locations) ** 2
+    return floor / _penalty_divisor(num_locations, reduction)
+
+
+def _penalty_divisor(num_locations: int, reduction: PenaltyReduction) -> int:
+    if reduction not in get_args(PenaltyReduction):
+        raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
+    return num_locations if reduction == "mean" else 1
 
 
 def sum_of_squares(parameters: Iterable[Tensor]) -> Tensor:
@@ -66,18 +81,25 @@ def sum_of_squares(parameters: Iterable[Tensor]) -> Tensor:
     return torch.stack([p.square().sum() for p in parameters]).sum()
 
 
-def recognition_loss(output: RecognizerOutput, targets: Tensor, *, attention_penalty: float) -> Tensor:
+def recognition_loss(
+    output: RecognizerOutput,
+    targets: Tensor,
+    *,
+    attention_penalty: float,
+    penalty_reduction: PenaltyReduction = "sum",
+) -> Tensor:
     """Eq. 7 without its weight decay, which the optimiser applies (see `train.build_optimizer`).
 
     Args:
         output: A recogniser's output.
         targets: As in `classification_loss`.
         attention_penalty: lambda, not negative. Has no effect on models without attention.
+        penalty_reduction: Over locations, as in `doubly_stochastic_penalty`.
 
     Returns:
         Scalar, averaged over the batch.
     """
     loss = classification_loss(output.frame_logits, targets)
     if output.attention is not None and attention_penalty:
-        loss = loss + attention_penalty * doubly_stochastic_penalty(output.attention)
+        loss = loss + attention_penalty * doubly_stochastic_penalty(output.attention, penalty_reduction)
     return loss
