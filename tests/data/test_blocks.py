@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from attnrec.config import FeatureSpec
 from attnrec.data.blocks import (
     BlockDataset,
+    authors_blocks,
     block_table,
     covering_blocks,
     nearest_frames,
@@ -89,6 +90,40 @@ def test_sliding_blocks_equal_the_literal_loop(first_seed):
         actual = sliding_blocks(as_floats(pts), float(fps), T, stride)
         assert actual.tolist() == blocks_literally(pts, fps, T, stride), (seed, len(pts), fps, T, stride)
         assert actual.dtype == np.int64
+
+
+def authors_blocks_literally(N: int, fps: Fraction, T: int, stride: int) -> list[list[int]]:
+    """The released code's rule for a single video, frame by frame."""
+    skip = 1
+    while (skip + 1) * fps <= 30:
+        skip += 1
+    starts = [s for s in range(0, N, stride) if s + T * skip <= N]
+    if not starts:
+        samples = [frame for frame in range(N) if frame % skip == 0]
+        return [[samples[min(k, len(samples) - 1)] for k in range(T)]]
+    return [[s + k * skip for k in range(T)] for s in starts]
+
+
+@pytest.mark.parametrize("first_seed", range(0, 300, 100))
+def test_authors_blocks_equal_the_literal_loop(first_seed):
+    for seed in range(first_seed, first_seed + 100):
+        pts, fps, T, stride = random_case(seed)
+        actual = authors_blocks(len(pts), float(fps), T, stride)
+        assert actual.tolist() == authors_blocks_literally(len(pts), fps, T, stride), (seed, len(pts), fps, T, stride)
+        assert actual.dtype == np.int64
+        assert actual.shape[1] == T
+        assert actual.max() < len(pts)
+
+
+def test_authors_blocks_by_hand():
+    assert authors_blocks(5, 30, 3, 1).tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    assert authors_blocks(7, 15, 3, 1).tolist() == [[0, 2, 4], [1, 3, 5]]
+    assert authors_blocks(5, 15, 3, 1).tolist() == [[0, 2, 4]]  # three samples, though 2 * 3 frames do not fit
+    assert authors_blocks(4, 15, 3, 1).tolist() == [[0, 2, 2]]
+    assert authors_blocks(1, 6, 3, 5).tolist() == [[0, 0, 0]]
+    np.testing.assert_array_equal(authors_blocks(90, 20, 30, 1), authors_blocks(90, 30, 30, 1))
+    np.testing.assert_array_equal(authors_blocks(90, 12, 30, 1), authors_blocks(90, 15, 30, 1))
+    np.testing.assert_array_equal(authors_blocks(90, 60, 30, 1), authors_blocks(90, 30, 30, 1))
 
 
 @pytest.mark.parametrize("first_seed", range(0, 120, 30))
@@ -229,6 +264,17 @@ def test_block_table_points_at_the_rows_of_the_store(store_path):
     np.testing.assert_array_equal(table.frames, np.concatenate([second + 15, first]))
     assert table.video.tolist() == [2] * len(second) + [0] * len(first)
     assert len(table) == len(first) + len(second)
+
+
+def test_block_table_by_frames(store_path):
+    table = block_table(
+        FeatureStore(store_path), np.array([2, 1, 0]), fps=15, block_frames=3, block_stride=2, starts="by-frame"
+    )
+    assert (table.frames[table.video == 2] - 15).tolist() == [[0, 2, 4], [2, 4, 6]]
+    assert (table.frames[table.video == 1] - 12).tolist() == [[0, 2, 2]]
+    assert table.frames[table.video == 0].tolist() == [[s, s + 2, s + 4] for s in (0, 2, 4, 6)]
+    with pytest.raises(ValueError, match="starts must be 'by-time' or 'by-frame', got 'by-hand'"):
+        block_table(FeatureStore(store_path), np.array([0]), fps=15, block_frames=3, block_stride=2, starts="by-hand")
 
 
 def test_block_table_of_no_videos(store_path):

@@ -5,12 +5,14 @@ Legend: N stored frames of a video, M blocks, T time-steps (frames of a block).
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from attnrec.config import BlockStarts
 from attnrec.data.splits import SPLIT_PARTS
 from attnrec.data.store import FeatureStore
 
@@ -53,6 +55,29 @@ def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, bloc
         return padded_block(_video_samples(pts, fps), block_frames)
     times = pts[starts, None] + np.arange(block_frames) / fps
     return nearest_frames(pts, times)
+
+
+def authors_blocks(num_frames: int, fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
+    """All blocks of a video as the authors' code counts them: by stored frames, whatever their times.
+
+    Every `int(30 / fps)`-th stored frame is a sample, so that 20 fps means 30 and 12 means 15, and frames count as if
+    they were 30 a second. Starts advance by `block_stride` stored frames as long as T times that step fits into the
+    rest of the video. Shorter videos give one block from the first frame, its last sample repeated.
+
+    Args:
+        num_frames: N, at least 1.
+        fps: Samples per second, over 0; over 30 counts as 30.
+        block_frames: T.
+        block_stride: Stored frames between starts, at least 1.
+
+    Returns:
+        Index of the stored frame of each sample, shape (M, T), M at least 1.
+    """
+    step = max(1, int(30 / fps))
+    if num_frames < block_frames * step:
+        return padded_block(np.arange(0, num_frames, step), block_frames)
+    starts = np.arange(0, num_frames - block_frames * step + 1, block_stride)
+    return starts[:, None] + step * np.arange(block_frames)
 
 
 def covering_blocks(
@@ -124,9 +149,15 @@ class BlockTable:
 
 
 def block_table(
-    store: FeatureStore, videos: NDArray[np.int64], *, fps: float, block_frames: int, block_stride: int
+    store: FeatureStore,
+    videos: NDArray[np.int64],
+    *,
+    fps: float,
+    block_frames: int,
+    block_stride: int,
+    starts: BlockStarts = "by-time",
 ) -> BlockTable:
-    """Blocks of the given videos of a store, in order (see `sliding_blocks`).
+    """Blocks of the given videos of a store, in order.
 
     Args:
         store: An open store.
@@ -134,13 +165,24 @@ def block_table(
         fps: Samples per second.
         block_frames: T.
         block_stride: Stored frames between starts.
+        starts: `by-time` as in `sliding_blocks`, or `by-frame` as in `authors_blocks`. No block reads into the next
+            video either way; that some did in the authors' code was a bug.
 
     Returns:
         The table, empty for no videos.
+
+    Raises:
+        ValueError: `starts` is neither.
     """
+    if starts not in get_args(BlockStarts):
+        raise ValueError(f"starts must be 'by-time' or 'by-frame', got {starts!r}")
     frames, owner = [np.empty((0, block_frames), np.int64)], [np.empty(0, np.int64)]
     for video in videos:
-        blocks = sliding_blocks(store.pts_of(video), fps, block_frames, block_stride)
+        pts = store.pts_of(video)
+        if starts == "by-frame":
+            blocks = authors_blocks(len(pts), fps, block_frames, block_stride)
+        else:
+            blocks = sliding_blocks(pts, fps, block_frames, block_stride)
         frames.append(blocks + store.videos.first_frame[video])
         owner.append(np.full(len(blocks), video))
     return BlockTable(np.concatenate(frames), np.concatenate(owner))
