@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from attnrec.config import ExtractConfig, FeatureSpec, TrainConfig
-from attnrec.data.packing import VideoRow, pack_store, parts_dir, read_part, video_id, writing_part
+from attnrec.data.packing import VideoRow, pack_store
+from attnrec.data.parts import PartFile, part_path, parts_dir, read_part, video_id
 from attnrec.data.splits import default_splits
 from attnrec.data.video import DecodeSummary
-from attnrec.workflows.extract import prepare_trunk
+from attnrec.workflows.features import prepare_trunk
 
 CLASSES = ("bend", "jack", "wave")
 SPEC = FeatureSpec(
@@ -24,6 +25,7 @@ SPEC = FeatureSpec(
     image_size=224,
     resize="stretch",
     sample_fps=10.0,
+    precision="fp32",
 )
 # Small enough for a tenth of a second, large enough to learn from the stores below.
 QUICK = TrainConfig(
@@ -58,6 +60,7 @@ def write_store(
     """Write a store with one video for each class and group, whose class is the channel that stands out."""
     rng = np.random.default_rng(seed)
     rows, sources = [], []
+    parts_dir(path).mkdir(parents=True)
     for label, name in enumerate(classes):
         for group in range(1, num_groups + 1):
             video = f"{name}/v_{name}_g{group:02d}_c01.mp4"
@@ -70,16 +73,15 @@ def write_store(
             )
             cubes = rng.standard_normal((num_frames, spec.grid_size, spec.grid_size, spec.feature_dim))
             cubes[..., label] += signal
-            part_path = parts_dir(path) / f"{row.id}.h5"
-            with writing_part(part_path, spec) as part:
-                part.append(cubes.astype(np.float16), (np.arange(num_frames) / fps).tolist())
-                part.finish(row.fingerprint, DecodeSummary("ok", num_frames, num_frames / fps, fps, fps))
+            part = PartFile(part_path(path, Path(video)), [spec])
+            part.append({spec.layer: cubes.astype(np.float16)}, (np.arange(num_frames) / fps).tolist())
+            part.commit(row.fingerprint, DecodeSummary("ok", num_frames, num_frames / fps, fps, fps, False))
             rows.append(row)
-            sources.append(read_part(part_path, row.fingerprint))
+            sources.append(read_part(part.path, row.fingerprint))
     labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
     pack_store(
         path,
-        spec,
+        [spec],
         rows,
         sources,
         classes=classes,
@@ -97,7 +99,8 @@ def write_store(
 
 def write_trunk_store(path: Path, weights: str, *, sample_fps: float | None = 30.0) -> Path:
     """Write a store of made-up features that carries a real SqueezeNet, so that its runs can look at videos."""
-    trunk, spec = prepare_trunk(ExtractConfig(backbone="squeezenet1_0", weights=weights, sample_fps=sample_fps))
+    config = ExtractConfig(backbone="squeezenet1_0", weights=weights, sample_fps=sample_fps)
+    trunk, (spec,) = prepare_trunk(config, "fp32")
     return write_store(
         path, classes=("left", "right"), num_groups=4, num_frames=6, spec=spec, backbone_state=trunk.weights_state()
     )

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from attnrec.errors import ConfigError
 
-BackboneName = Literal["googlenet", "resnet50", "squeezenet1_0"]
+BackboneName = Literal["googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
 ArchitectureName = Literal["attention", "avg-pool", "max-pool", "softmax"]
 AttentionForm = Literal["location", "content"]
 Preset = Literal["auto", "paper"]
@@ -14,6 +14,7 @@ Reduction = Literal["mean", "vote"]
 PenaltyReduction = Literal["sum", "mean"]
 BlockStarts = Literal["by-time", "by-frame"]
 OnError = Literal["skip", "fail"]
+Precision = Literal["auto", "fp32", "bf16"]
 SplitPart = Literal["test", "validation", "train"]
 DatasetLayout = Literal["auto", "folders", "names", "unlabelled", "ucf11", "ucf101", "hmdb51", "hollywood2", "csv"]
 
@@ -55,6 +56,7 @@ class FeatureSpec:
         image_size: Side in px of the square that the network sees.
         resize: `stretch` distorts a frame to the square, `crop` keeps its aspect and cuts the middle out.
         sample_fps: Most frames per second that are kept of a video; None keeps all.
+        precision: `fp32`, or `bf16` where the network computed in bfloat16.
     """
 
     backbone: str
@@ -66,6 +68,7 @@ class FeatureSpec:
     image_size: int
     resize: Resize
     sample_fps: float | None
+    precision: str
 
     @property
     def num_locations(self) -> int:
@@ -79,18 +82,22 @@ class ExtractConfig:
 
     backbone: BackboneName = "googlenet"
     weights: str = "imagenet"
-    layer: str | None = None
+    layers: tuple[str, ...] = ()
     grid_size: int = 7
     resize: Resize = "stretch"
     sample_fps: float | None = 30.0
+    precision: Precision = "auto"
     on_error: OnError = "skip"
+    strict: bool = False
     overwrite: bool = False
     seed: int = 0
     device: str = "auto"
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choices(self, backbone=BackboneName, resize=Resize, on_error=OnError)
+        _check_choices(self, backbone=BackboneName, resize=Resize, precision=Precision, on_error=OnError)
+        if len(set(self.layers)) < len(self.layers):
+            raise ConfigError(f"layers must differ, got {', '.join(self.layers)}")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must be from 0 to 2^32 - 1, got {self.seed}")
         if not 0 <= self.grid_size <= 64:
@@ -140,6 +147,7 @@ class TrainConfig:
     block_frames: int = 30
     block_stride: int = 1
     split: str = "default"
+    layer: str | None = None
     preset: Preset = "auto"
     hidden_dim: int | None = None
     num_layers: int = 3

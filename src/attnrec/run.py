@@ -19,6 +19,7 @@ from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_di
 from attnrec.errors import ConfigError, RunError, WeightsError
 from attnrec.models.architectures import build_model
 from attnrec.models.backbone import Trunk
+from attnrec.models.pretrained import weights_sha256
 from attnrec.runtime import atomic_path, json_safe, write_text
 
 FORMAT = "attnrec-run"
@@ -110,19 +111,21 @@ class Run:
             raise RunError(f"{self.path / MODEL}: its weights do not fit {CONFIG}; train again") from None
         return model.to(device).eval()
 
-    def load_trunk(self, device: torch.device) -> Trunk:
-        """The CNN trunk that made the run's features.
+    def load_trunk(self) -> Trunk:
+        """The CNN trunk that made the run's features, on the CPU.
 
         Raises:
-            RunError: Its weights are missing, damaged, or of another network.
+            RunError: Its weights are missing, damaged, or not those that made the features.
         """
         spec = self.manifest.features
-        trunk = Trunk(spec.backbone, layer=spec.layer, grid_size=spec.grid_size)
+        trunk = Trunk(spec.backbone, layers=[spec.layer], grid_size=spec.grid_size)
         try:
-            trunk.load_weights_state(_load_tensors(self.path / BACKBONE))
-        except WeightsError:
-            raise RunError(f"{self.path / BACKBONE}: not the weights of {spec.backbone}; train again") from None
-        return trunk.to(device)
+            trunk.load_weights_state(_load_tensors(self.path / BACKBONE), str(self.path / BACKBONE))
+        except WeightsError as error:
+            raise RunError(f"{error}; train again") from None
+        if weights_sha256(trunk.weights_state()) != spec.weights_sha256:
+            raise RunError(f"{self.path / BACKBONE}: not the weights that made the run's features; train again")
+        return trunk
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to `training.jsonl`."""

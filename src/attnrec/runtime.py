@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import tempfile
@@ -45,8 +46,12 @@ def no_progress(_: Progress) -> None:
     """Show nothing."""
 
 
-def resolve_device(name: str) -> "torch.device":
-    """Device by name; `auto` is the first CUDA device where there is one, else the CPU.
+def resolve_device(name: str, local_rank: int | None = None) -> "torch.device":
+    """Device by name; `auto` is a CUDA device where there is one, else the CPU.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `cuda:N`.
+        local_rank: Of several processes on this machine, which share its CUDA devices.
 
     Raises:
         ConfigError: The name is unknown or the device is not there.
@@ -54,7 +59,9 @@ def resolve_device(name: str) -> "torch.device":
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank is not None and torch.cuda.is_available():
+        name = f"cuda:{local_rank % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -66,6 +73,32 @@ def resolve_device(name: str) -> "torch.device":
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu"
         )
     return device
+
+
+def resolve_precision(name: str, device: "torch.device") -> str:
+    """`fp32` or `bf16`; `auto` is bf16 where the hardware multiplies bfloat16 matrices, else fp32."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if {"amx_bf16", "avx512_bf16"} & processor()[1] else "fp32"
+
+
+@functools.cache
+def processor() -> tuple[str, frozenset[str]]:
+    """Name of the processor, and its features as Linux calls them (none elsewhere)."""
+    import platform
+
+    name, flags = platform.processor(), frozenset[str]()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = (part.strip() for part in line.partition(":"))
+            name = value if key == "model name" else name
+            flags = frozenset(value.split()) if key == "flags" else flags
+    return name, flags
 
 
 def prepare_cpu(jobs: int | None) -> int:
@@ -112,22 +145,24 @@ def versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path, *, overwrite: bool = True, folder: Path | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends well, and is removed otherwise.
 
     Args:
         path: The file to be written.
         overwrite: Replace a file that is there.
+        folder: Of the temporary path, on the same file system; that of `path` where not given.
 
     Raises:
         AttnrecError: The folder cannot be written, the disk is full, or the file is there and may not be replaced.
     """
     require_free(path, overwrite=overwrite)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+        folder = folder or path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=folder)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -140,7 +175,7 @@ def atomic_path(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -178,7 +213,8 @@ def require_disk_space(directory: Path, needed_bytes: int) -> int:
     return free
 
 
-def _write_error(path: Path, error: OSError) -> AttnrecError:
+def write_error(path: Path, error: OSError) -> AttnrecError:
+    """The error of a file that cannot be written, for a user."""
     what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
     return AttnrecError(f"{path}: cannot be written: {what}")
 

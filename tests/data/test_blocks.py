@@ -20,7 +20,8 @@ from attnrec.data.blocks import (
     sliding_blocks,
     stored_rate,
 )
-from attnrec.data.packing import VideoRow, pack_store, part_fingerprint, parts_dir, read_part, video_id, writing_part
+from attnrec.data.packing import VideoRow, pack_store
+from attnrec.data.parts import PartFile, part_fingerprint, part_path, parts_dir, read_part, video_id
 from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.data.video import DecodeSummary
@@ -218,7 +219,7 @@ def test_padded_block():
 
 # Blocks of a store
 
-SPEC = FeatureSpec("squeezenet1_0", "features", "random-0", "0" * 64, 2, 5, 224, "stretch", 30.0)
+SPEC = FeatureSpec("squeezenet1_0", "features", "random-0", "0" * 64, 2, 5, 224, "stretch", 30.0, "fp32")
 LENGTHS, LABELS, CODES = (12, 3, 9, 8, 7), (1, 0, 0, -1, 1), (TRAIN, TRAIN, VALIDATION, TRAIN, UNUSED)
 
 
@@ -231,19 +232,19 @@ def frames_of(video: int) -> NDArray[np.float16]:
 @pytest.fixture(scope="module")
 def store_path(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("store") / "out.h5"
+    parts_dir(out).mkdir()
     rows, sources = [], []
     for video, length in enumerate(LENGTHS):
-        path = parts_dir(out) / f"{video}.h5"
-        fingerprint = part_fingerprint(f"{video:064x}", SPEC)
-        with writing_part(path, SPEC) as part:
-            part.append(frames_of(video), [k / 10 for k in range(length)])
-            part.finish(fingerprint, DecodeSummary("ok", length, length / 10, 10.0, 10.0))
-        sources.append(read_part(path, fingerprint))
         name = Path(f"{video}.mp4")
+        fingerprint = part_fingerprint(f"{video:064x}", [SPEC])
+        part = PartFile(part_path(out, name), [SPEC])
+        part.append({SPEC.layer: frames_of(video)}, [k / 10 for k in range(length)])
+        part.commit(fingerprint, DecodeSummary("ok", length, length / 10, 10.0, 10.0, False))
+        sources.append(read_part(part.path, fingerprint))
         rows.append(VideoRow(video_id(name), str(name), f"{video:064x}", LABELS[video], f"g{video}"))
     pack_store(
         out,
-        SPEC,
+        [SPEC],
         rows,
         sources,
         classes=["jump", "run"],

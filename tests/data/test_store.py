@@ -8,32 +8,22 @@ import pytest
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
-from attnrec.data.packing import (
-    FeatureSource,
-    VideoRow,
-    file_sha256,
-    pack_store,
-    part_fingerprint,
-    parts_dir,
-    read_part,
-    stored_sources,
-    video_id,
-    writing_part,
-)
+from attnrec.data.packing import VideoRow, pack_store, stored_sources
+from attnrec.data.parts import FeatureSource, PartFile, file_sha256, part_fingerprint, parts_dir, read_part, video_id
 from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore, decoded, encoded, find_store, is_store
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
 
-SPEC = FeatureSpec("googlenet", "inception5b", "random-0", "ab" * 32, 3, 4, 224, "crop", 29.97)
+SPEC = FeatureSpec("googlenet", "inception5b", "random-0", "ab" * 32, 3, 4, 224, "crop", 29.97, "bf16")
 FEATURES = f"features/{SPEC.layer}"
 NAMES = ["run/plain.mp4", "run/two\nlines.avi", os.fsdecode(b"jump/caf\xe9.mkv"), "動画.mp4"]
 LENGTHS, LABELS, GROUPS = (5, 1, 300, 7), (1, 1, 0, -1), ["g01", "two\nlines", os.fsdecode(b"\xe9"), "g02"]
 SUMMARIES = [
-    DecodeSummary("ok", 10, 0.5, 20.0, 19.5),
-    DecodeSummary("damaged", 1, 1 / 30, float("nan"), 30.0),
-    DecodeSummary("truncated", 600, 10.0, 60.0, 60.0),
-    DecodeSummary("ok", 7, 0.7, 10.0, 10.0),
+    DecodeSummary("ok", 10, 0.5, 20.0, 19.5, True),
+    DecodeSummary("damaged", 1, 1 / 30, float("nan"), 30.0, False),
+    DecodeSummary("truncated", 600, 10.0, 60.0, 60.0, False),
+    DecodeSummary("ok", 7, 0.7, 10.0, 10.0, True),
 ]
 SPLITS = {
     "default": np.array([TRAIN, VALIDATION, TEST, UNUSED], np.uint8),
@@ -45,8 +35,8 @@ BACKBONE = {
 }
 
 
-def cubes_of(video: int) -> NDArray[np.float16]:
-    shape = (LENGTHS[video], SPEC.grid_size, SPEC.grid_size, SPEC.feature_dim)
+def cubes_of(video: int, spec: FeatureSpec = SPEC) -> NDArray[np.float16]:
+    shape = (LENGTHS[video], spec.grid_size, spec.grid_size, spec.feature_dim)
     return np.random.default_rng(video).normal(size=shape).astype(np.float16)
 
 
@@ -54,26 +44,29 @@ def times_of(video: int) -> NDArray[np.float64]:
     return np.arange(LENGTHS[video]) / 29.97 + video / 7
 
 
-def write_part(out: Path, video: int, spec: FeatureSpec = SPEC) -> FeatureSource:
-    path, fingerprint = parts_dir(out) / f"{video}.h5", part_fingerprint(f"{video:064x}", spec)
-    cubes, times = cubes_of(video), times_of(video).tolist()
-    with writing_part(path, spec) as part:
-        for start in range(0, len(cubes), 32):
-            part.append(cubes[start : start + 32], times[start : start + 32])
-        part.finish(fingerprint, SUMMARIES[video])
+def write_part(out: Path, video: int, *specs: FeatureSpec) -> FeatureSource:
+    specs = specs or (SPEC,)
+    parts_dir(out).mkdir(exist_ok=True)
+    path, fingerprint = parts_dir(out) / f"{video}.h5", part_fingerprint(f"{video:064x}", specs)
+    cubes, times = {spec.layer: cubes_of(video, spec) for spec in specs}, times_of(video).tolist()
+    part = PartFile(path, specs)
+    for start in range(0, len(times), 32):
+        rows = slice(start, start + 32)
+        part.append({layer: cube[rows] for layer, cube in cubes.items()}, times[rows])
+    part.commit(fingerprint, SUMMARIES[video])
     source = read_part(path, fingerprint)
     assert source is not None
     return source
 
 
-def pack(out: Path, sources: list[FeatureSource], spec: FeatureSpec = SPEC) -> Path:
+def pack(out: Path, sources: list[FeatureSource], *specs: FeatureSpec) -> Path:
     rows = [
         VideoRow(video_id(Path(name)), name, f"{video:064x}", LABELS[video], GROUPS[video])
         for video, name in enumerate(NAMES)
     ]
     pack_store(
         out,
-        spec,
+        specs or (SPEC,),
         rows,
         sources,
         classes=["jump", "rûn"],
@@ -119,7 +112,12 @@ def test_columns_come_back(whole):
     assert store.videos.num_frames.tolist() == list(LENGTHS)
     assert store.videos.first_frame.tolist() == [0, 5, 6, 306]
     assert [decoded(status) for status in store.videos.status] == [summary.status for summary in SUMMARIES]
-    for column, field in (("duration", "duration_seconds"), ("declared_fps", "declared_fps"), ("effective_fps",) * 2):
+    for column, field in (
+        ("duration", "duration_seconds"),
+        ("declared_fps", "declared_fps"),
+        ("effective_fps",) * 2,
+        ("is_variable_rate",) * 2,
+    ):
         expected = [getattr(summary, field) for summary in SUMMARIES]
         np.testing.assert_array_equal(getattr(store.videos, column), expected)
     assert [decoded(value) for value in store.videos.id] == [video_id(Path(name)) for name in NAMES]
@@ -206,7 +204,7 @@ def test_the_same_input_gives_the_same_fingerprint(tmp_path, whole):
 
 def test_an_earlier_store_serves_as_a_source(tmp_path, whole):
     sources = stored_sources(FeatureStore(whole))
-    fingerprints = [part_fingerprint(f"{video:064x}", SPEC) for video in range(4)]
+    fingerprints = [part_fingerprint(f"{video:064x}", [SPEC]) for video in range(4)]
     assert sorted(sources) == sorted(fingerprints)
     again = FeatureStore(pack(tmp_path / "again.h5", [sources[fingerprint] for fingerprint in fingerprints]))
     np.testing.assert_array_equal(again.features(), FeatureStore(whole).features())
@@ -219,7 +217,7 @@ def test_a_store_can_be_packed_over_itself(path):
     before = FeatureStore(path)
     expected = np.array(before.features())
     sources = stored_sources(before)
-    pack(path, [sources[part_fingerprint(f"{video:064x}", SPEC)] for video in range(4)])
+    pack(path, [sources[part_fingerprint(f"{video:064x}", [SPEC])] for video in range(4)])
     np.testing.assert_array_equal(FeatureStore(path).features(), expected)
 
 
@@ -227,7 +225,7 @@ def test_packing_nothing_is_refused(tmp_path):
     with pytest.raises(FeatureStoreError, match="no video could be decoded"):
         pack_store(
             tmp_path / "out.h5",
-            SPEC,
+            [SPEC],
             [],
             [],
             classes=[],
@@ -246,73 +244,6 @@ def test_file_system_text_survives(text):
     assert decoded(encoded(text)) == text
 
 
-def test_video_id_depends_on_the_path_alone():
-    assert video_id(Path("a/b.mp4")) == video_id(Path("a") / "b.mp4")
-    assert len({video_id(Path(name)) for name in NAMES}) == 4
-    assert all(len(video_id(Path(name))) == 16 for name in NAMES)
-
-
-# Parts
-
-
-def test_a_part_says_where_its_features_are(tmp_path):
-    source = write_part(tmp_path / "out.h5", 2)
-    assert (source.path, source.first_frame, source.num_frames) == (tmp_path / "out.h5.parts" / "2.h5", 0, 300)
-    assert source.summary == SUMMARIES[2]
-
-
-def test_only_the_part_with_the_fingerprint_counts(tmp_path):
-    source = write_part(tmp_path / "out.h5", 0)
-    assert read_part(source.path, part_fingerprint(f"{0:064x}", SPEC)) is not None
-    assert read_part(source.path, part_fingerprint(f"{1:064x}", SPEC)) is None
-    assert read_part(source.path.with_name("other.h5"), part_fingerprint(f"{0:064x}", SPEC)) is None
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"backbone": "resnet50"},
-        {"layer": "inception5a"},
-        {"weights_sha256": "cd" * 32},
-        {"grid_size": 7},
-        {"image_size": 256},
-        {"resize": "stretch"},
-        {"sample_fps": 30.0},
-        {"sample_fps": None},
-    ],
-)
-def test_every_setting_is_in_the_fingerprint(change):
-    assert part_fingerprint("0", dataclasses.replace(SPEC, **change)) != part_fingerprint("0", SPEC)
-    assert part_fingerprint("1", SPEC) != part_fingerprint("0", SPEC)
-
-
-@pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
-def test_a_truncated_part_does_not_count(tmp_path, share):
-    source = write_part(tmp_path / "out.h5", 2)
-    data = source.path.read_bytes()
-    source.path.write_bytes(data[: int(len(data) * share)])
-    assert read_part(source.path, part_fingerprint(f"{2:064x}", SPEC)) is None
-
-
-def test_a_part_that_was_not_finished_leaves_nothing(tmp_path):
-    path = tmp_path / "parts" / "0.h5"
-
-    def fail_half_way() -> None:
-        with writing_part(path, SPEC) as part:
-            part.append(cubes_of(0), times_of(0).tolist())
-            raise RuntimeError("of the decoder")
-
-    with pytest.raises(RuntimeError, match="of the decoder"):
-        fail_half_way()
-    assert not list(path.parent.iterdir())
-
-
-def test_text_in_the_place_of_a_part(tmp_path):
-    (tmp_path / "0.h5").write_text("not HDF5\n")
-    assert read_part(tmp_path / "0.h5", "0") is None
-    assert read_part(tmp_path, "0") is None
-
-
 # What is refused
 
 
@@ -325,8 +256,9 @@ def refused(path: Path, message: str) -> None:
 def replaced(path: Path, name: str, **dataset) -> None:
     """Put another dataset in the place of one of the store's."""
     with h5py.File(path, "a") as file:
+        attributes = dict(file[name].attrs)
         del file[name]
-        file.create_dataset(name, **dataset)
+        file.create_dataset(name, **dataset).attrs.update(attributes)
 
 
 def test_a_missing_store(tmp_path):
@@ -372,11 +304,25 @@ def test_a_missing_part_is_named(path, name):
     refused(path, name.split("/")[-1])
 
 
-@pytest.mark.parametrize("name", ["dataset", "fingerprint", "layer", "grid_size", "sample_fps", "version"])
+@pytest.mark.parametrize("name", ["dataset", "fingerprint", "layers", "version"])
 def test_a_missing_attribute_is_named(path, name):
     with h5py.File(path, "a") as file:
         del file.attrs[name]
     refused(path, f"not a usable feature store .*{name}")
+
+
+@pytest.mark.parametrize("name", ["layer", "grid_size", "sample_fps", "precision", "weights_sha256"])
+def test_a_missing_attribute_of_the_features_is_named(path, name):
+    with h5py.File(path, "a") as file:
+        del file[FEATURES].attrs[name]
+    refused(path, f"not a usable feature store .*{name}")
+
+
+@pytest.mark.parametrize("layers", ["[]", "{}", "7", "[7]", "not JSON", '["inception5b", "absent"]', '["../classes"]'])
+def test_a_spoilt_list_of_layers(path, layers):
+    with h5py.File(path, "a") as file:
+        file.attrs["layers"] = layers
+    refused(path, "not a usable feature store")
 
 
 @pytest.mark.parametrize(
@@ -477,8 +423,47 @@ def test_tables_that_do_not_agree(path, name, data, message):
 @pytest.mark.parametrize(("name", "value"), [("grid_size", 0), ("grid_size", 65), ("feature_dim", 10**6)])
 def test_impossible_cubes(path, name, value):
     with h5py.File(path, "a") as file:
-        file.attrs[name] = value
+        file[FEATURES].attrs[name] = value
     refused(path, "cube")
+
+
+# Several layers
+
+LOWER = dataclasses.replace(SPEC, layer="inception4e", weights_sha256="cd" * 32, grid_size=5, feature_dim=2)
+
+
+@pytest.fixture(scope="module")
+def two_layers(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("layers") / "out.h5"
+    return pack(out, [write_part(out, video, SPEC, LOWER) for video in range(4)], SPEC, LOWER)
+
+
+@pytest.mark.parametrize("spec", [SPEC, LOWER])
+def test_each_layer_comes_back(two_layers, spec):
+    store = FeatureStore(two_layers, spec.layer)
+    assert (store.spec, store.specs, store.layers) == (spec, [SPEC, LOWER], ["inception5b", "inception4e"])
+    for video, first in enumerate(store.videos.first_frame):
+        np.testing.assert_array_equal(store.features()[first : first + LENGTHS[video]], cubes_of(video, spec))
+        np.testing.assert_array_equal(store.pts_of(video), times_of(video))
+
+
+def test_the_first_layer_is_the_one_to_read(two_layers):
+    assert FeatureStore(two_layers).spec == SPEC
+    with pytest.raises(FeatureStoreError, match=r"no layer 'conv1'; it has inception5b, inception4e"):
+        FeatureStore(two_layers, "conv1")
+
+
+def test_features_of_two_layers_are_found_for_the_next_store(two_layers, tmp_path):
+    found = stored_sources(FeatureStore(two_layers))
+    again = pack(
+        tmp_path / "again.h5",
+        [found[part_fingerprint(f"{video:064x}", [SPEC, LOWER])] for video in range(4)],
+        SPEC,
+        LOWER,
+    )
+    np.testing.assert_array_equal(
+        FeatureStore(again, "inception4e").features(), FeatureStore(two_layers, "inception4e").features()
+    )
 
 
 # Finding one

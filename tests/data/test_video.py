@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from attnrec.data.decoder import DecodeLimits
+from attnrec.data.encode import write_video
 from attnrec.data.ffmpeg import ffmpeg_path, ffmpeg_version
-from attnrec.data.video import REASONS, VIDEO_SUFFIXES, DecodeLimits, FrameReader, probe, write_video
+from attnrec.data.video import REASONS, VIDEO_SUFFIXES, FrameReader, probe
 from attnrec.errors import AttnrecError, VideoError
 
 WIDTH, HEIGHT = 64, 48
@@ -235,13 +237,29 @@ def test_thinning_leaves_the_summary_alone(tmp_path):
     assert whole == thin
 
 
-def test_a_gap_of_twenty_hours_is_not_filled(tmp_path):
-    hours = 20 * 3600 * 1000
+def test_a_gap_of_hours_is_not_filled(tmp_path):
+    hours = 2 * 3600 * 1000
     path = write_timed(tmp_path / "a.mkv", [0, 33, 66, hours, hours + 33])
     for max_fps in (None, 30):
         numbers, times = decode_numbers(path, max_fps=max_fps)
         assert numbers == [0, 1, 2, 3, 4]
         assert times[-1] == pytest.approx(hours / 1000 + 0.033)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "expected"),
+    [
+        ([k * 40 for k in range(12)], False),
+        ([k * 40 + k % 2 for k in range(12)], False),
+        ([0, 11, 44, 45, 300, 1300], True),
+        ([*(k * 40 for k in range(12)), 2000], True),
+        ([0, 40], False),
+        ([0], False),
+    ],
+)
+def test_a_variable_rate_is_noticed(tmp_path, milliseconds, expected):
+    _, _, reader = decode(write_timed(tmp_path / "a.mkv", milliseconds))
+    assert reader.summary.is_variable_rate is expected
 
 
 def test_corners_and_colours_stay_where_they_are(tmp_path):

@@ -5,33 +5,17 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from frames import pictures
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnrec.errors import ConfigError, WeightsError
-from attnrec.models.backbone import (
-    BACKBONES,
-    BATCH_FRAMES,
-    Trunk,
-    build_trunk,
-    imagenet_weights_at_hand,
-    weights_sha256,
-)
+from attnrec.models.backbone import BACKBONES, Trunk
+from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand, weights_sha256
 
 IMAGENET_MEAN, IMAGENET_STD = (
     torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 )
-
-
-def pictures(num_frames: int, size: int = 224, seed: int = 0) -> NDArray[np.uint8]:
-    """Seeded frames with structure at several scales, (n, H, W, 3)."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((num_frames, size, size, 3))
-    for cells in (2, 8, 32):
-        noise = rng.uniform(0, 255 / 3, (num_frames, cells, cells, 3))
-        steps = np.arange(size) * cells // size
-        total += noise[:, steps][:, :, steps]
-    return total.round().astype(np.uint8)
 
 
 def as_images(frames: NDArray[np.uint8]) -> Tensor:
@@ -50,8 +34,10 @@ def hooked(network: nn.Module, layer: str, images: Tensor) -> Tensor:
 
 
 def cubes_of(trunk: Trunk, frames: NDArray[np.uint8]) -> Tensor:
+    """Cubes of the trunk's only layer."""
     with torch.inference_mode():
-        return trunk(torch.from_numpy(frames))
+        (cubes,) = trunk(torch.from_numpy(frames)).values()
+    return cubes
 
 
 def relative_difference(actual: Tensor, expected: Tensor) -> float:
@@ -109,12 +95,15 @@ def test_squeezenet_with_real_weights_equals_torchvision(squeezenet_weights):
     assert weights_id == "squeezenet1_0-imagenet.pth"
 
 
-def test_resnet_is_cut_after_its_last_map(tmp_path):
-    network = torchvision.models.resnet50()
-    torch.save(network.state_dict(), tmp_path / "resnet.pth")
-    trunk, _ = build_trunk("resnet50", str(tmp_path / "resnet.pth"))
+@pytest.mark.parametrize(
+    ("backbone", "layer"), [("resnet18", "layer4"), ("resnet50", "layer4"), ("mobilenet_v3_large", "features")]
+)
+def test_other_backbones_are_cut_after_their_last_map(tmp_path, backbone, layer):
+    network = getattr(torchvision.models, backbone)()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    trunk, _ = build_trunk(backbone, str(tmp_path / "weights.pth"), grid_size=0)
     frames = pictures(1, 64)
-    expected = hooked(network, "layer4", (as_images(frames) - IMAGENET_MEAN) / IMAGENET_STD)
+    expected = hooked(network, layer, (as_images(frames) - IMAGENET_MEAN) / IMAGENET_STD)
     assert relative_difference(cubes_of(trunk, frames), expected) < 1e-4
 
 
@@ -122,10 +111,10 @@ def test_resnet_is_cut_after_its_last_map(tmp_path):
 def test_another_layer(googlenet_file, layer):
     network = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=True)
     network.load_state_dict(torch.load(googlenet_file, weights_only=True))
-    trunk, _ = build_trunk("googlenet", str(googlenet_file), layer=layer, grid_size=0)
+    trunk, _ = build_trunk("googlenet", str(googlenet_file), layers=[layer], grid_size=0)
     frames = pictures(1, 64)
     assert relative_difference(cubes_of(trunk, frames), hooked(network, layer, (as_images(frames) - 0.5) / 0.5)) < 1e-4
-    assert trunk.layer == layer
+    assert trunk.layers == (layer,)
 
 
 def test_what_lies_behind_the_cut_is_dropped(googlenet, googlenet_file):
@@ -157,11 +146,14 @@ def test_random_features_neither_vanish_nor_explode(name, request):
     assert torch.isfinite(cubes).all()
 
 
-@pytest.mark.slow
-def test_random_resnet():
-    trunk, _ = build_trunk("resnet50", "random")
+@pytest.mark.parametrize(
+    ("backbone", "feature_dim"),
+    [("resnet18", 512), pytest.param("resnet50", 2048, marks=pytest.mark.slow), ("mobilenet_v3_large", 960)],
+)
+def test_other_backbones_with_random_weights(backbone, feature_dim):
+    trunk, _ = build_trunk(backbone, "random")
     cubes = cubes_of(trunk, pictures(1, seed=5))
-    assert cubes.shape == (1, 7, 7, 2048)
+    assert cubes.shape == (1, 7, 7, feature_dim)
     assert 0.1 < cubes.std() < 20
 
 
@@ -189,16 +181,19 @@ def test_weights_hash_tells_names_shapes_and_values_apart():
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="--backbone vgg: unknown; choose from googlenet, resnet50, squeezenet1_0"):
+    with pytest.raises(
+        ConfigError,
+        match="--backbone vgg: unknown; choose from googlenet, resnet18, resnet50, squeezenet1_0, mobilenet_v3_large",
+    ):
         build_trunk("vgg", "random")
     for layer in ("features.13", "network", "classifier.1.nothing"):
         with pytest.raises(ConfigError, match=f"--layer {layer}: squeezenet1_0 has no such layer; it has"):
-            build_trunk("squeezenet1_0", "random", layer=layer)
+            build_trunk("squeezenet1_0", "random", layers=[layer])
 
 
 def test_a_layer_without_a_map():
     with pytest.raises(ConfigError, match=r"--layer fc: gives shape \(1000,\), not a square spatial map"):
-        Trunk("googlenet", layer="fc").cube_shape(64)
+        Trunk("googlenet", layers=["fc"]).cube_shapes(64)
 
 
 def test_weights_that_are_no_weights(tmp_path):
@@ -279,7 +274,7 @@ def test_larger_maps_are_pooled_to_the_grid(squeezenet):
     whole = cubes_of(squeezenet, frames)
     assert whole.shape == (2, 13, 13, 512)
     pooled = Trunk("squeezenet1_0", grid_size=7)
-    pooled.load_weights_state(squeezenet.weights_state())
+    pooled.load_weights_state(squeezenet.weights_state(), "here")
     cubes = cubes_of(pooled, frames)
     assert cubes.shape == (2, 7, 7, 512)
     # Cell i of 7 averages rows floor(13 i / 7) to ceil(13 (i + 1) / 7).
@@ -289,40 +284,15 @@ def test_larger_maps_are_pooled_to_the_grid(squeezenet):
 
 def test_smaller_maps_are_kept(squeezenet):
     kept = Trunk("squeezenet1_0", grid_size=20)
-    kept.load_weights_state(squeezenet.weights_state())
+    kept.load_weights_state(squeezenet.weights_state(), "here")
     torch.testing.assert_close(cubes_of(kept, pictures(1)), cubes_of(squeezenet, pictures(1)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
     ("size", "grid_size", "expected"), [(224, 7, (7, 512)), (224, 0, (13, 512)), (96, 0, (5, 512))]
 )
-def test_cube_shape(size, grid_size, expected):
-    assert Trunk("squeezenet1_0", grid_size=grid_size).cube_shape(size) == expected
-
-
-@pytest.mark.parametrize("num_frames", [1, 5, BATCH_FRAMES])
-def test_cubes_do_not_depend_on_the_rest_of_the_batch(squeezenet, num_frames):
-    frames = pictures(BATCH_FRAMES, 64)
-    full = squeezenet.extract(frames)
-    part = squeezenet.extract(frames[:num_frames])
-    assert full.dtype == part.dtype == np.float16
-    assert part.shape == (num_frames, 3, 3, 512)
-    np.testing.assert_array_equal(part, full[:num_frames])
-
-
-def test_extract_is_the_forward_pass_rounded(squeezenet):
-    frames = pictures(3, 64)
-    np.testing.assert_allclose(
-        squeezenet.extract(frames), cubes_of(squeezenet, frames).half().numpy(), rtol=0.01, atol=0.01
-    )
-
-
-def test_values_beyond_float16_become_its_largest(squeezenet):
-    loud = Trunk("squeezenet1_0", grid_size=0)
-    loud.load_weights_state({name: weight * 10 for name, weight in squeezenet.weights_state().items()})
-    cubes = loud.extract(pictures(1, 64))
-    assert np.isfinite(cubes).all()
-    assert cubes.max() == np.finfo(np.float16).max
+def test_cube_shapes(size, grid_size, expected):
+    assert Trunk("squeezenet1_0", grid_size=grid_size).cube_shapes(size) == {"features": expected}
 
 
 @pytest.mark.parametrize("name", ["googlenet", "squeezenet"])
@@ -357,15 +327,42 @@ def test_weights_state_round_trip(squeezenet):
     other = Trunk("squeezenet1_0", grid_size=0)
     frames = pictures(1, 64)
     assert not torch.equal(cubes_of(other, frames), cubes_of(squeezenet, frames))
-    other.load_weights_state(squeezenet.weights_state())
+    other.load_weights_state(squeezenet.weights_state(), "here")
     torch.testing.assert_close(cubes_of(other, frames), cubes_of(squeezenet, frames), rtol=0, atol=0)
     assert weights_sha256(other.weights_state()) == weights_sha256(squeezenet.weights_state())
 
 
 def test_weights_state_of_another_network(squeezenet, googlenet):
-    with pytest.raises(WeightsError, match="weights do not fit squeezenet1_0"):
-        Trunk("squeezenet1_0").load_weights_state(googlenet.weights_state())
+    with pytest.raises(WeightsError, match=r"here: not weights of squeezenet1_0: .* is missing"):
+        Trunk("squeezenet1_0").load_weights_state(googlenet.weights_state(), "here")
     state = squeezenet.weights_state()
     del state["features.0.bias"]
-    with pytest.raises(WeightsError, match="weights do not fit squeezenet1_0"):
-        Trunk("squeezenet1_0").load_weights_state(state)
+    with pytest.raises(WeightsError, match=r"here: not weights of squeezenet1_0: features\.0\.bias is missing"):
+        Trunk("squeezenet1_0").load_weights_state(state, "here")
+
+
+# Several layers in one pass
+
+
+def test_several_layers_are_those_of_single_passes(googlenet_file):
+    layers = ("inception5b", "inception4e", "inception3a")
+    both, _ = build_trunk("googlenet", str(googlenet_file), layers=layers, grid_size=0)
+    frames = torch.from_numpy(pictures(2, 64))
+    with torch.inference_mode():
+        cubes = both(frames)
+    assert list(cubes) == list(layers)
+    for layer in layers:
+        alone, _ = build_trunk("googlenet", str(googlenet_file), layers=[layer], grid_size=0)
+        torch.testing.assert_close(cubes[layer], cubes_of(alone, frames.numpy()), rtol=0, atol=0)
+        assert alone.cube_shapes(64)[layer] == both.cube_shapes(64)[layer]
+
+
+def test_a_layers_weights_are_those_that_it_rests_on(googlenet_file):
+    layers = ("inception4e", "inception5b")
+    both, _ = build_trunk("googlenet", str(googlenet_file), layers=layers)
+    for layer in layers:
+        alone, _ = build_trunk("googlenet", str(googlenet_file), layers=[layer])
+        assert weights_sha256(both.weights_state(layer)) == weights_sha256(alone.weights_state())
+        alone.load_weights_state(both.weights_state(), "here")
+    assert both.weights_state().keys() == both.weights_state("inception5b").keys()
+    assert both.weights_state("inception4e").keys() < both.weights_state("inception5b").keys()

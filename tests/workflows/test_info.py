@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attnrec.data.encode import write_video
 from attnrec.data.store import FeatureStore
-from attnrec.data.video import write_video
 from attnrec.errors import AttnrecError, DataError, VideoError
 from attnrec.runtime import json_safe
 from attnrec.workflows.evaluate import evaluate

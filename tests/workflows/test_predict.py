@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from small_store import quick
 
+from attnrec.data.encode import write_video
 from attnrec.data.sample import generate_clips
-from attnrec.data.video import write_video
 from attnrec.errors import ConfigError, DataError, RunError, VideoError
 from attnrec.run import Run, create_run
 from attnrec.workflows.predict import Recognizer, load_run, predict
@@ -16,7 +16,7 @@ from attnrec.workflows.train import train
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch) -> None:
     """Batches are filled up to one size, which for clips as short as these would be most of the work."""
-    for module in ("models.backbone", "workflows.predict"):
+    for module in ("models.inference", "workflows.predict"):
         monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 10)
 
 

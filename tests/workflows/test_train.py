@@ -257,7 +257,7 @@ def test_groups_on_both_sides_are_named(tmp_path):
 
 def test_a_store_that_cannot_be_trained_on_is_refused(tmp_path):
     one_class = write_store(tmp_path / "one.h5", classes=("bend",))
-    with pytest.raises(ConfigError, match="has 1 classes; a recogniser needs two"):
+    with pytest.raises(ConfigError, match="has one class; a recogniser needs two"):
         train(one_class, quick(), runs_dir=tmp_path / "runs")
     no_training = write_store(tmp_path / "none.h5", num_groups=1, splits={"default": [TEST] * 3})
     with pytest.raises(ConfigError, match="split default has no training video"):

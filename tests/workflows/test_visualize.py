@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_store import quick, write_trunk_store
 
-from attnrec.data.video import FrameReader, VideoInfo, write_video
+from attnrec.data.encode import write_video
+from attnrec.data.video import FrameReader, VideoInfo
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.render.overlay import ALPHA
 from attnrec.workflows.predict import AttendedClip, Recognizer
@@ -68,7 +69,7 @@ def with_fps(run: Path, folder: Path, fps: float) -> Recognizer:
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch) -> None:
     """Batches are filled up to one size, which for clips as short as these would be most of the work."""
-    for module in ("models.backbone", "workflows.predict"):
+    for module in ("models.inference", "workflows.predict"):
         monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 6)
 
 

@@ -13,9 +13,10 @@ from attnrec.cli.options import (
     QuietOption,
     SeedOption,
     examples,
+    listed,
 )
-from attnrec.cli.output import Output, duration, printable, size
-from attnrec.config import BackboneName, ExtractConfig, OnError, Resize
+from attnrec.cli.output import Output, counted, duration, printable, size
+from attnrec.config import BackboneName, ExtractConfig, OnError, Precision, Resize
 
 if TYPE_CHECKING:
     from attnrec.workflows.extract import ExtractPlan, ExtractReport
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "attnrec extract videos/ out.h5",
     "attnrec extract videos/ out.h5 --backbone squeezenet1_0 --weights squeezenet1_0.pth",
+    "attnrec extract videos/ out.h5 --layer inception4e,inception5b --grid-size 0",
     "attnrec extract videos/ out.h5 --dry-run",
+    "torchrun --nproc-per-node 4 -m attnrec extract videos/ out.h5",
 )
 
 
@@ -35,7 +38,8 @@ def extract(
         str, typer.Option(help="imagenet (downloaded once), random, or the path of a state dict.")
     ] = "imagenet",
     layer: Annotated[
-        str | None, typer.Option(help="Layer whose map is stored; the last spatial one where not given.")
+        list[str] | None,
+        typer.Option(help="Layers whose maps are stored, parted by commas; the last spatial one where not given."),
     ] = None,
     grid_size: Annotated[
         int, typer.Option(help="Pool larger maps to K x K; 0 keeps them.", min=0, max=64, metavar="K")
@@ -44,7 +48,11 @@ def extract(
     resize: Annotated[
         Resize, typer.Option(help="How a frame becomes a square: stretch it, or crop its middle.")
     ] = "stretch",
+    precision: Annotated[
+        Precision, typer.Option(help="bf16 is faster where the hardware has it, which auto finds out.")
+    ] = "auto",
     on_error: Annotated[OnError, typer.Option(help="What a video that cannot be decoded does: skip or fail.")] = "skip",
+    strict: Annotated[bool, typer.Option("--strict", help="Treat damaged and truncated videos as failures.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that was made with other settings.")
     ] = False,
@@ -65,11 +73,13 @@ def extract(
     config = ExtractConfig(
         backbone=backbone,
         weights=weights,
-        layer=layer,
+        layers=listed(layer),
         grid_size=grid_size,
         sample_fps=_rate(fps),
         resize=resize,
+        precision=precision,
         on_error=on_error,
+        strict=strict,
         overwrite=overwrite,
         seed=seed,
         device=device,
@@ -82,6 +92,8 @@ def extract(
             return
         report = workflow.extract(videos, out, config, on_progress=output.progress)
         output.result(report, lambda: _show(report))
+        if report.num_variable_rate:
+            output.note(f"{counted(report.num_variable_rate, 'video')} of variable frame rate; true times are kept")
         for path, status in report.damaged:
             output.warn(f"{path}: {status}; what could be decoded was kept")
         for name in report.leaking_splits:
@@ -105,9 +117,10 @@ def _rate(text: str) -> float | None:
 
 
 def _show(report: "ExtractReport") -> None:
-    K, _, D = report.cube
-    rate = f", {report.num_extracted} new" if report.num_extracted < report.num_videos else ""
-    print(f"{printable(report.out)}: {report.num_videos} videos{rate}, {report.num_frames} frames of {K} x {K} x {D}")
+    new = f", {report.num_extracted} new" if report.num_extracted < report.num_videos else ""
+    print(f"{printable(report.out)}: {counted(report.num_videos, 'video')}{new}, {report.num_frames} frames")
+    for layer, (K, _, D) in report.cubes.items():
+        print(f"features {layer}: {K} x {K} x {D}, {report.precision}")
     _show_classes(report.classes, report.num_groups, report.splits)
     print(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
 

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, with the same meaning everywhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,11 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates; do no work.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that is there.")]
 PartOption = Annotated[SplitPart, typer.Option(help="Part of the split.")]
+
+
+def listed(values: Sequence[str] | None) -> tuple[str, ...]:
+    """The items of a list option, which may be repeated and may hold several items parted by commas."""
+    return tuple(item for value in values or () for item in (part.strip() for part in value.split(",")) if item)
 
 
 def examples(*lines: str) -> str:

@@ -46,6 +46,9 @@ def train(
     block_frames: Annotated[int, typer.Option(help="Frames of a block, T.", min=1)] = 30,
     block_stride: Annotated[int, typer.Option(help="Stored frames between the starts of blocks.", min=1)] = 1,
     split: Annotated[str, typer.Option(help="Split of the store: default, cv3-1, cv3-2, cv3-3.")] = "default",
+    layer: Annotated[
+        str | None, typer.Option(help="Layer whose features to train on; the store's first where not given.")
+    ] = None,
     preset: Annotated[
         Preset, typer.Option(help="auto fits the training to the number of blocks; paper is the paper's own numbers.")
     ] = "auto",
@@ -78,6 +81,7 @@ def train(
         block_frames=block_frames,
         block_stride=block_stride,
         split=split,
+        layer=layer,
         preset=preset,
         hidden_dim=hidden_dim,
         num_layers=num_layers,

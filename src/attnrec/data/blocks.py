@@ -198,12 +198,13 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int]]):
         path: A feature store.
         part: `train`, `validation` or `test`.
         split: Name of a split in the store.
+        layer: The layer whose features to read; the store's first where not given.
         fps: Samples per second, bounded by the stored rate.
         block_frames: T.
         block_stride: Stored frames between the starts of blocks.
 
     Raises:
-        FeatureStoreError: The store cannot be used or has no such split.
+        FeatureStoreError: The store cannot be used or has no such layer or split.
         ValueError: `part` is not a part of a split.
     """
 
@@ -213,6 +214,7 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int]]):
         part: str,
         *,
         split: str = "default",
+        layer: str | None = None,
         fps: float = 30.0,
         block_frames: int = 30,
         block_stride: int = 1,
@@ -221,7 +223,8 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int]]):
             raise ValueError(f"part must be one of {SPLIT_PARTS[:3]}, got {part!r}")
         self._path = Path(path)
         self._features: NDArray[np.float16] | None = None
-        store = FeatureStore(self._path)
+        self._layer = layer
+        store = FeatureStore(self._path, layer)
         videos = store.split_members(split, part)
         self.classes = store.classes
         self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
@@ -232,7 +235,7 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         if self._features is None:
-            self._features = FeatureStore(self._path).features()
+            self._features = FeatureStore(self._path, self._layer).features()
         cubes = torch.from_numpy(self._features[self.table.frames[index]])
         return cubes, int(self._labels[self.table.video[index]])
 

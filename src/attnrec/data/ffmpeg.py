@@ -35,6 +35,7 @@ _FAILURES = (
     ("moov atom not found", "truncated"),
     ("max_pixels", "too-large"),
     ("Picture size", "too-large"),
+    ("Cannot allocate memory", "too-large"),
     ("Permission denied", "unreadable"),
     ("Invalid data found", "not-a-video"),
 )

@@ -1,24 +1,22 @@
-"""Writing a feature store: one part file for each finished video, then all packed into one file.
+"""Packing finished videos into one feature store, which appears by renaming a complete file."""
 
-A kill at any moment loses at most the videos in flight: parts and the store appear by renaming finished files.
-"""
-
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
+import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
+from attnrec.data.hdf5 import new_hdf5_file
+from attnrec.data.parts import FeatureSource, identity, part_fingerprint, parts_dir
 from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable, encoded
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
@@ -38,104 +36,11 @@ class VideoRow:
     group: str
 
 
-class FeatureSource(NamedTuple):
-    """Where a finished video's features lie until they are packed: a part file, or rows of an earlier store."""
-
-    path: Path
-    first_frame: int
-    num_frames: int
-    summary: DecodeSummary
-
-
-def parts_dir(out: Path) -> Path:
-    """Folder of the part files of a store that is being made."""
-    return out.with_name(out.name + ".parts")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def part_fingerprint(content_sha256: str, spec: FeatureSpec) -> str:
-    """Hash of all that decides a video's features: its content and the settings."""
-    key = json.dumps([content_sha256, _identity(spec)], sort_keys=True)
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-class PartWriter:
-    """Receives one video's features as they come; see `writing_part`."""
-
-    def __init__(self, path: Path, file: h5py.File, spec: FeatureSpec) -> None:
-        cube = (spec.grid_size, spec.grid_size, spec.feature_dim)
-        options = {"dtype": "<f2", "maxshape": (None, *cube), "chunks": (8, *cube)}
-        self._features = file.create_dataset(f"features/{spec.layer}", (0, *cube), **options)
-        self._path = path
-        self._file = file
-        self._pts: list[float] = []
-
-    def append(self, cubes: NDArray[np.float16], pts: Sequence[float]) -> None:
-        """Add cubes (n, K, K, D) and the times of their frames in seconds."""
-        with _hdf5_errors(self._path):
-            self._features.resize(len(self._features) + len(cubes), axis=0)
-            self._features[-len(cubes) :] = cubes
-        self._pts += pts
-
-    def finish(self, fingerprint: str, summary: DecodeSummary) -> None:
-        """Say that this was all of it."""
-        self._file["frames/pts"] = np.asarray(self._pts, np.float64)
-        for name, value in dataclasses.asdict(summary).items():
-            self._file.attrs[name] = value
-        self._file.attrs["fingerprint"] = fingerprint
-
-
-@contextlib.contextmanager
-def _hdf5_errors(path: Path) -> Iterator[None]:
-    """HDF5 says that a disk is full by a `RuntimeError`, here or only when the file is closed."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise FeatureStoreError(f"{path}: cannot be written, is the disk full? ({error})") from None
-
-
-@contextlib.contextmanager
-def _writing(path: Path, target: Path, **options: int) -> Iterator[h5py.File]:
-    """A new HDF5 file that will be `target`."""
-    file = h5py.File(path, "w", **options)
-    try:
-        yield file
-    finally:
-        with _hdf5_errors(target):
-            file.close()
-
-
-@contextlib.contextmanager
-def writing_part(path: Path, spec: FeatureSpec) -> Iterator[PartWriter]:
-    """A part file that appears under `path` when the block ends well, and leaves nothing otherwise."""
-    with atomic_path(path) as temporary, _writing(temporary, path) as file:
-        yield PartWriter(path, file, spec)
-
-
-def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
-    """A finished part, or None where there is none that fits the fingerprint."""
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs["fingerprint"] != fingerprint:
-                return None
-            values: dict[str, Any] = {field.name: file.attrs[field.name] for field in dataclasses.fields(DecodeSummary)}
-            plain: dict[str, Any] = {name: v if isinstance(v, str) else v.item() for name, v in values.items()}
-            summary = DecodeSummary(**plain)
-            return FeatureSource(path, 0, len(file["frames/pts"]), summary)
-    except (OSError, RuntimeError, LookupError):
-        return None
-
-
 def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
     """Videos that an earlier store of the same settings holds, by part fingerprint."""
     videos = store.videos
     return {
-        part_fingerprint(videos.fingerprint[i].decode(), store.spec): FeatureSource(
+        part_fingerprint(videos.fingerprint[i].decode(), store.specs): FeatureSource(
             store.path,
             int(videos.first_frame[i]),
             int(videos.num_frames[i]),
@@ -145,6 +50,7 @@ def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
                 float(videos.duration[i]),
                 float(videos.declared_fps[i]),
                 float(videos.effective_fps[i]),
+                bool(videos.is_variable_rate[i]),
             ),
         )
         for i in range(len(videos))
@@ -153,7 +59,7 @@ def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
 
 def pack_store(
     out: Path,
-    spec: FeatureSpec,
+    specs: Sequence[FeatureSpec],
     rows: Sequence[VideoRow],
     sources: Sequence[FeatureSource],
     *,
@@ -169,7 +75,7 @@ def pack_store(
 
     Args:
         out: The store.
-        spec: Settings of the features.
+        specs: Settings of each layer's features, which differ in what belongs to the layer alone.
         rows: One for each video, in the order of the store.
         sources: Where each video's features are.
         classes: Class names, which labels index.
@@ -182,21 +88,15 @@ def pack_store(
     """
     table = _video_table(rows, sources)
     with (
-        atomic_path(out) as temporary,
-        _writing(temporary, out, alignment_threshold=1024, alignment_interval=4096) as file,
-        _hdf5_errors(out),
+        atomic_path(out, folder=parts_dir(out)) as temporary,
+        new_hdf5_file(temporary, out, alignment_threshold=1024, alignment_interval=4096) as file,
     ):
-        attributes = dataclasses.asdict(spec) | {"sample_fps": spec.sample_fps or float("inf")}
-        attributes |= {
-            "format": FORMAT,
-            "version": VERSION,
-            "dataset": np.bytes_(encoded(dataset)),
-            "videos_dir": np.bytes_(encoded(videos_dir)),
-            "weights_id": np.bytes_(encoded(spec.weights_id)),
-        }
-        attributes |= {"program_version": program_version, "fingerprint": _store_fingerprint(spec, rows, classes)}
-        for name, value in attributes.items():
-            file.attrs[name] = value
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        file.attrs["dataset"] = np.bytes_(encoded(dataset))
+        file.attrs["videos_dir"] = np.bytes_(encoded(videos_dir))
+        file.attrs["program_version"] = program_version
+        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, classes)
+        file.attrs["layers"] = json.dumps([spec.layer for spec in specs])
         for name, column in vars(table).items():
             file[f"videos/{name}"] = column
         file["classes"] = _bytes_column(classes)
@@ -206,7 +106,9 @@ def pack_store(
         file["skipped/reason"] = _bytes_column([reason for _, reason in skipped])
         for name, weight in backbone_state.items():
             file[f"backbone/{name}"] = weight
-        _copy_features(file, spec, sources)
+        for spec in specs:
+            _write_features(file, spec, sources)
+        file["frames/pts"] = np.concatenate([_times(source) for source in sources])
     remove_parts(out)
 
 
@@ -215,21 +117,28 @@ def remove_parts(out: Path) -> None:
     shutil.rmtree(parts_dir(out), ignore_errors=True)
 
 
-def _copy_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[FeatureSource]) -> None:
+def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[FeatureSource]) -> None:
+    """One layer's cubes of all videos, one after another, with all that identifies them."""
     total = sum(source.num_frames for source in sources)
     shape = (total, spec.grid_size, spec.grid_size, spec.feature_dim)
     features = file.create_dataset(f"features/{spec.layer}", shape, "<f2")
-    pts = file.create_dataset("frames/pts", (total,), "<f8")
+    sample_fps = math.inf if spec.sample_fps is None else spec.sample_fps
+    weights_id = np.bytes_(encoded(spec.weights_id))
+    features.attrs.update(identity(spec) | {"sample_fps": sample_fps, "weights_id": weights_id})
     row = 0
     for source in sources:
         with h5py.File(source.path, "r") as origin:
-            cubes, times = origin[features.name], origin[pts.name]
+            cubes = origin[features.name]
             for start in range(0, source.num_frames, _COPY_FRAMES):
                 stop = min(start + _COPY_FRAMES, source.num_frames)
-                there = slice(source.first_frame + start, source.first_frame + stop)
-                features[row + start : row + stop] = cubes[there]
-                pts[row + start : row + stop] = times[there]
+                features[row + start : row + stop] = cubes[source.first_frame + start : source.first_frame + stop]
         row += source.num_frames
+
+
+def _times(source: FeatureSource) -> NDArray[np.float64]:
+    with h5py.File(source.path, "r") as origin:
+        times: NDArray[np.float64] = origin["frames/pts"][source.first_frame : source.first_frame + source.num_frames]
+    return times
 
 
 def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> VideoTable:
@@ -247,18 +156,14 @@ def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> 
     columns["duration"] = np.array([source.summary.duration_seconds for source in sources])
     for name in ("declared_fps", "effective_fps"):
         columns[name] = np.array([getattr(source.summary, name) for source in sources])
+    columns["is_variable_rate"] = np.array([source.summary.is_variable_rate for source in sources], np.uint8)
     assert COLUMN_KINDS.keys() <= columns.keys()
     return VideoTable(**columns)
 
 
-def _store_fingerprint(spec: FeatureSpec, rows: Sequence[VideoRow], classes: Sequence[str]) -> str:
-    key = [_identity(spec), [dataclasses.astuple(row) for row in rows], list(classes)]
+def _store_fingerprint(specs: Sequence[FeatureSpec], rows: Sequence[VideoRow], classes: Sequence[str]) -> str:
+    key = [[identity(spec) for spec in specs], [dataclasses.astuple(row) for row in rows], list(classes)]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-
-
-def _identity(spec: FeatureSpec) -> dict[str, Any]:
-    """What decides the features: not the name of the weights, which is for people, but their hash."""
-    return {name: value for name, value in dataclasses.asdict(spec).items() if name != "weights_id"}
 
 
 def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:
@@ -266,8 +171,3 @@ def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:
     return np.array(
         [encoded(value) for value in values], dtype=f"S{max((len(encoded(v)) for v in values), default=1) or 1}"
     )
-
-
-def video_id(relative_path: Path) -> str:
-    """Name of a video in the store: a hash of its relative path, 16 hexadecimal digits."""
-    return hashlib.sha256(os.fsencode(relative_path)).hexdigest()[:16]

@@ -5,6 +5,7 @@ Legend: N stored frames, V videos, K grid side, D channels.
 
 import contextlib
 import hashlib
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
-from attnrec.data.layouts import SPLIT_PARTS
+from attnrec.data.splits import SPLIT_PARTS
 from attnrec.errors import FeatureStoreError
 
 FORMAT = "attnrec-features"
@@ -40,6 +41,7 @@ class VideoTable:
         duration: In seconds.
         declared_fps: Rate in the video's header, NaN where unknown.
         effective_fps: Rate of the video's own frames by their times.
+        is_variable_rate: 1 where the intervals between frames differ by more than half of their mean.
         status: `ok`, `damaged` or `truncated`, bytes.
     """
 
@@ -53,13 +55,14 @@ class VideoTable:
     duration: NDArray[np.float64]
     declared_fps: NDArray[np.float64]
     effective_fps: NDArray[np.float64]
+    is_variable_rate: NDArray[np.uint8]
     status: NDArray[np.bytes_]
 
     def __len__(self) -> int:
         return len(self.id)
 
 
-COLUMN_KINDS = {"label": "i", "first_frame": "i", "num_frames": "i"} | dict.fromkeys(
+COLUMN_KINDS = {"label": "i", "first_frame": "i", "num_frames": "i", "is_variable_rate": "u"} | dict.fromkeys(
     ("duration", "declared_fps", "effective_fps"), "f"
 )
 
@@ -69,12 +72,19 @@ class FeatureStore:
 
     Args:
         path: A file that `attnrec extract` wrote.
+        layer: The layer whose features to read; its first where not given.
+
+    Attributes:
+        specs: Settings of the features of each layer.
+        spec: Those of the layer to read.
+        shape: Of its features, (N, K, K, D).
 
     Raises:
-        FeatureStoreError: It is missing, no store, of another version, damaged, or built to read other files.
+        FeatureStoreError: It is missing, no store, of another version, damaged, built to read other files, or without
+            that layer.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, layer: str | None = None) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise FeatureStoreError(
@@ -82,6 +92,11 @@ class FeatureStore:
             )
         with self._opened() as file:
             self._read_tables(file)
+        if layer is not None and layer not in self.layers:
+            raise FeatureStoreError(f"{self.path}: no layer {layer!r}; it has {', '.join(self.layers)}")
+        chosen = 0 if layer is None else self.layers.index(layer)
+        self.spec = self.specs[chosen]
+        self.shape, self._offset = self._arrays[chosen]
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[h5py.File]:
@@ -102,7 +117,6 @@ class FeatureStore:
                 f"{self.path}: format version {file.attrs['version']}, this attnrec reads {VERSION}; "
                 "install the attnrec that made it, or run `attnrec extract` again"
             )
-        self.spec = _spec_from_attributes(file)
         self.dataset = _text(file.attrs["dataset"])
         self.program_version = _text(file.attrs["program_version"])
         self.fingerprint = _text(file.attrs["fingerprint"])
@@ -126,20 +140,29 @@ class FeatureStore:
                 strict=True,
             )
         ]
-        features = checked_dataset(file, f"features/{self.spec.layer}", "f", 4)
-        self.shape: tuple[int, ...] = features.shape
-        self._offset = features.id.get_offset()
-        self._check_tables(features)
+        layers = json.loads(_text(file.attrs["layers"]))
+        if not isinstance(layers, list) or not layers or not all(isinstance(layer, str) for layer in layers):
+            raise ValueError("no list of layers")
+        features = [checked_dataset(file, f"features/{layer}", "f", 4) for layer in layers]
+        self.specs = [_spec_from_attributes(dataset.attrs) for dataset in features]
+        if layers != self.layers:
+            raise ValueError("layers under other names")
+        self._arrays = [self._checked_array(*pair) for pair in zip(features, self.specs, strict=True)]
+        self._check_tables()
 
-    def _check_tables(self, features: h5py.Dataset) -> None:
-        num_frames = features.shape[0]
-        K, D = self.spec.grid_size, self.spec.feature_dim
+    def _checked_array(self, features: h5py.Dataset, spec: FeatureSpec) -> tuple[tuple[int, ...], int]:
+        """Shape of a layer's features and where in the file they begin."""
+        K, D = spec.grid_size, spec.feature_dim
         if not (0 < K <= MAX_GRID and 0 < D <= MAX_CHANNELS) or features.shape[1:] != (K, K, D):
             raise ValueError(f"features of shape {features.shape} for a {K} x {K} x {D} cube")
-        if features.dtype != np.float16 or self._offset is None:
+        offset = features.id.get_offset()
+        if features.dtype != np.float16 or offset is None:
             raise ValueError("features are not one contiguous float16 array")
-        if self._offset + math.prod(features.shape) * 2 > self.path.stat().st_size:
+        if offset + math.prod(features.shape) * 2 > self.path.stat().st_size:
             raise ValueError("the file is shorter than its features; it was truncated")
+        return features.shape, offset
+
+    def _check_tables(self) -> None:
         if any(len(column) != len(self.videos) for column in (*vars(self.videos).values(), *self._splits.values())):
             raise ValueError("columns of different lengths")
         ends = np.cumsum(self.videos.num_frames)
@@ -147,7 +170,8 @@ class FeatureStore:
             ends - self.videos.num_frames, self.videos.first_frame
         ):
             raise ValueError("videos do not follow one another")
-        if len(ends) == 0 or ends[-1] != num_frames or len(self.pts) != num_frames:
+        counts = {len(self.pts), *(shape[0] for shape, _ in self._arrays)}
+        if len(ends) == 0 or counts != {int(ends[-1])}:
             raise ValueError("videos and frames do not agree")
         if (self.videos.label < -1).any() or (self.videos.label >= len(self.classes)).any():
             raise ValueError("a label without a class")
@@ -164,6 +188,11 @@ class FeatureStore:
     def path_of(self, video: int) -> str:
         """Path of a video relative to the dataset's folder."""
         return decoded(self.videos.path[video])
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers that the store holds features of."""
+        return [spec.layer for spec in self.specs]
 
     @property
     def groups(self) -> list[str]:
@@ -203,10 +232,10 @@ class FeatureStore:
             return {name: np.asarray(checked_dataset(file, f"backbone/{name}", "fi", None)) for name in names}
 
 
-def _spec_from_attributes(file: h5py.File) -> FeatureSpec:
+def _spec_from_attributes(attributes: Any) -> FeatureSpec:
     values: dict[str, Any] = {}
     for field in fields(FeatureSpec):
-        value = file.attrs[field.name]
+        value = attributes[field.name]
         values[field.name] = _text(value) if isinstance(value, str | bytes) else value.item()
     if math.isinf(values["sample_fps"]):
         values["sample_fps"] = None

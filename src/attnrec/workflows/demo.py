@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.config import ArchitectureName, BackboneName, ExtractConfig, TrainConfig
+from attnrec.data.encode import write_video
 from attnrec.data.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
 from attnrec.data.splits import TEST
 from attnrec.data.store import FeatureStore
-from attnrec.data.video import write_video
 from attnrec.errors import WeightsError
-from attnrec.models.backbone import build_trunk, imagenet_weights_at_hand
+from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand
 from attnrec.runtime import OnProgress, Progress, atomic_path, no_progress
 from attnrec.workflows.compare import CompareReport, compare
 from attnrec.workflows.evaluate import EvaluationReport, evaluate

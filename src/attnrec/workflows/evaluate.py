@@ -174,7 +174,7 @@ def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
     """
     recorded = Path(run.manifest.store["path"])
     path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd())
-    features = FeatureStore(path)
+    features = FeatureStore(path, run.manifest.features.layer)
     if features.fingerprint != run.manifest.store["fingerprint"]:
         raise RunError(
             f"{run.path}: was trained on another store than {path}; name its own by --features, or train again"

@@ -1,12 +1,11 @@
 """Videos to CNN feature cubes: finds, decodes, runs the trunk and packs one feature store."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from attnrec.config import ExtractConfig, FeatureSpec
@@ -19,24 +18,14 @@ from attnrec.data.layouts import (
     leaking_groups,
     scan_videos,
 )
-from attnrec.data.packing import (
-    FeatureSource,
-    VideoRow,
-    file_sha256,
-    pack_store,
-    part_fingerprint,
-    parts_dir,
-    read_part,
-    remove_parts,
-    stored_sources,
-    video_id,
-    writing_part,
-)
-from attnrec.data.prefetch import DecodeAhead, FrameBatch
+from attnrec.data.packing import VideoRow, pack_store, remove_parts, stored_sources
+from attnrec.data.parts import FeatureSource, parts_dir, sole_writer, video_id
 from attnrec.data.store import FeatureStore, is_store
-from attnrec.data.video import FrameReader, probe
+from attnrec.data.video import probe
+from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError, VideoError
-from attnrec.models.backbone import BATCH_FRAMES, Trunk, build_trunk, weights_sha256
+from attnrec.models.backbone import Trunk
+from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
 from attnrec.runtime import (
     OnProgress,
     Progress,
@@ -45,10 +34,12 @@ from attnrec.runtime import (
     prepare_cpu,
     require_disk_space,
     resolve_device,
+    resolve_precision,
     versions,
 )
+from attnrec.workflows.extraction import Extraction, Findings
+from attnrec.workflows.features import IMAGE_SIZE, frame_bytes, prepare_trunk
 
-IMAGE_SIZE = 224  # side in px of what the network sees
 _PROBED_VIDEOS = 24
 _LEAST_FRAME_BYTES = 20  # of a frame that repeats the last, in the codecs at hand
 
@@ -91,13 +82,15 @@ class ExtractReport:
         num_videos: Videos in it.
         num_extracted: Videos decoded this time; the others were there already.
         num_frames: Frames in it.
-        cube: Shape of a feature cube, K, K, D.
+        cubes: Shape of a feature cube, K, K, D, by layer.
+        precision: That the network computed in.
         classes: Number of videos of each class.
         num_groups: Groups among them.
         splits: Number of videos in each part, by split.
         leaking_splits: Splits that part a group.
         skipped: Path and reason of each video left out.
         damaged: Path and status of each video that was kept though its end or some frames are missing.
+        num_variable_rate: Videos whose frames come at uneven times.
         size_bytes: Of the file.
         seconds: Taken.
     """
@@ -106,13 +99,15 @@ class ExtractReport:
     num_videos: int
     num_extracted: int
     num_frames: int
-    cube: tuple[int, int, int]
+    cubes: dict[str, tuple[int, int, int]]
+    precision: str
     classes: dict[str, int]
     num_groups: int
     splits: dict[str, dict[str, int]]
     leaking_splits: list[str]
     skipped: list[tuple[str, str]]
     damaged: list[tuple[str, str]]
+    num_variable_rate: int
     size_bytes: int
     seconds: float
 
@@ -133,13 +128,12 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
         ConfigError: The settings do not fit together.
     """
     entries = scan_videos(videos)
-    trunk = Trunk(config.backbone, layer=config.layer, grid_size=config.grid_size)
+    trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
     prepare_cpu(config.jobs)
     device = resolve_device(config.device)
-    trunk.to(device)
-    K, D = trunk.cube_shape(IMAGE_SIZE)
-    frames = _estimated_frames(dataset_root(videos), entries, config.sample_fps)
-    size = frames * K * K * D * 2
+    precision = resolve_precision(config.precision, device)
+    frames = estimated_frames(dataset_root(videos), [entry.path for entry in entries], config.sample_fps)
+    size = frames * sum(K * K * D * 2 for K, D in trunk.cube_shapes(IMAGE_SIZE).values())
     labels, groups = _labels(entries), [entry.group for entry in entries]
     return ExtractPlan(
         out=str(out),
@@ -151,7 +145,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
         estimated_bytes=size,
         needed_bytes=2 * size,
         free_bytes=require_disk_space(out.absolute().parent, 0),
-        estimated_seconds=frames * _seconds_per_frame(trunk),
+        estimated_seconds=frames * _seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)),
     )
 
 
@@ -160,7 +154,8 @@ def extract(
 ) -> ExtractReport:
     """Extract the feature cubes of a folder of videos into one store.
 
-    Running it again continues after an interruption, and takes up videos that were added or changed.
+    Running it again continues after an interruption, and takes up videos that were added or changed. Under torchrun
+    the processes share the videos, and the first packs the store.
 
     Args:
         videos: Folder of videos, in class folders or named `v_<class>_g<group>_c<clip>`; or one video.
@@ -173,7 +168,7 @@ def extract(
 
     Raises:
         DataError: There are no videos, or none could be decoded.
-        FeatureStoreError: `out` was made with other settings or is something else.
+        FeatureStoreError: `out` was made with other settings, is something else, or is being written by another.
         VideoError: A video cannot be decoded and `config.on_error` is `fail`.
         WeightsError: The backbone's weights cannot be had.
         AttnrecError: The store cannot be written.
@@ -182,198 +177,160 @@ def extract(
     videos, out = Path(videos), Path(out)
     started = time.monotonic()
     entries = scan_videos(videos)
-    earlier = _earlier_store(out, config)
-    prepare_cpu(config.jobs)
-    device = resolve_device(config.device)
-    trunk, spec = prepare_trunk(config)
-    if earlier is not None and not config.overwrite:
-        _require_same_settings(earlier, spec)
-    trunk.to(device)
-    root = dataset_root(videos)
-
-    work = _Extraction(root, out, spec, trunk, config, on_progress)
-    try:
-        kept, sources = work.run(entries, earlier)
-    finally:
-        work.remove_empty_parts()
-    rows = _rows(kept, work.content)
-    skipped = work.skipped
-    labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
-    splits = default_splits(labels, groups, config.seed)
-    if earlier is not None and _unchanged(earlier, rows, splits, skipped):
-        remove_parts(out)
-    else:
-        on_progress(Progress("pack", 0, 1, str(out)))
-        pack_store(
-            out,
-            spec,
-            rows,
-            sources,
-            classes=class_names(kept),
-            splits=splits,
-            skipped=skipped,
-            backbone_state=trunk.weights_state(),
-            dataset=root.absolute().name,
-            videos_dir=str(root.absolute()),
-            program_version=versions()["attnrec"],
-        )
-    return ExtractReport(
-        out=str(out),
-        num_videos=len(rows),
-        num_extracted=work.num_extracted,
-        num_frames=sum(source.num_frames for source in sources),
-        cube=(spec.grid_size, spec.grid_size, spec.feature_dim),
-        classes=_class_counts(kept),
-        num_groups=len(set(groups)),
-        splits=_split_counts(splits),
-        leaking_splits=[name for name, codes in splits.items() if leaking_groups(codes, groups)],
-        skipped=skipped,
-        damaged=[
-            (row.path, source.summary.status)
-            for row, source in zip(rows, sources, strict=True)
-            if source.summary.status != "ok"
-        ],
-        size_bytes=out.stat().st_size,
-        seconds=time.monotonic() - started,
-    )
+    _require_store_or_nothing(out)
+    with joined_world() as world:
+        job = _Job(dataset_root(videos), out, entries, config, world, on_progress)
+        if not world.is_first:
+            job.work()
+            report = None
+        else:
+            with sole_writer(out):
+                findings = job.work()
+                report = replace(job.pack(findings), seconds=time.monotonic() - started)
+        shared: ExtractReport = world.from_first(report)
+        return shared
 
 
-def prepare_trunk(config: ExtractConfig) -> tuple[Trunk, FeatureSpec]:
-    """The trunk that the settings ask for, on the CPU, and what identifies its features."""
-    trunk, weights_id = build_trunk(config.backbone, config.weights, layer=config.layer, grid_size=config.grid_size)
-    K, D = trunk.cube_shape(IMAGE_SIZE)
-    spec = FeatureSpec(
-        backbone=config.backbone,
-        layer=trunk.layer,
-        weights_id=weights_id,
-        weights_sha256=weights_sha256(trunk.weights_state()),
-        grid_size=K,
-        feature_dim=D,
-        image_size=IMAGE_SIZE,
-        resize=config.resize,
-        sample_fps=config.sample_fps,
-    )
-    return trunk, spec
-
-
-def frame_reader(path: Path, spec: FeatureSpec) -> FrameReader:
-    """A reader of the frames that features of these settings are computed from."""
-    return FrameReader(path, width=spec.image_size, height=spec.image_size, resize=spec.resize, max_fps=spec.sample_fps)
-
-
-class _Extraction:
-    """One pass over the videos: what is there already is kept, the rest is decoded ahead and sent through the trunk."""
+class _Job:
+    """One store in the making, as one process of the world sees it."""
 
     def __init__(
-        self, root: Path, out: Path, spec: FeatureSpec, trunk: Trunk, config: ExtractConfig, on_progress: OnProgress
+        self,
+        root: Path,
+        out: Path,
+        entries: Sequence[VideoEntry],
+        config: ExtractConfig,
+        world: World,
+        on_progress: OnProgress,
     ) -> None:
         self.root = root
-        self.parts = parts_dir(out)
-        self.spec = spec
-        self.trunk = trunk
+        self.out = out
+        self.entries = entries
         self.config = config
+        self.world = world
         self.on_progress = on_progress
-        self.content: dict[Path, str] = {}
-        self.skipped: list[tuple[str, str]] = []
-        self.num_extracted = 0
+        self.jobs = config.jobs or max(1, default_jobs() // world.local_size)
+        prepare_cpu(config.jobs if world.size == 1 else self.jobs)
+        device = resolve_device(config.device, world.local_rank if world.size > 1 else None)
+        precision = resolve_precision(config.precision, device)
+        self.trunk, self.specs = prepare_trunk(config, precision)
+        self.extractor = CubeExtractor(self.trunk, device=device, precision=precision)
 
-    def run(
-        self, entries: Sequence[VideoEntry], earlier: FeatureStore | None
-    ) -> tuple[list[VideoEntry], list[FeatureSource]]:
-        stored = {} if earlier is None else stored_sources(earlier)
-        found: dict[Path, FeatureSource] = {}
-        missing = []
-        for done, entry in enumerate(entries):
-            self.on_progress(Progress("check", done, len(entries), str(entry.path)))
-            source = self._finished(entry, stored)
-            if source is not None:
-                found[entry.path] = source
-            elif entry.path in self.content:
-                missing.append(entry)
-        self.on_progress(Progress("check", len(entries), len(entries)))
-        if earlier is not None and not self.config.overwrite:
-            _require_nothing_lost(earlier, entries, self.content)
-        self._require_space(missing, sum(source.num_frames for source in found.values()))
-        readers = (frame_reader(self.root / entry.path, self.spec) for entry in missing)
-        jobs = self.config.jobs or default_jobs()
-        with DecodeAhead(readers, jobs=jobs, batch_frames=BATCH_FRAMES) as decoded:
-            for entry, (reader, batches) in zip(missing, decoded, strict=True):
-                self.on_progress(Progress("extract", len(found) + len(self.skipped), len(entries), str(entry.path)))
-                try:
-                    found[entry.path] = self._extract_one(entry, reader, batches)
-                except VideoError as error:
-                    self._skip(entry, error)
-        self.on_progress(Progress("extract", len(entries), len(entries)))
-        kept = [entry for entry in entries if entry.path in found]
-        if not kept:
-            path, reason = self.skipped[0]
-            raise DataError(
-                f"{self.root}: none of {len(entries)} videos could be decoded; the first is {path}: {reason}"
-            )
-        return kept, [found[entry.path] for entry in kept]
+    def work(self) -> Findings:
+        """Compute the features that are missing, together with the other processes."""
+        self.world.gather(None)  # the first has checked the store's name and holds its lock
+        self.earlier = _earlier_store(self.out, self.config)
+        if self.earlier is not None and not self.config.overwrite:
+            _require_same_settings(self.earlier, self.specs)
+        stored = {} if self.earlier is None else stored_sources(self.earlier)
+        pass_ = Extraction(self.root, self.out, self.specs, self.config, stored, self.on_progress)
+        mine = pass_.check(self.world.share(self.entries), self.jobs)
+        everyones = self._merged(mine)
+        if self.world.is_first:
+            self._require_room(everyones)
+        self.world.gather(None)
+        frames = estimated_frames(self.root, mine.missing, self.config.sample_fps)
+        pass_.run(mine, self.extractor, self.jobs, frames)
+        findings = self._merged(mine)
+        self._find = pass_.source
+        return findings
 
-    def _require_space(self, missing: Sequence[VideoEntry], num_found: int) -> None:
-        """Say what the work takes on disk, and refuse it where the disk has less. Parts and store are there at once."""
-        if not missing:
+    def _merged(self, mine: Findings) -> Findings:
+        merged = Findings()
+        for findings in self.world.gather(mine):
+            merged.merge(findings)
+        return merged
+
+    def _require_room(self, findings: Findings) -> None:
+        """Say what the work takes on disk, and refuse it where it would lose videos or the disk has less."""
+        if self.earlier is not None and not self.config.overwrite:
+            _require_nothing_lost(self.earlier, self.entries, findings.content)
+        if not findings.missing:
             return
-        frame_bytes = self.spec.num_locations * self.spec.feature_dim * 2
-        new = _estimated_frames(self.root, missing, self.spec.sample_fps) * frame_bytes
-        needed = 2 * new + num_found * frame_bytes
-        free = require_disk_space(self.parts.absolute().parent, needed)
+        each = frame_bytes(self.specs)
+        new = estimated_frames(self.root, findings.missing, self.config.sample_fps) * each
+        needed = 2 * new + findings.num_frames * each  # parts and store are there at once
+        free = require_disk_space(parts_dir(self.out).absolute().parent, needed)
         message = (
-            f"{len(missing)} videos to extract, about {new / 1e9:.2f} GB of features; "
-            f"needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
+            f"{len(findings.missing)} videos to extract in {self.specs[0].precision} on {self.extractor.device}, "
+            f"about {new / 1e9:.2f} GB of features; needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
         )
         self.on_progress(Progress("extract", message=message))
 
-    def _finished(self, entry: VideoEntry, stored: dict[str, FeatureSource]) -> FeatureSource | None:
-        path = self.root / entry.path
-        try:
-            frame_reader(path, self.spec).check()
-            self.content[entry.path] = file_sha256(path)
-        except VideoError as error:
-            self._skip(entry, error)
-            return None
-        except OSError as error:
-            self._skip(entry, VideoError("unreadable", f"{path}: unreadable: {error.strerror}"))
-            return None
-        fingerprint = part_fingerprint(self.content[entry.path], self.spec)
-        return stored.get(fingerprint) or read_part(self._part_path(entry), fingerprint)
+    def pack(self, findings: Findings) -> ExtractReport:
+        """Put all videos into the store, and tell what it holds."""
+        kept, sources = self._kept(findings)
+        rows = _rows(kept, findings.content)
+        skipped = [
+            (str(entry.path), findings.failed[entry.path][0]) for entry in self.entries if entry.path in findings.failed
+        ]
+        labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
+        splits = default_splits(labels, groups, self.config.seed)
+        if self.earlier is not None and _unchanged(self.earlier, rows, splits, skipped):
+            remove_parts(self.out)
+        else:
+            self.on_progress(Progress("pack", 0, 1, str(self.out)))
+            pack_store(
+                self.out,
+                self.specs,
+                rows,
+                sources,
+                classes=class_names(kept),
+                splits=splits,
+                skipped=skipped,
+                backbone_state=self.trunk.weights_state(),
+                dataset=self.root.absolute().name,
+                videos_dir=str(self.root.absolute()),
+                program_version=versions()["attnrec"],
+            )
+        summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]
+        return ExtractReport(
+            out=str(self.out),
+            num_videos=len(rows),
+            num_extracted=len(set(findings.missing) - findings.failed.keys()),
+            num_frames=sum(source.num_frames for source in sources),
+            cubes={spec.layer: (spec.grid_size, spec.grid_size, spec.feature_dim) for spec in self.specs},
+            precision=self.specs[0].precision,
+            classes=_class_counts(kept),
+            num_groups=len(set(groups)),
+            splits=_split_counts(splits),
+            leaking_splits=[name for name, codes in splits.items() if leaking_groups(codes, groups)],
+            skipped=skipped,
+            damaged=[(path, summary.status) for path, summary in summaries if summary.status != "ok"],
+            num_variable_rate=sum(summary.is_variable_rate for _, summary in summaries),
+            size_bytes=self.out.stat().st_size,
+            seconds=0.0,
+        )
 
-    def _extract_one(self, entry: VideoEntry, reader: FrameReader, batches: Iterable[FrameBatch]) -> FeatureSource:
-        path = self._part_path(entry)
-        fingerprint = part_fingerprint(self.content[entry.path], self.spec)
-        with writing_part(path, self.spec) as part:
-            for batch in batches:
-                part.append(self.trunk.extract(batch.frames), batch.pts)
-            assert reader.summary is not None
-            part.finish(fingerprint, reader.summary)
-        self.num_extracted += 1
-        source = read_part(path, fingerprint)
-        if source is None:
-            raise FeatureStoreError(f"{path}: vanished while it was needed; run `attnrec extract` again")
-        return source
+    def _kept(self, findings: Findings) -> tuple[list[VideoEntry], list[FeatureSource]]:
+        """The videos that can be packed and where their features are."""
+        kept, sources = [], []
+        for entry in self.entries:
+            if entry.path in findings.failed:
+                continue
+            source = self._find(entry.path, findings.content[entry.path])
+            if source is None:
+                raise FeatureStoreError(
+                    f"{parts_dir(self.out)}: lost {entry.path} while it was needed; run `attnrec extract` again"
+                )
+            kept.append(entry)
+            sources.append(source)
+        if not kept:
+            path, (reason, _) = next(iter(findings.failed.items()))
+            raise DataError(
+                f"{self.root}: none of {len(self.entries)} videos could be decoded; the first is {path}: {reason}"
+            )
+        return kept, sources
 
-    def _skip(self, entry: VideoEntry, error: VideoError) -> None:
-        if self.config.on_error == "fail":
-            raise error
-        self.skipped.append((str(entry.path), error.reason))
-        self.on_progress(Progress("extract", message=f"skipped {error}"))
 
-    def _part_path(self, entry: VideoEntry) -> Path:
-        return self.parts / f"{video_id(entry.path)}.h5"
-
-    def remove_empty_parts(self) -> None:
-        """Leave no folder of parts without parts."""
-        if self.parts.is_dir() and not any(self.parts.iterdir()):
-            self.parts.rmdir()
+def _require_store_or_nothing(out: Path) -> None:
+    if out.exists() and not is_store(out):
+        raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")
 
 
 def _earlier_store(out: Path, config: ExtractConfig) -> FeatureStore | None:
     if not out.exists():
         return None
-    if not is_store(out):
-        raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")
     try:
         return FeatureStore(out)
     except FeatureStoreError:
@@ -382,14 +339,22 @@ def _earlier_store(out: Path, config: ExtractConfig) -> FeatureStore | None:
         raise
 
 
-def _require_same_settings(store: FeatureStore, spec: FeatureSpec) -> None:
-    if store.spec == replace(spec, weights_id=store.spec.weights_id):
-        return
-    old, new = vars(store.spec), vars(spec)
-    changed = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name])
-    raise FeatureStoreError(
-        f"{store.path}: was made with other settings ({changed}); choose another name, or --overwrite to replace it"
-    )
+def _require_same_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> None:
+    if store.layers != [spec.layer for spec in specs]:
+        changed = f"layers {', '.join(store.layers)} -> {', '.join(spec.layer for spec in specs)}"
+    else:
+        pairs = [(old, replace(new, weights_id=old.weights_id)) for old, new in zip(store.specs, specs, strict=True)]
+        changes = {
+            f"{name} {value} -> {getattr(new, name)}"
+            for old, new in pairs
+            for name, value in vars(old).items()
+            if value != getattr(new, name)
+        }
+        changed = ", ".join(sorted(changes))
+    if changed:
+        raise FeatureStoreError(
+            f"{store.path}: was made with other settings ({changed}); choose another name, or --overwrite to replace it"
+        )
 
 
 def _require_nothing_lost(store: FeatureStore, entries: Sequence[VideoEntry], content: dict[Path, str]) -> None:
@@ -445,31 +410,31 @@ def _split_counts(splits: dict[str, NDArray[np.uint8]]) -> dict[str, dict[str, i
     }
 
 
-def _estimated_frames(root: Path, entries: Sequence[VideoEntry], sample_fps: float | None) -> int:
+def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None) -> int:
     """Frames of all videos, from the headers of some; videos that cannot be opened count for nothing.
 
     A header may lie, so a video counts for no more frames than its bytes could hold.
     """
-    chosen = [entries[i] for i in np.linspace(0, len(entries) - 1, min(len(entries), _PROBED_VIDEOS)).astype(int)]
+    if not paths:
+        return 0
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), _PROBED_VIDEOS)).astype(int)]
     counts = []
-    for entry in chosen:
+    for path in chosen:
         try:
-            info = probe(root / entry.path)
+            info = probe(root / path)
         except VideoError:
             counts.append(0.0)
             continue
         rate = info.fps if info.fps > 0 else 30.0
         duration = info.duration_seconds if info.duration_seconds > 0 else 0.0
-        most = (root / entry.path).stat().st_size / _LEAST_FRAME_BYTES
+        most = (root / path).stat().st_size / _LEAST_FRAME_BYTES
         counts.append(min(duration * min(rate, sample_fps or rate), most) + 1)
-    return int(np.mean(counts) * len(entries))
+    return int(np.mean(counts) * len(paths))
 
 
-def _seconds_per_frame(trunk: Trunk) -> float:
+def _seconds_per_frame(extractor: CubeExtractor) -> float:
     frames = np.zeros((BATCH_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    trunk.extract(frames)  # the first pass sets things up
+    extractor(frames)  # the first pass sets things up
     started = time.monotonic()
-    trunk.extract(frames)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    extractor(frames)
     return (time.monotonic() - started) / BATCH_FRAMES

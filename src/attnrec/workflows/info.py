@@ -15,7 +15,7 @@ from attnrec.data.store import FeatureStore, is_store
 from attnrec.data.video import probe
 from attnrec.errors import DataError
 from attnrec.run import CONFIG, Run
-from attnrec.runtime import default_jobs, versions
+from attnrec.runtime import default_jobs, processor, resolve_device, resolve_precision, versions
 
 
 def describe(path: str | Path | None = None) -> dict[str, Any]:
@@ -82,18 +82,10 @@ def _machine() -> dict[str, Any]:
         "kind": "machine",
         "versions": versions(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor()[0],
+        "precision": resolve_precision("auto", resolve_device("auto")),
         "cores": default_jobs(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
         "cuda_devices": cuda,
         "ffmpeg": {"path": ffmpeg, "version": ffmpeg_version(ffmpeg)},
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

@@ -15,10 +15,10 @@ from attnrec.data.blocks import covering_blocks, sliding_blocks
 from attnrec.data.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
 from attnrec.metrics import reduce_blocks
-from attnrec.models.backbone import BATCH_FRAMES
+from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
-from attnrec.workflows.extract import frame_reader
+from attnrec.workflows.features import frame_reader
 from attnrec.workflows.scoring import score_blocks
 
 
@@ -97,7 +97,9 @@ class Recognizer:
         prepare_cpu(jobs)
         where = resolve_device(device)
         self._model = self.run.load_model(where)
-        self._trunk = self.run.load_trunk(where)
+        spec = self.run.manifest.features
+        self._layer = spec.layer
+        self._extractor = CubeExtractor(self.run.load_trunk(), device=where, precision=spec.precision)
 
     @property
     def classes(self) -> list[str]:
@@ -154,7 +156,7 @@ class Recognizer:
         decoded: Iterator[tuple[NDArray[np.uint8], float]] = iter(reader)
         cubes, pts = [], []
         while chunk := list(islice(decoded, BATCH_FRAMES)):
-            cubes.append(self._trunk.extract(np.stack([frame for frame, _ in chunk])))
+            cubes.append(self._extractor(np.stack([frame for frame, _ in chunk]))[self._layer])
             pts += [time for _, time in chunk]
         assert reader.summary is not None
         return ClipFeatures(np.concatenate(cubes), np.array(pts), reader.summary.status)

@@ -256,12 +256,11 @@ class _Training:
 
 
 def _prepare(store_path: str | Path | None, config: TrainConfig) -> _Session:
-    store = FeatureStore(find_store(Path.cwd()) if store_path is None else store_path)
+    store = FeatureStore(find_store(Path.cwd()) if store_path is None else store_path, config.layer)
     threads, device = prepare_cpu(config.jobs), resolve_device(config.device)
     if len(store.classes) < 2:
-        raise ConfigError(
-            f"{store.path}: has {len(store.classes)} classes; a recogniser needs two, each in a folder of its own"
-        )
+        found = "one class" if store.classes else "no classes"
+        raise ConfigError(f"{store.path}: has {found}; a recogniser needs two, each in a folder of its own")
     tables = {part: _blocks(store, config, part) for part in ("train", "validation")}
     if not len(tables["train"]):
         raise ConfigError(f"{store.path}: split {config.split} has no training video; choose another by --split")

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import Resize
+from attnrec.data.encode import write_video
 from attnrec.data.folders import label_of
-from attnrec.data.video import FrameReader, VideoInfo, probe, write_video
+from attnrec.data.video import FrameReader, VideoInfo, probe
 from attnrec.errors import ConfigError
 from attnrec.metrics import attention_entropy
 from attnrec.render.overlay import attended_frame, white_level

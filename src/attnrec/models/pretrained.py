@@ -1,0 +1,143 @@
+"""Weights for a trunk: torchvision's of ImageNet, from a file, or random ones that are the same on every machine."""
+
+import contextlib
+import hashlib
+import http.client
+import pickle
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnrec.errors import WeightsError
+from attnrec.models.backbone import BACKBONES, Trunk
+
+RANDOM_SEED = 0
+
+
+def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid_size: int = 7) -> tuple[Trunk, str]:
+    """Trunk with weights.
+
+    Args:
+        backbone: A name of `BACKBONES`.
+        weights: `imagenet` (torchvision's, downloaded once), `random`, or the path of a state dict.
+        layers: See `Trunk`.
+        grid_size: See `Trunk`.
+
+    Returns:
+        The trunk, in evaluation mode on the CPU, and a name for its weights.
+
+    Raises:
+        ConfigError: There is no such backbone or layer.
+        WeightsError: The weights cannot be had or do not fit.
+    """
+    trunk = Trunk(backbone, layers=layers, grid_size=grid_size)
+    if weights == "random":
+        _initialise_random(trunk)
+        return trunk, f"random-{RANDOM_SEED}"
+    if weights == "imagenet":
+        trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
+        return trunk, str(BACKBONES[backbone].weights)
+    trunk.load_weights_state(_state_of_file(Path(weights)), f"--weights {weights}")
+    return trunk, Path(weights).name
+
+
+def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
+    """Hash of weights: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(state.items()):
+        digest.update(f"{name} {weight.dtype.str} {weight.shape}\n".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> bool:
+    """Whether torchvision's weights are in torch's cache, or their server answers within the time."""
+    url: str = BACKBONES[backbone].weights.url
+    if (Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).is_file():
+        return True
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout_seconds):
+            return True
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _imagenet_state(backbone: str) -> dict[str, Tensor]:
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # torch announces the download on stdout
+            state: dict[str, Tensor] = BACKBONES[backbone].weights.get_state_dict(progress=False, check_hash=True)
+        return state
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        name = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+        raise WeightsError(
+            f"ImageNet weights of {backbone} cannot be downloaded ({_first_line(error)}); give {name} from another "
+            "machine by --weights PATH, or use --weights random"
+        ) from None
+
+
+def _state_of_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"--weights {path}: no such file; give imagenet, random or the path of a state dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError) as error:
+        raise WeightsError(
+            f"--weights {path}: not a file of weights that torch can load: {_first_line(error)}"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"--weights {path}: not a state dict; save one with torch.save(network.state_dict(), PATH)")
+    return state
+
+
+def _initialise_random(trunk: Trunk) -> None:
+    """Kaiming-normal convolutions and BatchNorm statistics of built-in frames, a function of `RANDOM_SEED` alone.
+
+    Everything is drawn by NumPy and rounded to float16, far above the rounding errors of any processor's own
+    instructions, so that the weights have the same hash on every machine.
+    """
+    rng = np.random.default_rng(RANDOM_SEED)
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            drawn = rng.standard_normal(tuple(module.weight.shape)) * np.sqrt(2 / fan_in)
+            module.weight.copy_(torch.from_numpy(drawn.astype(np.float16)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+            module.train()
+            module.momentum = 1.0  # take this batch's statistics as they are
+    trunk.double()
+    with torch.inference_mode():
+        trunk(torch.from_numpy(_calibration_frames(rng)))
+    for norm in _batch_norms(trunk):
+        norm.eval()
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            statistic.copy_(statistic.half())
+    trunk.float()
+
+
+def _batch_norms(trunk: Trunk) -> Iterator[nn.BatchNorm2d]:
+    return (module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def _calibration_frames(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Four seeded frames with edges and with detail at every scale, shape (4, 224, 224, 3)."""
+    frames = np.zeros((4, 224, 224, 3))
+    for side in (2, 4, 7, 14, 28, 56, 112, 224):
+        squares = rng.random((4, side, side, 3))
+        frames += squares.repeat(224 // side, axis=1).repeat(224 // side, axis=2) / 8
+    return np.round(np.clip((frames - 0.5) * 2 + 0.5, 0, 1) * 255).astype(np.uint8)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
