@@ -78,8 +78,11 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """Settings of `extract`; see its options for their meaning."""
+    """Settings of `extract`; see its options for their meaning. `splits` and `labels` are paths."""
 
+    dataset: DatasetLayout = "auto"
+    splits: str | None = None
+    labels: str | None = None
     backbone: BackboneName = "googlenet"
     weights: str = "imagenet"
     layers: tuple[str, ...] = ()
@@ -95,7 +98,9 @@ class ExtractConfig:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choices(self, backbone=BackboneName, resize=Resize, precision=Precision, on_error=OnError)
+        _check_choices(
+            self, dataset=DatasetLayout, backbone=BackboneName, resize=Resize, precision=Precision, on_error=OnError
+        )
         if len(set(self.layers)) < len(self.layers):
             raise ConfigError(f"layers must differ, got {', '.join(self.layers)}")
         if not 0 <= self.seed < 2**32:

@@ -16,13 +16,15 @@ from attnrec.cli.options import (
     listed,
 )
 from attnrec.cli.output import Output, counted, duration, printable, size
-from attnrec.config import BackboneName, ExtractConfig, OnError, Precision, Resize
+from attnrec.config import BackboneName, DatasetLayout, ExtractConfig, OnError, Precision, Resize
 
 if TYPE_CHECKING:
     from attnrec.workflows.extract import ExtractPlan, ExtractReport
 
 EXAMPLES = examples(
     "attnrec extract videos/ out.h5",
+    "attnrec extract UCF-101/ ucf101.h5 --splits ucfTrainTestlist",
+    "attnrec extract videos/ out.h5 --labels labels.csv",
     "attnrec extract videos/ out.h5 --backbone squeezenet1_0 --weights squeezenet1_0.pth",
     "attnrec extract videos/ out.h5 --layer inception4e,inception5b --grid-size 0",
     "attnrec extract videos/ out.h5 --dry-run",
@@ -31,8 +33,21 @@ EXAMPLES = examples(
 
 
 def extract(
-    videos: Annotated[Path, typer.Argument(help="Folder of videos, one folder a class inside; or one video.")],
+    videos: Annotated[
+        Path, typer.Argument(help="Folder of videos, one folder a class inside; or a CSV of labels; or one video.")
+    ],
     out: Annotated[Path, typer.Argument(help="Feature store to write, an HDF5 file.")],
+    dataset: Annotated[
+        DatasetLayout, typer.Option(help="How videos, labels and splits are laid out; auto finds it out.")
+    ] = "auto",
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="Lists of the split: a CSV, or a folder of trainlist01.txt and the like.", metavar="PATH"),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV of path, label and, if you like, group and split.", metavar="FILE"),
+    ] = None,
     backbone: Annotated[BackboneName, typer.Option(help="CNN that the features come from.")] = "googlenet",
     weights: Annotated[
         str, typer.Option(help="imagenet (downloaded once), random, or the path of a state dict.")
@@ -65,12 +80,16 @@ def extract(
 ) -> None:
     """Extract CNN feature cubes from a folder of videos into one feature store.
 
-    Labels come from class folders or from names like v_<class>_g<group>_c<clip>; videos of one group are kept on one
-    side of every split. Run it again to continue after an interruption or to add videos.
+    Labels come from class folders, from names like v_<class>_g<group>_c<clip>, from a CSV, or from the official lists
+    of UCF-11, UCF-101, HMDB-51 and Hollywood2, which are known by themselves. Without official or given lists, videos
+    of one group are kept on one side of every split. Run it again to continue after an interruption or to add videos.
     """
     from attnrec.workflows import extract as workflow
 
     config = ExtractConfig(
+        dataset=dataset,
+        splits=None if splits is None else str(splits),
+        labels=None if labels is None else str(labels),
         backbone=backbone,
         weights=weights,
         layers=listed(layer),
@@ -89,6 +108,7 @@ def extract(
         if dry_run:
             plan = workflow.plan_extraction(videos, out, config)
             output.result(plan, lambda: _show_plan(plan))
+            _warn(plan, output)
             return
         report = workflow.extract(videos, out, config, on_progress=output.progress)
         output.result(report, lambda: _show(report))
@@ -96,8 +116,7 @@ def extract(
             output.note(f"{counted(report.num_variable_rate, 'video')} of variable frame rate; true times are kept")
         for path, status in report.damaged:
             output.warn(f"{path}: {status}; what could be decoded was kept")
-        for name in report.leaking_splits:
-            output.warn(f"split {name} has groups on both sides; its figures will be too good")
+        _warn(report, output)
         if not report.leaking_splits and len(report.classes) > 1:
             output.note("next: attnrec train")
         if report.skipped:
@@ -105,6 +124,13 @@ def extract(
             for path, reason in report.skipped:
                 output.warn(f"  {path}: {reason}")
             raise typer.Exit(1)
+
+
+def _warn(report: "ExtractPlan | ExtractReport", output: Output) -> None:
+    for problem in report.problems:
+        output.warn(str(problem))
+    if report.leaking_splits:
+        output.warn(f"figures of {', '.join(report.leaking_splits)} will be too good: groups on both sides")
 
 
 def _rate(text: str) -> float | None:
@@ -121,20 +147,24 @@ def _show(report: "ExtractReport") -> None:
     print(f"{printable(report.out)}: {counted(report.num_videos, 'video')}{new}, {report.num_frames} frames")
     for layer, (K, _, D) in report.cubes.items():
         print(f"features {layer}: {K} x {K} x {D}, {report.precision}")
-    _show_classes(report.classes, report.num_groups, report.splits)
+    _show_dataset(report)
     print(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
 
 
 def _show_plan(plan: "ExtractPlan") -> None:
     print(f"{printable(plan.out)}: {plan.num_videos} videos, about {plan.estimated_frames} frames")
-    _show_classes(plan.classes, plan.num_groups, plan.splits)
+    _show_dataset(plan)
     print(f"size     about {size(plan.estimated_bytes)}")
     print(f"disk     needs {size(plan.needed_bytes)} while it works, {size(plan.free_bytes)} free")
     print(f"time     about {duration(plan.estimated_seconds)} on this machine")
 
 
-def _show_classes(classes: dict[str, int], num_groups: int, splits: dict[str, dict[str, int]]) -> None:
-    print(f"classes  {', '.join(f'{printable(name)} {count}' for name, count in classes.items()) or 'none'}")
-    print(f"groups   {num_groups}")
-    for name, parts in splits.items():
-        print(f"split    {name}: {', '.join(f'{count} {part}' for part, count in parts.items() if count)}")
+def _show_dataset(report: "ExtractPlan | ExtractReport") -> None:
+    several = ", several labels a video" if report.multilabel else ""
+    print(f"dataset  {printable(report.dataset)}, read as {report.layout}{several}")
+    counts = [f"{printable(name)} {count}" for name, count in report.classes.items()]
+    print(f"classes  {len(counts)}: {', '.join(counts)}" if counts else "classes  none")
+    print(f"groups   {report.num_groups}")
+    for name, parts in report.splits.items():
+        leak = " LEAKING" if name in report.leaking_splits else ""
+        print(f"split    {name}: {', '.join(f'{count} {part}' for part, count in parts.items() if count)}{leak}")

@@ -188,10 +188,11 @@ def block_table(
     return BlockTable(np.concatenate(frames), np.concatenate(owner))
 
 
-class BlockDataset(Dataset[tuple[torch.Tensor, int]]):
+class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
     """A feature store as a torch Dataset of (cubes, class index), for people with models of their own.
 
-    Items are a (T, K, K, D) float16 tensor and an integer. The store's array is mapped, so items cost one read each
+    Items are a (T, K, K, D) float16 tensor and an integer, or, where videos may have several labels, a (C,) float32
+    tensor of zeros and ones. The store's array is mapped, so items cost one read each
     and a DataLoader's workers share the pages; they open the file by themselves.
 
     Args:
@@ -228,16 +229,17 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int]]):
         videos = store.split_members(split, part)
         self.classes = store.classes
         self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
-        self._labels = store.videos.label
+        self._targets = store.targets
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor]:
         if self._features is None:
             self._features = FeatureStore(self._path, self._layer).features()
         cubes = torch.from_numpy(self._features[self.table.frames[index]])
-        return cubes, int(self._labels[self.table.video[index]])
+        target = self._targets[self.table.video[index]]
+        return cubes, torch.from_numpy(target) if target.ndim else int(target)
 
     def __getstate__(self) -> dict[str, object]:
         # A mapped array does not travel to a worker: the worker maps the file again.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.data.splits import SPLIT_PARTS
+from attnrec.data.splits import SPLIT_PARTS, leaking_groups
 
 MAX_EXAMPLES = 5
 
@@ -107,6 +107,11 @@ class Dataset:
         if self.multilabel:
             raise ValueError(f"{self.name} has several labels a video: take label_matrix")
         return rarest_label(self.label_matrix)
+
+    @property
+    def leaking_splits(self) -> list[str]:
+        """Splits with a group both in the test part and in another."""
+        return [name for name, codes in self.splits.items() if leaking_groups(codes, self.groups)]
 
     @property
     def class_counts(self) -> dict[str, int]:

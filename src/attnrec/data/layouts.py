@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from attnrec.config import DatasetLayout
-from attnrec.data.dataset import Dataset, VideoEntry, class_names
+from attnrec.data.dataset import Dataset, VideoEntry
 from attnrec.data.folders import dataset_root, find_videos, group_by_name, labels_by_name, scan_videos
 from attnrec.data.lists import (
     HOLLYWOOD2_CLASSES,
@@ -23,21 +23,8 @@ from attnrec.data.lists import (
     read_list_folder,
 )
 from attnrec.data.matching import Finder, Reading, assemble, read_listed
-from attnrec.data.splits import SPLIT_PARTS, default_splits, leaking_groups
 from attnrec.data.tables import read_labels, read_splits
 from attnrec.errors import ConfigError, DataError
-
-# Those who import the splits' names from here will find them in `splits`.
-__all__ = [
-    "SPLIT_PARTS",
-    "VideoEntry",
-    "class_names",
-    "dataset_root",
-    "default_splits",
-    "leaking_groups",
-    "read_dataset",
-    "scan_videos",
-]
 
 Reader = Callable[[Path, Path | None], Reading | None]
 

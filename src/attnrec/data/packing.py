@@ -27,7 +27,15 @@ _COPY_FRAMES = 256
 
 @dataclass(frozen=True)
 class VideoRow:
-    """What the store says of one video, its features aside."""
+    """What the store says of one video, its features aside.
+
+    Attributes:
+        id: Hash of the relative path.
+        path: Relative to the dataset's folder.
+        fingerprint: SHA-256 of the content.
+        label: Class index; -1 for none, and for every video of a store whose videos may have several.
+        group: That a split must keep whole.
+    """
 
     id: str
     path: str
@@ -70,6 +78,7 @@ def pack_store(
     dataset: str,
     videos_dir: str,
     program_version: str,
+    label_matrix: NDArray[np.uint8] | None = None,
 ) -> None:
     """Pack finished videos into one store, atomically, then remove the parts.
 
@@ -85,6 +94,7 @@ def pack_store(
         dataset: Name of the dataset.
         videos_dir: Folder of the videos, absolute, for `visualize` and galleries.
         program_version: Of attnrec.
+        label_matrix: 1 where a class applies to a video, shape (V, C), where videos may have several labels.
     """
     table = _video_table(rows, sources)
     with (
@@ -95,10 +105,12 @@ def pack_store(
         file.attrs["dataset"] = np.bytes_(encoded(dataset))
         file.attrs["videos_dir"] = np.bytes_(encoded(videos_dir))
         file.attrs["program_version"] = program_version
-        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, classes)
+        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, classes, label_matrix)
         file.attrs["layers"] = json.dumps([spec.layer for spec in specs])
         for name, column in vars(table).items():
             file[f"videos/{name}"] = column
+        if label_matrix is not None:
+            file["videos/labels"] = label_matrix
         file["classes"] = _bytes_column(classes)
         for name, codes in splits.items():
             file[f"splits/{name}"] = codes
@@ -161,8 +173,15 @@ def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> 
     return VideoTable(**columns)
 
 
-def _store_fingerprint(specs: Sequence[FeatureSpec], rows: Sequence[VideoRow], classes: Sequence[str]) -> str:
+def _store_fingerprint(
+    specs: Sequence[FeatureSpec],
+    rows: Sequence[VideoRow],
+    classes: Sequence[str],
+    label_matrix: NDArray[np.uint8] | None,
+) -> str:
     key = [[identity(spec) for spec in specs], [dataclasses.astuple(row) for row in rows], list(classes)]
+    if label_matrix is not None:
+        key.append(label_matrix.tolist())
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 

@@ -34,7 +34,8 @@ class VideoTable:
         id: Hash of the relative path, bytes.
         path: Path relative to the dataset's folder, as the file system's bytes.
         fingerprint: SHA-256 of the file's content, hexadecimal bytes.
-        label: Index into the store's classes, -1 where the video has no label.
+        label: Index into the store's classes, -1 where the video has no label, and for all videos of a store whose
+            videos may have several (see `FeatureStore.label_matrix`).
         group: Group that a split must keep whole, bytes.
         first_frame: Row of its first frame in the feature array.
         num_frames: Its rows.
@@ -75,6 +76,7 @@ class FeatureStore:
         layer: The layer whose features to read; its first where not given.
 
     Attributes:
+        multilabel: A video may have several labels.
         specs: Settings of the features of each layer.
         spec: Those of the layer to read.
         shape: Of its features, (N, K, K, D).
@@ -127,6 +129,10 @@ class FeatureStore:
         }
         self.videos = VideoTable(**columns)
         self.classes = [decoded(name) for name in checked_dataset(file, "classes", "S", 1)[:]]
+        self._labels: NDArray[np.uint8] | None = None
+        if "labels" in _checked(file, "videos", h5py.Group):
+            self._labels = checked_dataset(file, "videos/labels", "u", 2)[:]
+        self.multilabel = self._labels is not None
         self.pts: NDArray[np.float64] = checked_dataset(file, "frames/pts", "f", 1)[:]
         self._splits: dict[str, NDArray[np.uint8]] = {
             name: checked_dataset(file, f"splits/{name}", "u", 1)[:]
@@ -175,6 +181,11 @@ class FeatureStore:
             raise ValueError("videos and frames do not agree")
         if (self.videos.label < -1).any() or (self.videos.label >= len(self.classes)).any():
             raise ValueError("a label without a class")
+        if self._labels is not None:
+            if self._labels.shape != (len(self.videos), len(self.classes)) or (self._labels > 1).any():
+                raise ValueError("labels that are no table of videos and classes")
+            if (self.videos.label >= 0).any():
+                raise ValueError("videos of several labels with a single one")
 
     def features(self) -> NDArray[np.float16]:
         """All feature cubes, shape (N, K, K, D), mapped from the file; writes to it do not reach the file."""
@@ -188,6 +199,25 @@ class FeatureStore:
     def path_of(self, video: int) -> str:
         """Path of a video relative to the dataset's folder."""
         return decoded(self.videos.path[video])
+
+    @property
+    def label_matrix(self) -> NDArray[np.uint8]:
+        """1 where a class applies to a video, shape (V, C)."""
+        if self._labels is not None:
+            return self._labels
+        matrix: NDArray[np.uint8] = (self.videos.label[:, None] == np.arange(len(self.classes))).astype(np.uint8)
+        return matrix
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        """What a recogniser learns: class index of each video (V,), or 0 / 1 for each class (V, C), of its own type."""
+        if self._labels is not None:
+            return self._labels.astype(np.float32)
+        return self.videos.label.astype(np.int64)
+
+    def labels_of(self, video: int) -> list[str]:
+        """Names of the classes of a video, which may be none."""
+        return [name for name, applies in zip(self.classes, self.label_matrix[video], strict=True) if applies]
 
     @property
     def layers(self) -> list[str]:
@@ -215,8 +245,12 @@ class FeatureStore:
         return self._splits[name]
 
     def split_members(self, name: str, part: str) -> NDArray[np.int64]:
-        """Indices of the labelled videos in a part of a split, rising."""
-        return np.flatnonzero((self.split(name) == SPLIT_PARTS.index(part)) & (self.videos.label >= 0))
+        """Indices of the videos in a part of a split, rising; those without a label only where they may have several.
+
+        There, that none of the classes applies is something to learn as well.
+        """
+        members = self.split(name) == SPLIT_PARTS.index(part)
+        return np.flatnonzero(members if self.multilabel else members & (self.videos.label >= 0))
 
     def split_sha256(self, name: str) -> str:
         """Hash of a split: which video is in which part."""

@@ -6,18 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attnrec.config import ExtractConfig, FeatureSpec
-from attnrec.data.layouts import (
-    SPLIT_PARTS,
-    VideoEntry,
-    class_names,
-    dataset_root,
-    default_splits,
-    leaking_groups,
-    scan_videos,
-)
+from attnrec.data.dataset import Dataset, Problem, VideoEntry
+from attnrec.data.layouts import read_dataset
 from attnrec.data.packing import VideoRow, pack_store, remove_parts, stored_sources
 from attnrec.data.parts import FeatureSource, parts_dir, sole_writer, video_id
 from attnrec.data.store import FeatureStore, is_store
@@ -50,10 +42,15 @@ class ExtractPlan:
 
     Attributes:
         out: The store.
+        dataset: Name of the dataset.
+        layout: That labels and splits were read off.
+        multilabel: A video may have several labels.
         num_videos: Videos found.
         classes: Number of videos of each class.
         num_groups: Groups among them.
         splits: Number of videos in each part, by split.
+        leaking_splits: Splits that part a group.
+        problems: What is odd about the videos and their lists.
         estimated_frames: Frames to store, from the headers of some of the videos.
         estimated_bytes: Size of the store.
         needed_bytes: Disk space while parts and store are both there.
@@ -62,10 +59,15 @@ class ExtractPlan:
     """
 
     out: str
+    dataset: str
+    layout: str
+    multilabel: bool
     num_videos: int
     classes: dict[str, int]
     num_groups: int
     splits: dict[str, dict[str, int]]
+    leaking_splits: list[str]
+    problems: list[Problem]
     estimated_frames: int
     estimated_bytes: int
     needed_bytes: int
@@ -79,6 +81,9 @@ class ExtractReport:
 
     Attributes:
         out: The store.
+        dataset: Name of the dataset.
+        layout: That labels and splits were read off.
+        multilabel: A video may have several labels.
         num_videos: Videos in it.
         num_extracted: Videos decoded this time; the others were there already.
         num_frames: Frames in it.
@@ -88,6 +93,7 @@ class ExtractReport:
         num_groups: Groups among them.
         splits: Number of videos in each part, by split.
         leaking_splits: Splits that part a group.
+        problems: What is odd about the videos and their lists.
         skipped: Path and reason of each video left out.
         damaged: Path and status of each video that was kept though its end or some frames are missing.
         num_variable_rate: Videos whose frames come at uneven times.
@@ -96,6 +102,9 @@ class ExtractReport:
     """
 
     out: str
+    dataset: str
+    layout: str
+    multilabel: bool
     num_videos: int
     num_extracted: int
     num_frames: int
@@ -105,6 +114,7 @@ class ExtractReport:
     num_groups: int
     splits: dict[str, dict[str, int]]
     leaking_splits: list[str]
+    problems: list[Problem]
     skipped: list[tuple[str, str]]
     damaged: list[tuple[str, str]]
     num_variable_rate: int
@@ -116,7 +126,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
     """Estimate an extraction without decoding more than headers.
 
     Args:
-        videos: Folder of videos, or one video.
+        videos: As in `extract`.
         out: The store to be made.
         config: Settings.
 
@@ -124,28 +134,34 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
         The plan.
 
     Raises:
-        DataError: There are no videos.
+        DataError: There are no videos, or their lists cannot be used.
         ConfigError: The settings do not fit together.
     """
-    entries = scan_videos(videos)
+    data = _read_dataset(videos, config)
     trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
     prepare_cpu(config.jobs)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    frames = estimated_frames(dataset_root(videos), [entry.path for entry in entries], config.sample_fps)
+    frames = estimated_frames(data.root, [entry.path for entry in data.entries], config.sample_fps)
     size = frames * sum(K * K * D * 2 for K, D in trunk.cube_shapes(IMAGE_SIZE).values())
-    labels, groups = _labels(entries), [entry.group for entry in entries]
     return ExtractPlan(
         out=str(out),
-        num_videos=len(entries),
-        classes=_class_counts(entries),
-        num_groups=len(set(groups)),
-        splits=_split_counts(default_splits(labels, groups, config.seed)),
+        dataset=data.name,
+        layout=data.layout,
+        multilabel=data.multilabel,
+        num_videos=len(data.entries),
+        classes=data.class_counts,
+        num_groups=len(set(data.groups)),
+        splits=data.split_counts,
+        leaking_splits=data.leaking_splits,
+        problems=list(data.problems),
         estimated_frames=frames,
         estimated_bytes=size,
         needed_bytes=2 * size,
         free_bytes=require_disk_space(out.absolute().parent, 0),
-        estimated_seconds=frames * _seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)),
+        estimated_seconds=(
+            frames * _seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
+        ),
     )
 
 
@@ -158,7 +174,7 @@ def extract(
     the processes share the videos, and the first packs the store.
 
     Args:
-        videos: Folder of videos, in class folders or named `v_<class>_g<group>_c<clip>`; or one video.
+        videos: Folder of videos, laid out in any of the ways of `data.layouts`; a CSV file of labels; or one video.
         out: The store, an HDF5 file.
         config: Settings.
         on_progress: Told of every finished video.
@@ -167,7 +183,7 @@ def extract(
         What was done.
 
     Raises:
-        DataError: There are no videos, or none could be decoded.
+        DataError: There are no videos, their lists cannot be used, or none could be decoded.
         FeatureStoreError: `out` was made with other settings, is something else, or is being written by another.
         VideoError: A video cannot be decoded and `config.on_error` is `fail`.
         WeightsError: The backbone's weights cannot be had.
@@ -176,10 +192,10 @@ def extract(
     config = config or ExtractConfig()
     videos, out = Path(videos), Path(out)
     started = time.monotonic()
-    entries = scan_videos(videos)
+    data = _read_dataset(videos, config)
     _require_store_or_nothing(out)
     with joined_world() as world:
-        job = _Job(dataset_root(videos), out, entries, config, world, on_progress)
+        job = _Job(data, out, config, world, on_progress)
         if not world.is_first:
             job.work()
             report = None
@@ -194,18 +210,11 @@ def extract(
 class _Job:
     """One store in the making, as one process of the world sees it."""
 
-    def __init__(
-        self,
-        root: Path,
-        out: Path,
-        entries: Sequence[VideoEntry],
-        config: ExtractConfig,
-        world: World,
-        on_progress: OnProgress,
-    ) -> None:
-        self.root = root
+    def __init__(self, data: Dataset, out: Path, config: ExtractConfig, world: World, on_progress: OnProgress) -> None:
+        self.data = data
+        self.root = data.root
         self.out = out
-        self.entries = entries
+        self.entries = data.entries
         self.config = config
         self.world = world
         self.on_progress = on_progress
@@ -259,14 +268,12 @@ class _Job:
 
     def pack(self, findings: Findings) -> ExtractReport:
         """Put all videos into the store, and tell what it holds."""
-        kept, sources = self._kept(findings)
-        rows = _rows(kept, findings.content)
+        data, sources = self._kept(findings)
+        rows = _rows(data, findings.content)
         skipped = [
             (str(entry.path), findings.failed[entry.path][0]) for entry in self.entries if entry.path in findings.failed
         ]
-        labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
-        splits = default_splits(labels, groups, self.config.seed)
-        if self.earlier is not None and _unchanged(self.earlier, rows, splits, skipped):
+        if self.earlier is not None and _unchanged(self.earlier, rows, data, skipped):
             remove_parts(self.out)
         else:
             self.on_progress(Progress("pack", 0, 1, str(self.out)))
@@ -275,26 +282,31 @@ class _Job:
                 self.specs,
                 rows,
                 sources,
-                classes=class_names(kept),
-                splits=splits,
+                classes=data.classes,
+                splits=data.splits,
                 skipped=skipped,
                 backbone_state=self.trunk.weights_state(),
-                dataset=self.root.absolute().name,
+                dataset=data.name,
                 videos_dir=str(self.root.absolute()),
                 program_version=versions()["attnrec"],
+                label_matrix=data.label_matrix if data.multilabel else None,
             )
         summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]
         return ExtractReport(
             out=str(self.out),
+            dataset=data.name,
+            layout=data.layout,
+            multilabel=data.multilabel,
             num_videos=len(rows),
             num_extracted=len(set(findings.missing) - findings.failed.keys()),
             num_frames=sum(source.num_frames for source in sources),
             cubes={spec.layer: (spec.grid_size, spec.grid_size, spec.feature_dim) for spec in self.specs},
             precision=self.specs[0].precision,
-            classes=_class_counts(kept),
-            num_groups=len(set(groups)),
-            splits=_split_counts(splits),
-            leaking_splits=[name for name, codes in splits.items() if leaking_groups(codes, groups)],
+            classes=data.class_counts,
+            num_groups=len(set(data.groups)),
+            splits=data.split_counts,
+            leaking_splits=data.leaking_splits,
+            problems=list(data.problems),
             skipped=skipped,
             damaged=[(path, summary.status) for path, summary in summaries if summary.status != "ok"],
             num_variable_rate=sum(summary.is_variable_rate for _, summary in summaries),
@@ -302,9 +314,10 @@ class _Job:
             seconds=0.0,
         )
 
-    def _kept(self, findings: Findings) -> tuple[list[VideoEntry], list[FeatureSource]]:
+    def _kept(self, findings: Findings) -> tuple[Dataset, list[FeatureSource]]:
         """The videos that can be packed and where their features are."""
-        kept, sources = [], []
+        kept: set[Path] = set()
+        sources = []
         for entry in self.entries:
             if entry.path in findings.failed:
                 continue
@@ -313,14 +326,18 @@ class _Job:
                 raise FeatureStoreError(
                     f"{parts_dir(self.out)}: lost {entry.path} while it was needed; run `attnrec extract` again"
                 )
-            kept.append(entry)
+            kept.add(entry.path)
             sources.append(source)
         if not kept:
             path, (reason, _) = next(iter(findings.failed.items()))
             raise DataError(
                 f"{self.root}: none of {len(self.entries)} videos could be decoded; the first is {path}: {reason}"
             )
-        return kept, sources
+        return self.data.restricted_to(kept), sources
+
+
+def _read_dataset(videos: Path, config: ExtractConfig) -> Dataset:
+    return read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
 
 
 def _require_store_or_nothing(out: Path) -> None:
@@ -373,41 +390,30 @@ def _require_nothing_lost(store: FeatureStore, entries: Sequence[VideoEntry], co
         )
 
 
-def _rows(entries: Sequence[VideoEntry], content: dict[Path, str]) -> list[VideoRow]:
-    labels = _labels(entries)
+def _rows(data: Dataset, content: dict[Path, str]) -> list[VideoRow]:
+    labels = [-1] * len(data.entries) if data.multilabel else data.label_index.tolist()
     return [
-        VideoRow(video_id(entry.path), str(entry.path), content[entry.path], int(label), entry.group)
-        for entry, label in zip(entries, labels, strict=True)
+        VideoRow(video_id(entry.path), str(entry.path), content[entry.path], label, entry.group)
+        for entry, label in zip(data.entries, labels, strict=True)
     ]
 
 
-def _labels(entries: Sequence[VideoEntry]) -> NDArray[np.int32]:
-    index = {name: i for i, name in enumerate(class_names(entries))}
-    return np.array([-1 if entry.label is None else index[entry.label] for entry in entries], np.int32)
-
-
 def _unchanged(
-    store: FeatureStore, rows: Sequence[VideoRow], splits: dict[str, NDArray[np.uint8]], skipped: list[tuple[str, str]]
+    store: FeatureStore, rows: Sequence[VideoRow], data: Dataset, skipped: Sequence[tuple[str, str]]
 ) -> bool:
     old = [
         VideoRow(v.id[i].decode(), store.path_of(i), v.fingerprint[i].decode(), int(v.label[i]), store.groups[i])
         for v in (store.videos,)
         for i in range(len(v))
     ]
-    same_splits = all(name in store.split_names and np.array_equal(store.split(name), splits[name]) for name in splits)
-    return old == list(rows) and same_splits and store.skipped == skipped
-
-
-def _class_counts(entries: Sequence[VideoEntry]) -> dict[str, int]:
-    labels = [entry.label for entry in entries]
-    return {name: labels.count(name) for name in class_names(entries)}
-
-
-def _split_counts(splits: dict[str, NDArray[np.uint8]]) -> dict[str, dict[str, int]]:
-    return {
-        name: {part: int((codes == code).sum()) for code, part in enumerate(SPLIT_PARTS)}
-        for name, codes in splits.items()
-    }
+    return (
+        old == list(rows)
+        and (store.dataset, store.classes, store.multilabel) == (data.name, list(data.classes), data.multilabel)
+        and np.array_equal(store.label_matrix, data.label_matrix)
+        and set(store.split_names) == data.splits.keys()
+        and all(np.array_equal(store.split(name), codes) for name, codes in data.splits.items())
+        and store.skipped == skipped
+    )
 
 
 def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None) -> int:

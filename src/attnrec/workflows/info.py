@@ -44,7 +44,7 @@ def describe(path: str | Path | None = None) -> dict[str, Any]:
 
 def _store(path: Path) -> dict[str, Any]:
     store = FeatureStore(path)
-    labels = store.videos.label
+    matrix = store.label_matrix
     return {
         "kind": "store",
         "path": str(path),
@@ -52,8 +52,9 @@ def _store(path: Path) -> dict[str, Any]:
         "num_videos": len(store.videos),
         "num_frames": store.shape[0],
         "size_bytes": path.stat().st_size,
-        "classes": {name: int((labels == i).sum()) for i, name in enumerate(store.classes)},
-        "num_unlabelled": int((labels < 0).sum()),
+        "multilabel": store.multilabel,
+        "classes": dict(zip(store.classes, matrix.sum(axis=0, dtype=int).tolist(), strict=True)),
+        "num_unlabelled": int((~matrix.any(axis=1)).sum()),
         "num_groups": len(set(store.groups)),
         "splits": {
             name: {part: int((store.split(name) == code).sum()) for code, part in enumerate(SPLIT_PARTS)}
