@@ -34,6 +34,7 @@ def make_recognizer(
     hidden_dim: int = 6,
     num_layers: int = 2,
     dropout: float = 0.0,
+    **options: object,
 ) -> nn.Module:
     """A small float64 recogniser in evaluation mode: `location`, `content`, `avg`, `max` or `softmax`."""
     recurrent = {
@@ -42,6 +43,7 @@ def make_recognizer(
         "hidden_dim": hidden_dim,
         "num_layers": num_layers,
         "dropout": dropout,
+        **options,
     }
     model: nn.Module
     if kind == "softmax":

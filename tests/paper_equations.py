@@ -29,9 +29,13 @@ def location_softmax(params, h, X_t):
         scores = [W[i] @ h for i in range(L)]
     else:
         Wc = params["content_scorer.from_feature.weight"]
+        deeper = [name.removesuffix(".weight") for name in params if "deeper" in name and name.endswith(".weight")]
         scores = []
         for i in range(L):
-            joint = np.tanh(Wc @ X_t[i] + affine(params, "content_scorer.from_hidden", h))
+            projected = Wc @ X_t[i]
+            for layer in deeper:
+                projected = np.tanh(affine(params, layer, projected))
+            joint = np.tanh(projected + affine(params, "content_scorer.from_hidden", h))
             scores.append(affine(params, "content_scorer.score", joint)[0])
     return softmax(np.array(scores))
 
@@ -58,12 +62,15 @@ def lstm_layer(params, layer, x, h, c):
 
 
 def initial_state(params, X):
-    """Eq. 6: h_0 and c_0 of every layer, two tanh layers each on the mean slice."""
+    """Eq. 6: h_0 and c_0 of every layer, tanh layers on the mean slice: two, or as many as there are."""
     T, L, _ = X.shape
     mean = sum(sum(X[t, i] for i in range(L)) / L for t in range(T)) / T
 
     def f_init(name):
-        return np.tanh(affine(params, f"{name}.2", np.tanh(affine(params, f"{name}.0", mean))))
+        v = mean
+        for k in range(sum(other.startswith(f"{name}.") and other.endswith("weight") for other in params)):
+            v = np.tanh(affine(params, f"{name}.{2 * k}", v))
+        return v
 
     layers = range(sum(name.endswith("weight_ih") for name in params))
     return [f_init(f"init_hidden.{n}") for n in layers], [f_init(f"init_cell.{n}") for n in layers]

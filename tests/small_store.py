@@ -55,11 +55,15 @@ def write_store(
     spec: FeatureSpec = SPEC,
     backbone_state: dict[str, np.ndarray] | None = None,
     dataset: str = "tiny",
+    multilabel: bool = False,
     seed: int = 0,
 ) -> Path:
-    """Write a store with one video for each class and group, whose class is the channel that stands out."""
+    """Write a store with one video for each class and group, whose class is the channel that stands out.
+
+    With `multilabel` every other video has the next class as well, and the last group has none.
+    """
     rng = np.random.default_rng(seed)
-    rows, sources = [], []
+    rows, sources, matrix = [], [], []
     parts_dir(path).mkdir(parents=True)
     for label, name in enumerate(classes):
         for group in range(1, num_groups + 1):
@@ -72,7 +76,13 @@ def write_store(
                 f"g{group:02d}",
             )
             cubes = rng.standard_normal((num_frames, spec.grid_size, spec.grid_size, spec.feature_dim))
-            cubes[..., label] += signal
+            applies = np.zeros(len(classes), np.uint8)
+            applies[label] = 1
+            if multilabel:
+                applies[(label + 1) % len(classes)] = group % 2
+                applies[:] *= group < num_groups
+            cubes[..., : len(classes)] += signal * applies
+            matrix.append(applies)
             part = PartFile(part_path(path, Path(video)), [spec])
             part.append({spec.layer: cubes.astype(np.float16)}, (np.arange(num_frames) / fps).tolist())
             part.commit(row.fingerprint, DecodeSummary("ok", num_frames, num_frames / fps, fps, fps, False))
@@ -82,7 +92,7 @@ def write_store(
     pack_store(
         path,
         [spec],
-        rows,
+        [replace(row, label=-1) for row in rows] if multilabel else rows,
         sources,
         classes=classes,
         splits=default_splits(labels, groups, 0)
@@ -93,6 +103,7 @@ def write_store(
         dataset=dataset,
         videos_dir="/videos",
         program_version="0",
+        label_matrix=np.array(matrix) if multilabel else None,
     )
     return path
 

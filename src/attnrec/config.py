@@ -1,5 +1,6 @@
 """Frozen settings of every workflow, as plain values that go to and come from JSON."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args
 
@@ -8,10 +9,12 @@ from attnrec.errors import ConfigError
 BackboneName = Literal["googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
 ArchitectureName = Literal["attention", "avg-pool", "max-pool", "softmax"]
 AttentionForm = Literal["location", "content"]
-Preset = Literal["auto", "paper"]
+Preset = Literal["auto", "paper", "authors-code"]
 Resize = Literal["stretch", "crop"]
 Reduction = Literal["mean", "vote"]
 PenaltyReduction = Literal["sum", "mean"]
+DecayPer = Literal["block", "batch"]
+OptimizerName = Literal["adam", "sgd"]
 BlockStarts = Literal["by-time", "by-frame"]
 OnError = Literal["skip", "fail"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -21,9 +24,9 @@ DatasetLayout = Literal["auto", "folders", "names", "unlabelled", "ucf11", "ucf1
 Config = TypeVar("Config")
 
 
-def _check_choices(config: Any, **choices: Any) -> None:
+def _check_choices(config: Any, optional: Collection[str] = (), **choices: Any) -> None:
     for name, allowed in choices.items():
-        if getattr(config, name) not in get_args(allowed):
+        if getattr(config, name) not in (*get_args(allowed), *([None] if name in optional else [])):
             raise ConfigError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(config, name)!r}")
 
 
@@ -125,6 +128,10 @@ class ModelConfig:
         num_layers: LSTM layers.
         dropout: Probability on non-recurrent connections.
         multilabel: A video may have several labels: sigmoids in place of the softmax.
+        init_layers: Layers of Eq. 6's perceptrons.
+        scorer_layers: Layers of the content scorer.
+        attention_dim: A, width of the content scorer; H where None.
+        input_dropout: Probability on the first LSTM layer's input; `dropout` where None.
     """
 
     architecture: ArchitectureName
@@ -136,6 +143,10 @@ class ModelConfig:
     num_layers: int = 3
     dropout: float = 0.5
     multilabel: bool = False
+    init_layers: int = 2
+    scorer_layers: int = 1
+    attention_dim: int | None = None
+    input_dropout: float | None = None
 
     def __post_init__(self) -> None:
         _check_choices(self, architecture=ArchitectureName, attention=AttentionForm)
@@ -143,37 +154,62 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of `train`. None means: the preset decides (see `workflows.train.plan_training`)."""
+    """Settings of `train`. None means: the preset decides (see `workflows.presets`), or, for `split`, the store."""
 
     model: ArchitectureName = "attention"
-    attention: AttentionForm = "location"
+    attention: AttentionForm | None = None
     attention_penalty: float = 0.0
     fps: float = 30.0
     block_frames: int = 30
     block_stride: int = 1
-    split: str = "default"
+    split: str | None = None
     layer: str | None = None
     preset: Preset = "auto"
     hidden_dim: int | None = None
-    num_layers: int = 3
+    num_layers: int | None = None
     dropout: float = 0.5
     batch_size: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 1e-5
+    retrain: bool = False
+    optimizer: OptimizerName | None = None
+    decay_per: DecayPer | None = None
+    penalty_reduction: PenaltyReduction | None = None
+    init_layers: int | None = None
+    scorer_layers: int | None = None
+    attention_dim: int | None = None
+    input_dropout: float | None = None
+    block_starts: BlockStarts | None = None
+    reduction: Reduction | None = None
+    last_steps: int | None = None
     seed: int = 0
     device: str = "auto"
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choices(self, model=ArchitectureName, attention=AttentionForm, preset=Preset)
-        positive = ("fps", "block_frames", "block_stride", "hidden_dim", "num_layers", "batch_size", "epochs")
-        for name in (*positive, "learning_rate"):
+        _check_choices(self, model=ArchitectureName, preset=Preset)
+        optional = {
+            "attention": AttentionForm,
+            "optimizer": OptimizerName,
+            "decay_per": DecayPer,
+            "penalty_reduction": PenaltyReduction,
+            "block_starts": BlockStarts,
+            "reduction": Reduction,
+        }
+        _check_choices(self, optional, **optional)
+        counts = ("block_frames", "block_stride", "hidden_dim", "num_layers", "batch_size", "epochs")
+        depths = ("init_layers", "scorer_layers", "attention_dim", "last_steps")
+        for name in ("fps", *counts, *depths, "learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be a positive number, got {value}")
         for name in ("attention_penalty", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be zero or more, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
+        for name in ("dropout", "input_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {value}")
+        if self.last_steps is not None and self.last_steps > self.block_frames:
+            raise ConfigError(f"last_steps must be at most block_frames, {self.block_frames}, got {self.last_steps}")

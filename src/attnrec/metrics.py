@@ -3,6 +3,8 @@
 Legend: M blocks, V videos, T time-steps, C classes.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,7 +48,7 @@ def require_fitting(name: str, *, multilabel: bool) -> None:
 
 
 def reduce_blocks(
-    frame_probs: NDArray[np.float32], video: NDArray[np.int64], reduction: str, last_steps: int | None = None
+    frame_probs: NDArray[Any], video: NDArray[np.int64], reduction: str, last_steps: int | None = None
 ) -> NDArray[np.float64]:
     """Class probabilities of each video from those of its blocks' time-steps.
 
@@ -64,10 +66,7 @@ def reduce_blocks(
     Raises:
         ValueError: `reduction` is neither, or `last_steps` is not from 1 to T.
     """
-    T = frame_probs.shape[1]
-    if last_steps is not None and not 1 <= last_steps <= T:
-        raise ValueError(f"last_steps must be from 1 to {T}, the time-steps of a block, got {last_steps}")
-    block_probs = frame_probs[:, T - (last_steps or T) :].astype(np.float64).mean(axis=1)
+    block_probs = block_means(frame_probs, last_steps)
     if reduction == "vote":
         block_probs = np.eye(block_probs.shape[1])[block_probs.argmax(axis=1)]
     elif reduction != "mean":
@@ -75,6 +74,26 @@ def reduce_blocks(
     starts = np.flatnonzero(np.diff(video, prepend=video[0] - 1))
     counts = np.diff(np.append(starts, len(video)))
     return np.add.reduceat(block_probs, starts, axis=0) / counts[:, None]
+
+
+def block_means(frame_probs: NDArray[Any], last_steps: int | None = None) -> NDArray[np.float64]:
+    """Class probabilities of each block: the mean of its time-steps.
+
+    Args:
+        frame_probs: Of M blocks, shape (M, T, C).
+        last_steps: Time-steps at a block's end that count, at most T; None takes all.
+
+    Returns:
+        Shape (M, C).
+
+    Raises:
+        ValueError: `last_steps` is not from 1 to T.
+    """
+    T = frame_probs.shape[1]
+    if last_steps is not None and not 1 <= last_steps <= T:
+        raise ValueError(f"last_steps must be from 1 to {T}, the time-steps of a block, got {last_steps}")
+    means: NDArray[np.float64] = frame_probs[:, T - (last_steps or T) :].astype(np.float64).mean(axis=1)
+    return means
 
 
 def accuracy(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
@@ -172,6 +191,19 @@ def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
     """Mean negative log probability of the true class, in nats; probabilities are floored at 1e-12."""
     picked = probs[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(picked, 1e-12)).mean())
+
+
+def binary_log_loss(targets: NDArray[np.uint8], probs: NDArray[np.float64]) -> float:
+    """Mean negative log probability of what is so, over videos and classes that are each a question of its own.
+
+    Args:
+        targets: 1 where a class applies to a video, shape (V, C).
+        probs: Probability that it does, shape (V, C).
+
+    Returns:
+        In nats; probabilities are floored at 1e-12.
+    """
+    return float(-np.log(np.maximum(np.where(targets, probs, 1 - probs), 1e-12)).mean())
 
 
 def attention_entropy(attention: NDArray[np.float32]) -> float:

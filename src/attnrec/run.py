@@ -1,9 +1,11 @@
 """The run directory: a trained recogniser with all that is needed to use, reproduce and compare it."""
 
+import csv
 import dataclasses
 import datetime
 import json
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,16 @@ class Run:
         with atomic_path(self.path / f"predictions-{part}.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         write_text(self.path / f"evaluation-{part}.json", json.dumps(json_safe(report), indent=2) + "\n")
+
+    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a CSV file into the folder, atomically. Names that are no UTF-8 keep their bytes."""
+        with (
+            atomic_path(self.path / name) as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(rows)
 
     def read_evaluation(self, part: str) -> dict[str, Any] | None:
         """What `write_evaluation` wrote, or None."""

@@ -59,9 +59,17 @@ def write_part(out: Path, video: int, *specs: FeatureSpec) -> FeatureSource:
     return source
 
 
-def pack(out: Path, sources: list[FeatureSource], *specs: FeatureSpec) -> Path:
+def pack(
+    out: Path, sources: list[FeatureSource], *specs: FeatureSpec, label_matrix: NDArray[np.uint8] | None = None
+) -> Path:
     rows = [
-        VideoRow(video_id(Path(name)), name, f"{video:064x}", LABELS[video], GROUPS[video])
+        VideoRow(
+            video_id(Path(name)),
+            name,
+            f"{video:064x}",
+            -1 if label_matrix is not None else LABELS[video],
+            GROUPS[video],
+        )
         for video, name in enumerate(NAMES)
     ]
     pack_store(
@@ -76,6 +84,7 @@ def pack(out: Path, sources: list[FeatureSource], *specs: FeatureSpec) -> Path:
         dataset="dataset",
         videos_dir=os.fsdecode(b"/videos/caf\xe9"),
         program_version="1.2.3",
+        label_matrix=label_matrix,
     )
     return out
 
@@ -418,6 +427,81 @@ def test_chunked_data_is_refused(path):
 def test_tables_that_do_not_agree(path, name, data, message):
     replaced(path, name, data=data)
     refused(path, message)
+
+
+# Several labels a video
+
+
+SEVERAL = np.array([[1, 1], [0, 1], [0, 0], [1, 0]], np.uint8)
+
+
+@pytest.fixture
+def several(tmp_path) -> Path:
+    """A store whose videos have none, one or two labels."""
+    return pack(
+        tmp_path / "several.h5",
+        [write_part(tmp_path / "several.h5", video) for video in range(len(NAMES))],
+        label_matrix=SEVERAL,
+    )
+
+
+def test_several_labels_come_back(several):
+    store = FeatureStore(several)
+    assert store.multilabel
+    np.testing.assert_array_equal(store.label_matrix, SEVERAL)
+    assert store.videos.label.tolist() == [-1] * 4
+    assert store.targets.dtype == np.float32
+    np.testing.assert_array_equal(store.targets, SEVERAL)
+    assert [store.labels_of(video) for video in range(4)] == [["jump", "rûn"], ["rûn"], [], ["jump"]]
+
+
+def test_a_video_without_labels_counts_where_videos_may_have_several(several):
+    assert FeatureStore(several).split_members("default", "test").tolist() == [2]
+    assert FeatureStore(several).split_members("cv3-1", "train").tolist() == [1, 2, 3]
+
+
+def test_single_labels_make_a_matrix_too(whole):
+    store = FeatureStore(whole)
+    assert not store.multilabel
+    assert store.label_matrix.tolist() == [[0, 1], [0, 1], [1, 0], [0, 0]]
+    assert store.targets.tolist() == list(LABELS)
+    assert [store.labels_of(video) for video in range(4)] == [["rûn"], ["rûn"], ["jump"], []]
+
+
+def test_labels_are_part_of_the_fingerprint(several, tmp_path, whole):
+    again = tmp_path / "again.h5"
+    pack(again, [write_part(again, video) for video in range(4)], label_matrix=1 - SEVERAL)
+    fingerprints = {FeatureStore(path).fingerprint for path in (several, again, whole)}
+    assert len(fingerprints) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((3, 2), np.uint8), "labels that are no table of videos and classes"),
+        (np.zeros((4, 3), np.uint8), "labels that are no table of videos and classes"),
+        (np.full((4, 2), 2, np.uint8), "labels that are no table of videos and classes"),
+        (np.zeros((4, 2), np.int8), "videos/labels has type int8"),
+        (np.zeros(4, np.uint8), "videos/labels has type uint8 and rank 1"),
+    ],
+)
+def test_labels_that_are_no_table(several, data, message):
+    replaced(several, "videos/labels", data=data)
+    refused(several, message)
+
+
+def test_single_labels_beside_several(several):
+    replaced(several, "videos/label", data=np.array([0, -1, -1, -1], np.int32))
+    refused(several, "videos of several labels with a single one")
+
+
+def test_labels_in_another_file(several, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["labels"] = SEVERAL
+    with h5py.File(several, "a") as file:
+        del file["videos/labels"]
+        file["videos/labels"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "labels")
+    refused(several, "videos/labels is missing or a link")
 
 
 @pytest.mark.parametrize(("name", "value"), [("grid_size", 0), ("grid_size", 65), ("feature_dim", 10**6)])

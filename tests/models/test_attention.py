@@ -44,6 +44,33 @@ def test_equals_the_paper_equations(form, B, T, K, D, H, layers, C):
     assert_close(attention.sum(dim=-1), torch.ones(B, T, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("init_layers", [1, 2, 3])
+@pytest.mark.parametrize("scorer_layers", [1, 3])
+def test_equals_the_equations_with_the_released_codes_depths(init_layers, scorer_layers):
+    model = make_recognizer(
+        "content", attention_dim=7, scorer_layers=scorer_layers, init_layers=init_layers, num_layers=1
+    )
+    cubes = make_cubes()
+    frame_logits, attention = model(cubes)
+    parameters = numpy_parameters(model)
+    assert sum("deeper" in name for name in parameters) == 2 * (scorer_layers - 1)
+    assert sum(name.startswith("init_hidden.0.") for name in parameters) == 2 * init_layers
+    expected_logits, expected_attention = paper_equations.recognize_batch(parameters, cubes.numpy(), "content")
+    assert_close(frame_logits, expected_logits)
+    assert_close(attention, expected_attention)
+
+
+def test_without_dropout_on_the_glimpse_the_first_layer_sees_all_of_it():
+    sizes = {"feature_dim": 4, "num_locations": 5, "num_classes": 3, "hidden_dim": 6, "num_layers": 1}
+    seen = []
+    for input_dropout in (None, 0.0):
+        model = AttentionLSTM(**sizes, dropout=DROP_EVERYTHING, input_dropout=input_dropout).double().train()
+        model.cells[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+        model(make_cubes(T=1), seeded(0))
+    assert not seen[0].any()
+    assert seen[1].all()
+
+
 def test_attention_dim_sets_the_width_of_the_content_scorer():
     sizes = {"feature_dim": 4, "num_locations": 5, "num_classes": 3, "hidden_dim": 6, "attention": "content"}
     assert AttentionLSTM(**sizes, attention_dim=9).content_scorer.from_feature.weight.shape == (9, 4)

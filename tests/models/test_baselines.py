@@ -102,6 +102,14 @@ def test_dropout_mask_keeps_the_mean():
     assert mask.mean() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_equals_the_equations_with_one_layer_for_the_first_state(pooling):
+    model, cubes = make_recognizer(pooling, init_layers=1), make_cubes()
+    assert [len(mlp) for mlp in model.init_hidden] == [2, 2]
+    expected, _ = paper_equations.recognize_batch(numpy_parameters(model), cubes.numpy(), pooling)
+    assert_close(model(cubes).frame_logits, expected)
+
+
 def test_masks_fit_the_input_of_each_layer():
     cells = lstm_cells(4, 6, 3)
     masks = layer_input_masks(cells, 5, 0.5, torch.zeros(2, 4), seeded(0))

@@ -8,8 +8,9 @@ from small_store import quick, write_store
 
 from attnrec.errors import RunError
 from attnrec.run import Run, create_run
-from attnrec.workflows.compare import canonical_dataset, compare, published_figures
+from attnrec.workflows.compare import compare, published_figures
 from attnrec.workflows.evaluate import evaluate
+from attnrec.workflows.presets import canonical_dataset
 from attnrec.workflows.train import train
 
 

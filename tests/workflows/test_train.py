@@ -17,7 +17,8 @@ from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.run import Run, find_runs, newest_run
 from attnrec.workflows.evaluate import evaluate
-from attnrec.workflows.train import plan_training, run_name, train
+from attnrec.workflows.planning import run_name
+from attnrec.workflows.train import plan_training, train
 
 
 def read_training_log(run: Run) -> list[dict]:
@@ -69,7 +70,9 @@ def test_the_run_directory_is_complete(tiny_store, tmp_path):
     run, store = Run(path), FeatureStore(tiny_store)
     manifest = run.manifest
     assert run.finished
-    assert manifest.training == quick(attention_penalty=0.5)
+    assert manifest.training == report.plan.settings
+    assert manifest.training.attention_penalty == 0.5
+    assert None not in {v for k, v in vars(manifest.training).items() if k not in ("layer", "attention_dim")}
     assert manifest.classes == store.classes
     assert manifest.features == store.spec
     assert manifest.store["fingerprint"] == store.fingerprint

@@ -40,11 +40,13 @@ def compare(
         report = workflow.compare(names or [], runs_dir=runs, part=part)
         rows = [row for table_rows in report.tables for row in table_rows]
         if dry_run:
-            plan = {"runs": [{"run": row.run, "evaluated": row.accuracy is not None} for row in rows]}
+            plan = {"runs": [{"run": row.run, "evaluated": row.figure is not None} for row in rows]}
             output.result(plan, lambda: _show_plan(rows, part))
             return
         output.result(report, lambda: show_comparison(report, part))
-        for row in (row for row in rows if row.accuracy is None):
+        for name in sorted({f"{row.dataset}, split {row.split}" for row in rows if row.leaking}):
+            output.warn(f"{name}: groups on both sides, figures are too good")
+        for row in (row for row in rows if row.figure is None):
             output.note(f"{row.run} has no {part} figures: attnrec evaluate --run {row.path} --part {part}")
 
 
@@ -53,7 +55,8 @@ def show_comparison(report: "CompareReport", part: str) -> None:
     for rows in report.tables:
         leaking = ", LEAKING: groups on both sides" if rows[0].leaking else ""
         videos = next((f", {row.num_videos} {part} videos" for row in rows if row.num_videos), "")
-        columns = ["run", "acc %", "class %", "val %", "entropy", "penalty", "trained"]
+        metrics = ["mAP %", "95 %"] if rows[0].metric == "map" else ["acc %", "95 %", "class %"]
+        columns = ["run", *metrics, "val %", "entropy", "penalty", "trained"]
         table(f"{rows[0].dataset}, split {rows[0].split}{videos}{leaking}", columns, [_cells(row) for row in rows])
     if report.published:
         columns = ["model", "dataset", "lambda", "metric", "published %", "source"]
@@ -62,16 +65,18 @@ def show_comparison(report: "CompareReport", part: str) -> None:
 
 def _show_plan(rows: Sequence["ComparedRun"], part: str) -> None:
     for row in rows:
-        print(f"{printable(row.run)}: {'has' if row.accuracy is not None else 'has no'} {part} figures")
+        print(f"{printable(row.run)}: {'has' if row.figure is not None else 'has no'} {part} figures")
 
 
 def _cells(row: "ComparedRun") -> list[str]:
     reduced = "" if row.reduction in (None, "mean") else f" ({row.reduction})"
+    interval = "-" if row.interval is None else f"{percent(row.interval[0])}-{percent(row.interval[1])}"
     return [
         row.run,
-        percent(row.accuracy) + reduced,
-        percent(row.mean_class_accuracy),
-        percent(row.validation_accuracy),
+        percent(row.figure) + reduced,
+        interval,
+        *([] if row.metric == "map" else [percent(row.mean_class_accuracy)]),
+        percent(row.validation_figure),
         _number(row.attention_entropy, ".3f"),
         _number(row.penalty_above_floor, ".2f"),
         duration(row.train_seconds),

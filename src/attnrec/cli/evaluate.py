@@ -12,35 +12,57 @@ from attnrec.cli.options import (
     JsonOption,
     PartOption,
     QuietOption,
-    RunOption,
     RunsDirOption,
     examples,
+    listed,
 )
 from attnrec.cli.output import Output, duration, percent, printable, table
 from attnrec.config import Reduction
 
 if TYPE_CHECKING:
-    from attnrec.workflows.evaluate import EvaluationReport
+    from attnrec.workflows.evaluate import EvaluationReport, EvaluationSummary
 
 _MATRIX_CLASSES = 12  # a confusion matrix of more does not fit a screen
+_NAMES = {
+    "accuracy": "accuracy",
+    "mean_class_accuracy": "mean over classes",
+    "top_k_accuracy": "top-k accuracy",
+    "map": "mAP",
+}
 
 EXAMPLES = examples(
     "attnrec evaluate",
     "attnrec evaluate --run runs/attention-lambda1-fps6-1 --part validation",
+    "attnrec evaluate --run runs/attention-splitcv3-1-1,runs/attention-splitcv3-2-1",
+    "attnrec evaluate --reduce vote --last-steps 16 --top-k 5",
     "attnrec evaluate --json > figures.json",
 )
 
 
 def evaluate(
-    run: RunOption = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", help="Run to use, or several, parted by commas; the newest if not given.", metavar="DIR"),
+    ] = None,
     features: FeaturesOption = None,
     part: PartOption = "test",
     reduction: Annotated[
-        Reduction, typer.Option("--reduce", help="How blocks make a video's prediction: mean probability, or vote.")
-    ] = "mean",
+        Reduction | None,
+        typer.Option(
+            "--reduce", help="How blocks make a video's prediction: mean probability, or vote; the run's if not given."
+        ),
+    ] = None,
+    last_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps at a block's end that count; the run's if not given.", min=1, metavar="N"),
+    ] = None,
     block_stride: Annotated[
         int | None,
         typer.Option("--stride", help="Stored frames between the starts of blocks; the run's if not given.", min=1),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="Count a video as right among its K most probable classes as well.", min=1, metavar="K"),
     ] = None,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",
@@ -48,65 +70,103 @@ def evaluate(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a run on the test part of its split: accuracy, per class, confusion, per video.
+    """Score a run on the test part of its split: accuracy or mAP, per class, confusion, per video.
 
-    Writes evaluation-<part>.json and predictions-<part>.npz into the run.
+    Writes evaluation-<part>.json, predictions-<part>.npz, predictions-<part>.csv and blocks-<part>.csv into the run.
+    Of several runs, such as the folds of a dataset, the mean is given as well.
     """
     from attnrec.run import Run, newest_run
     from attnrec.workflows import evaluate as workflow
 
     with Output(json=json, quiet=quiet) as output:
-        chosen = Run(run) if run is not None else newest_run(runs)
-        if run is None:
-            output.note(f"run {chosen.path}")
-        report = workflow.evaluate(
+        chosen = [Run(path) for path in listed(run)] or [newest_run(runs)]
+        if not run:
+            output.note(f"run {chosen[0].path}")
+        summary = workflow.evaluate_runs(
             chosen,
             features,
             part=part,
             reduction=reduction,
+            last_steps=last_steps,
             block_stride=block_stride,
+            top_k=top_k,
             device=device,
             jobs=jobs,
             on_progress=output.progress,
         )
-        output.result(report, lambda: _show(report))
-        if report.leaking_groups:
-            output.warn("the split has groups on both sides: these figures are too good")
+        if len(chosen) == 1:
+            output.result(summary.runs[0], lambda: _show(summary.runs[0]))
+        else:
+            output.result(summary, lambda: _show_summary(summary))
+        for report in summary.runs:
+            if report.leaking_groups:
+                output.warn(f"split {report.split} has groups on both sides: these figures are too good")
+            if report.trained_on and report.part == "validation":
+                output.warn(f"{report.run}: trained on these videos in the end, by --retrain")
         output.note("next: attnrec visualize CLIP --out where.gif")
 
 
 def _show(report: "EvaluationReport") -> None:
+    chance = "mean share of a class" if report.multilabel else "largest class"
+    figures = ", ".join(_figure(report, name) for name in _NAMES if getattr(report, name) is not None)
+    leaking = ", LEAKING" if report.leaking_groups else ""
     print(
-        f"{printable(report.run)}: {report.part} accuracy {percent(report.accuracy)} % of {report.num_videos} videos "
-        f"({report.dataset}, split {report.split}), mean over classes {percent(report.mean_class_accuracy)} %, "
-        f"largest class {percent(report.chance)} %"
+        f"{printable(report.run)}: {report.part} {figures} of {report.num_videos} videos in {report.num_groups} groups "
+        f"({printable(report.dataset)}, split {report.split}{leaking}), {chance} {percent(report.chance)} %"
     )
     if report.attention_entropy is not None and report.penalty_above_floor is not None:
         print(
             f"attention entropy {report.attention_entropy:.3f} of uniform, "
             f"penalty {report.penalty_above_floor:.2f} above its floor"
         )
-    if len(report.classes) <= _MATRIX_CLASSES:
-        _show_matrix(report)
+    if report.confusion is None:
+        _show_precisions(report)
+    elif len(report.classes) <= _MATRIX_CLASSES:
+        _show_matrix(report, report.confusion)
     else:
-        _show_worst(report)
+        _show_worst(report, report.confusion)
     print(f"{report.num_blocks} blocks in {duration(report.seconds)}")
 
 
-def _show_matrix(report: "EvaluationReport") -> None:
+def _figure(report: "EvaluationReport", name: str) -> str:
+    """A figure in words, with its interval where there is one."""
+    low, high = report.intervals.get(name, (float("nan"),) * 2)
+    interval = f" ({percent(low)}-{percent(high)})" if low == low else ""
+    label = f"top-{report.top_k} accuracy" if name == "top_k_accuracy" else _NAMES[name]
+    return f"{label} {percent(getattr(report, name))} %{interval}"
+
+
+def _show_summary(summary: "EvaluationSummary") -> None:
+    known = [name for name in _NAMES if name in summary.mean]
+    rows = [
+        (report.run, report.split, str(report.num_videos), *(percent(getattr(report, name)) for name in known))
+        for report in summary.runs
+    ]
+    for label, values in (("mean", summary.mean), ("standard deviation", summary.sd)):
+        rows.append((label, "", "", *(percent(values[name]) for name in known)))
+    columns = ["run", "split", "videos", *(f"{_NAMES[name]} %" for name in known)]
+    table(f"{summary.runs[0].dataset}, {summary.runs[0].part}", columns, rows)
+
+
+def _show_precisions(report: "EvaluationReport") -> None:
+    rows = [(figure.name, str(figure.num_videos), percent(figure.average_precision)) for figure in report.classes]
+    table("Classes", ["class", "videos", "average precision %"], rows)
+
+
+def _show_matrix(report: "EvaluationReport", confusion: list[list[int]]) -> None:
     rows = [
         (figure.name, str(figure.num_videos), percent(figure.accuracy), *(str(count) for count in row))
-        for figure, row in zip(report.classes, report.confusion, strict=True)
+        for figure, row in zip(report.classes, confusion, strict=True)
     ]
     table("Videos by true class (rows) and predicted class (columns)",
           ["class", "videos", "accuracy %", *(figure.name for figure in report.classes)], rows)  # fmt: skip
 
 
-def _show_worst(report: "EvaluationReport") -> None:
+def _show_worst(report: "EvaluationReport", confusion: list[list[int]]) -> None:
     """Classes by accuracy, each with what it is most often taken for: a matrix of so many classes fits nowhere."""
     rows = []
     for i, figure in enumerate(report.classes):
-        others = [count if j != i else 0 for j, count in enumerate(report.confusion[i])]
+        others = [count if j != i else 0 for j, count in enumerate(confusion[i])]
         taken = report.classes[others.index(max(others))].name if any(others) else "-"
         rows.append((figure.name, str(figure.num_videos), percent(figure.accuracy), taken))
     rows.sort(key=lambda row: (row[2] == "-", float(row[2]) if row[2] != "-" else 0.0))

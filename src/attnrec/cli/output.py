@@ -125,7 +125,7 @@ def counted(number: int, noun: str) -> str:
 
 def percent(value: float | None) -> str:
     """A share as a percentage with one decimal, or a dash."""
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None or value != value else f"{100 * value:.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from attnrec.cli.options import (
     RunsDirOption,
     examples,
 )
-from attnrec.cli.output import Output, percent, table
+from attnrec.cli.output import Output, table
 from attnrec.runtime import atomic_path, require_free
 
 if TYPE_CHECKING:
@@ -64,11 +64,8 @@ def predict(
 
 
 def _show(report: "PredictReport") -> None:
-    rows = [
-        (prediction.path, prediction.predicted, percent(prediction.probability), prediction.status)
-        for prediction in report.predictions
-    ]
-    table("", ["clip", "predicted", "probability %", "video"], rows)
+    rows = [(prediction.path, str(prediction), prediction.status) for prediction in report.predictions]
+    table("", ["clip", "predicted", "video"], rows)
 
 
 def _write_csv(path: Path, report: "PredictReport", classes: list[str], force: bool) -> None:

@@ -80,6 +80,21 @@ def authors_blocks(num_frames: int, fps: float, block_frames: int, block_stride:
     return starts[:, None] + step * np.arange(block_frames)
 
 
+def blocks_of(
+    pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int, starts: BlockStarts = "by-time"
+) -> NDArray[np.int64]:
+    """All blocks of a video: `by-time` as in `sliding_blocks`, or `by-frame` as in `authors_blocks`.
+
+    Raises:
+        ValueError: `starts` is neither.
+    """
+    if starts not in get_args(BlockStarts):
+        raise ValueError(f"starts must be 'by-time' or 'by-frame', got {starts!r}")
+    if starts == "by-frame":
+        return authors_blocks(len(pts), fps, block_frames, block_stride)
+    return sliding_blocks(pts, fps, block_frames, block_stride)
+
+
 def covering_blocks(
     pts: NDArray[np.float64], fps: float, block_frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -174,15 +189,9 @@ def block_table(
     Raises:
         ValueError: `starts` is neither.
     """
-    if starts not in get_args(BlockStarts):
-        raise ValueError(f"starts must be 'by-time' or 'by-frame', got {starts!r}")
     frames, owner = [np.empty((0, block_frames), np.int64)], [np.empty(0, np.int64)]
     for video in videos:
-        pts = store.pts_of(video)
-        if starts == "by-frame":
-            blocks = authors_blocks(len(pts), fps, block_frames, block_stride)
-        else:
-            blocks = sliding_blocks(pts, fps, block_frames, block_stride)
+        blocks = blocks_of(store.pts_of(video), fps, block_frames, block_stride, starts)
         frames.append(blocks + store.videos.first_frame[video])
         owner.append(np.full(len(blocks), video))
     return BlockTable(np.concatenate(frames), np.concatenate(owner))

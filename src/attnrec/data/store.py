@@ -217,7 +217,10 @@ class FeatureStore:
 
     def labels_of(self, video: int) -> list[str]:
         """Names of the classes of a video, which may be none."""
-        return [name for name, applies in zip(self.classes, self.label_matrix[video], strict=True) if applies]
+        if self._labels is not None:
+            return [self.classes[i] for i in np.flatnonzero(self._labels[video])]
+        label = self.videos.label[video]
+        return [self.classes[label]] if label >= 0 else []
 
     @property
     def layers(self) -> list[str]:

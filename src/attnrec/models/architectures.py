@@ -17,7 +17,11 @@ def _attention(config: ModelConfig) -> nn.Module:
         hidden_dim=config.hidden_dim,
         num_layers=config.num_layers,
         attention=config.attention,
+        attention_dim=config.attention_dim,
+        scorer_layers=config.scorer_layers,
+        init_layers=config.init_layers,
         dropout=config.dropout,
+        input_dropout=config.input_dropout,
     )
 
 
@@ -29,7 +33,9 @@ def _pooled(pooling: str) -> Callable[[ModelConfig], nn.Module]:
             num_classes=config.num_classes,
             hidden_dim=config.hidden_dim,
             num_layers=config.num_layers,
+            init_layers=config.init_layers,
             dropout=config.dropout,
+            input_dropout=config.input_dropout,
         )
 
     return build

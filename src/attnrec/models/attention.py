@@ -14,20 +14,36 @@ from attnrec.models.recurrence import init_mlps, initial_state, layer_input_mask
 class ContentScorer(nn.Module):
     """Location scores that also look at the frame: u . tanh(Wc X_{t,i} + Wd h_{t-1} + b) + c.
 
-    The form that the authors' released code uses and that the author gives as the erratum of Eq. 1.
+    The form that the authors' released code uses and that the author gives as the erratum of Eq. 1. For HMDB-51 that
+    code has two more layers of tanh between Wc X_{t,i} and the sum.
     """
 
-    def __init__(self, *, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
+    def __init__(self, *, feature_dim: int, hidden_dim: int, attention_dim: int, num_layers: int = 1) -> None:
         super().__init__()
         self.from_feature = nn.Linear(feature_dim, attention_dim, bias=False)
+        self.deeper = nn.ModuleList(nn.Linear(attention_dim, attention_dim) for _ in range(num_layers - 1))
         self.from_hidden = nn.Linear(hidden_dim, attention_dim)
         self.score = nn.Linear(attention_dim, 1)
+
+    def project(self, cubes: Tensor) -> Tensor:
+        """What the scores take from the frames alone: Wc X, through the further layers if there are any.
+
+        Args:
+            cubes: Feature cubes, shape (B, T, L, D).
+
+        Returns:
+            Shape (B, T, L, A).
+        """
+        projected: Tensor = self.from_feature(cubes)
+        for layer in self.deeper:
+            projected = torch.tanh(layer(projected))
+        return projected
 
     def forward(self, projected: Tensor, hidden: Tensor) -> Tensor:
         """Score the locations of one time-step.
 
         Args:
-            projected: Wc X_t, shape (B, L, A).
+            projected: `project` of one time-step, shape (B, L, A).
             hidden: h_{t-1} of the top layer, shape (B, H).
 
         Returns:
@@ -48,7 +64,10 @@ class AttentionLSTM(nn.Module):
         num_layers: LSTM layers.
         attention: `location` scores locations from h_{t-1} alone (Eq. 1); `content` from the frame as well.
         attention_dim: A, width of the content scorer; H where not given.
+        scorer_layers: Layers of the content scorer.
+        init_layers: Layers of Eq. 6's perceptrons.
         dropout: Probability on every non-recurrent connection except the scorer's input.
+        input_dropout: Probability on the glimpse, where it is another.
 
     Raises:
         ValueError: `attention` is neither `location` nor `content`.
@@ -64,21 +83,28 @@ class AttentionLSTM(nn.Module):
         num_layers: int = 3,
         attention: str = "location",
         attention_dim: int | None = None,
+        scorer_layers: int = 1,
+        init_layers: int = 2,
         dropout: float = 0.5,
+        input_dropout: float | None = None,
     ) -> None:
         super().__init__()
         if attention == "location":
             self.location_scorer = nn.Linear(hidden_dim, num_locations, bias=False)
         elif attention == "content":
             self.content_scorer = ContentScorer(
-                feature_dim=feature_dim, hidden_dim=hidden_dim, attention_dim=attention_dim or hidden_dim
+                feature_dim=feature_dim,
+                hidden_dim=hidden_dim,
+                attention_dim=attention_dim or hidden_dim,
+                num_layers=scorer_layers,
             )
         else:
             raise ValueError(f"attention must be 'location' or 'content', got {attention!r}")
         self.attention = attention
         self.dropout = dropout
-        self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers)
-        self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers)
+        self.input_dropout = dropout if input_dropout is None else input_dropout
+        self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
+        self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
         self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
@@ -94,9 +120,9 @@ class AttentionLSTM(nn.Module):
         """
         T = cubes.shape[1]
         state = initial_state(cubes.mean(dim=(1, 2)), self.init_hidden, self.init_cell)
-        masks = layer_input_masks(self.cells, T, self.dropout, cubes[:, 0, 0], generator) if self._dropping else None
+        masks = self._masks(cubes, generator)
         # Wc X does not depend on the state: all steps in one product.
-        projected = self.content_scorer.from_feature(cubes) if self.attention == "content" else None  # (B, T, L, A)
+        projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)
 
         top, attention = [], []
         for t in range(T):
@@ -114,6 +140,9 @@ class AttentionLSTM(nn.Module):
         scores: Tensor = scorer(hidden) if projected is None else scorer(projected, hidden)
         return scores
 
-    @property
-    def _dropping(self) -> bool:
-        return self.training and self.dropout > 0
+    def _masks(self, cubes: Tensor, generator: torch.Generator | None) -> list[tuple[Tensor, ...]] | None:
+        if not self.training or not (self.dropout or self.input_dropout):
+            return None
+        return layer_input_masks(
+            self.cells, cubes.shape[1], self.dropout, cubes[:, 0, 0], generator, self.input_dropout
+        )

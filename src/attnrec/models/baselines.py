@@ -39,7 +39,9 @@ class PooledLSTM(nn.Module):
         num_classes: C.
         hidden_dim: H, of every LSTM layer and of the class head.
         num_layers: LSTM layers.
+        init_layers: Layers of Eq. 6's perceptrons.
         dropout: Probability on every non-recurrent connection.
+        input_dropout: Probability on the pooled slice, where it is another.
 
     Raises:
         ValueError: `pooling` is neither `avg` nor `max`.
@@ -53,15 +55,18 @@ class PooledLSTM(nn.Module):
         num_classes: int,
         hidden_dim: int = 512,
         num_layers: int = 3,
+        init_layers: int = 2,
         dropout: float = 0.5,
+        input_dropout: float | None = None,
     ) -> None:
         super().__init__()
         if pooling not in ("avg", "max"):
             raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
         self.pooling = pooling
         self.dropout = dropout
-        self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers)
-        self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers)
+        self.input_dropout = dropout if input_dropout is None else input_dropout
+        self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
+        self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
         self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
@@ -78,8 +83,9 @@ class PooledLSTM(nn.Module):
         T = cubes.shape[1]
         slices = cubes.mean(dim=2) if self.pooling == "avg" else cubes.amax(dim=2)  # (B, T, D)
         state = initial_state(cubes.mean(dim=(1, 2)), self.init_hidden, self.init_cell)
-        dropping = self.training and self.dropout > 0
-        masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator) if dropping else None
+        masks = None
+        if self.training and (self.dropout or self.input_dropout):
+            masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator, self.input_dropout)
         top = []
         for t in range(T):
             state = stack_step(self.cells, slices[:, t], state, masks[t] if masks else None)

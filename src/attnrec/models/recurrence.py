@@ -3,6 +3,7 @@
 Legend: B blocks in a batch, T time-steps, D feature channels, H hidden units.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,12 +23,15 @@ def lstm_cells(feature_dim: int, hidden_dim: int, num_layers: int) -> nn.ModuleL
     return nn.ModuleList(nn.LSTMCell(hidden_dim if i else feature_dim, hidden_dim) for i in range(num_layers))
 
 
-def init_mlps(feature_dim: int, hidden_dim: int, num_layers: int) -> nn.ModuleList:
-    """The multilayer perceptrons f_init of Eq. 6, one for each LSTM layer."""
-    return nn.ModuleList(
-        nn.Sequential(nn.Linear(feature_dim, hidden_dim), nn.Tanh(), nn.Linear(hidden_dim, hidden_dim), nn.Tanh())
-        for _ in range(num_layers)
-    )
+def init_mlps(feature_dim: int, hidden_dim: int, num_layers: int, depth: int = 2) -> nn.ModuleList:
+    """The multilayer perceptrons f_init of Eq. 6, one of `depth` tanh layers for each LSTM layer."""
+
+    def mlp() -> nn.Sequential:
+        widths = [feature_dim] + [hidden_dim] * depth
+        layers = [(nn.Linear(*pair), nn.Tanh()) for pair in itertools.pairwise(widths)]
+        return nn.Sequential(*itertools.chain.from_iterable(layers))
+
+    return nn.ModuleList(mlp() for _ in range(num_layers))
 
 
 def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.ModuleList) -> LSTMState:
@@ -93,10 +97,22 @@ def dropout_mask(
 
 
 def layer_input_masks(
-    cells: nn.ModuleList, num_steps: int, dropout: float, like: Tensor, generator: torch.Generator | None
+    cells: nn.ModuleList,
+    num_steps: int,
+    dropout: float,
+    like: Tensor,
+    generator: torch.Generator | None,
+    input_dropout: float | None = None,
 ) -> list[tuple[Tensor, ...]]:
-    """Dropout masks of every layer's input for a whole block, one tuple of (B, width) masks for each step."""
+    """Dropout masks of every layer's input for a whole block, one tuple of (B, width) masks for each step.
+
+    `input_dropout` is the probability for the first layer, whose input is the glimpse; `dropout` where None.
+    """
     batch = like.shape[0]
     widths = [int(cell.get_parameter("weight_ih").shape[1]) for cell in cells]
-    masks = [dropout_mask((num_steps, batch, width), dropout, like, generator) for width in widths]
+    dropouts = [dropout if input_dropout is None else input_dropout] + [dropout] * (len(widths) - 1)
+    masks = [
+        dropout_mask((num_steps, batch, width), probability, like, generator)
+        for width, probability in zip(widths, dropouts, strict=True)
+    ]
     return list(zip(*(mask.unbind(0) for mask in masks), strict=True))

@@ -1,7 +1,6 @@
 """Runs side by side, with the paper's figures where the dataset is one of its own."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from attnrec.errors import RunError
 from attnrec.run import Run, find_runs
+from attnrec.workflows.presets import canonical_dataset
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,13 @@ class ComparedRun:
         leaking: Whether the split parts a group, so that its figures are too good.
         part: Part of the split that was evaluated; None where the run has not been evaluated.
         num_videos: In that part.
+        metric: What the runs are ranked by, `accuracy`, or `map` where videos may have several labels.
         accuracy: On it.
         mean_class_accuracy: On it.
+        map: On it.
+        interval: 95 % interval of the metric.
         validation_accuracy: At training.
+        validation_map: At training.
         attention_entropy: 1 for uniform attention.
         penalty_above_floor: Of Eq. 7.
         train_seconds: Taken by the training.
@@ -58,12 +62,26 @@ class ComparedRun:
     leaking: bool
     part: str | None
     num_videos: int | None
+    metric: str
     accuracy: float | None
     mean_class_accuracy: float | None
+    map: float | None
+    interval: tuple[float, float] | None
     validation_accuracy: float | None
+    validation_map: float | None
     attention_entropy: float | None
     penalty_above_floor: float | None
     train_seconds: float
+
+    @property
+    def figure(self) -> float | None:
+        """The metric's value; None where the run has not been evaluated."""
+        return self.map if self.metric == "map" else self.accuracy
+
+    @property
+    def validation_figure(self) -> float | None:
+        """The same at training."""
+        return self.validation_map if self.metric == "map" else self.validation_accuracy
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ class CompareReport:
     """The table.
 
     Attributes:
-        tables: Rows that may be ranked against each other, the most accurate first: one table for each store and
+        tables: Rows that may be ranked against each other, the best first: one table for each store and
             split, since figures of different test videos do not compare.
         published: The paper's figures on the datasets of the runs.
         published_source: Where they are from.
@@ -117,15 +135,10 @@ def compare(runs: Sequence[str | Path] = (), *, runs_dir: str | Path = "runs", p
     for run in chosen:
         key = (run.manifest.store["fingerprint"], run.manifest.split["sha256"])
         groups.setdefault(key, []).append(_row(run, part))
-    tables = [sorted(rows, key=_accuracy_or_least, reverse=True) for rows in groups.values()]
+    tables = [sorted(rows, key=_figure_or_least, reverse=True) for rows in groups.values()]
     datasets = {canonical_dataset(row.dataset) for rows in tables for row in rows}
     source, figures = published_figures()
     return CompareReport(tables, [figure for figure in figures if figure.dataset in datasets], source)
-
-
-def canonical_dataset(name: str) -> str:
-    """A dataset's name without case, spaces and punctuation, as in the paper's table: `UCF-11` is `ucf11`."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def published_figures() -> tuple[str, list[PublishedFigure]]:
@@ -134,13 +147,15 @@ def published_figures() -> tuple[str, list[PublishedFigure]]:
     return document["source"], [PublishedFigure(**row) for row in document["rows"]]
 
 
-def _accuracy_or_least(row: ComparedRun) -> float:
-    return -1.0 if row.accuracy is None else row.accuracy
+def _figure_or_least(row: ComparedRun) -> float:
+    return -1.0 if row.figure is None else row.figure
 
 
 def _row(run: Run, part: str) -> ComparedRun:
     manifest, training = run.manifest, run.manifest.training
     evaluation = run.read_evaluation(part) or {}
+    metric = "map" if manifest.model.multilabel else "accuracy"
+    interval = evaluation.get("intervals", {}).get(metric)
     attentive = manifest.model.architecture == "attention"
     return ComparedRun(
         run=run.name,
@@ -160,9 +175,13 @@ def _row(run: Run, part: str) -> ComparedRun:
         leaking=bool(manifest.split["leaking_groups"]),
         part=evaluation.get("part"),
         num_videos=evaluation.get("num_videos"),
+        metric=metric,
         accuracy=evaluation.get("accuracy"),
         mean_class_accuracy=evaluation.get("mean_class_accuracy"),
+        map=evaluation.get("map"),
+        interval=None if interval is None or None in interval else tuple(interval),
         validation_accuracy=manifest.result.get("validation_accuracy"),
+        validation_map=manifest.result.get("validation_map"),
         attention_entropy=evaluation.get("attention_entropy"),
         penalty_above_floor=evaluation.get("penalty_above_floor"),
         train_seconds=manifest.result["seconds"],

@@ -1,6 +1,7 @@
-"""A run's figures on a part of its split: per video, per class, confusion."""
+"""A run's figures on a part of its split: per video, per class, confusion; several runs with their mean."""
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,37 +11,31 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnrec.config import Reduction
-from attnrec.data.blocks import BlockTable, block_table
+from attnrec.data.blocks import BlockTable
 from attnrec.data.store import FeatureStore, find_store
-from attnrec.errors import RunError
-from attnrec.metrics import (
-    accuracy,
-    attention_entropy,
-    confusion,
-    log_loss,
-    per_class_accuracy,
-    reduce_blocks,
-)
+from attnrec.errors import ConfigError, RunError
+from attnrec.metrics import attention_entropy, block_means, reduce_blocks, require_fitting
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
+from attnrec.workflows.figures import ClassFigure, Interval, resolved_top_k, video_figures
+from attnrec.workflows.planning import run_blocks
 from attnrec.workflows.scoring import BATCH_BLOCKS, score_blocks
 
-CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # attention is kept for so many blocks at a time
-
-
-@dataclass(frozen=True)
-class ClassFigure:
-    """A class: its videos in the part, and the share of them that is recognised (None without videos)."""
-
-    name: str
-    num_videos: int
-    accuracy: float | None
+CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # time-steps and attention are kept for so many blocks at a time
+FIGURES = ("accuracy", "mean_class_accuracy", "top_k_accuracy", "map", "log_loss")
 
 
 @dataclass(frozen=True)
 class VideoFigure:
-    """A video: what it is, what it was taken for, with what probability."""
+    """A video: what it is, what it was taken for, with what probability.
+
+    Attributes:
+        path: Of the video.
+        label: Its class; several are joined by semicolons.
+        predicted: Most probable class.
+        probability: Of that class.
+    """
 
     path: str
     label: str
@@ -60,18 +55,26 @@ class EvaluationReport:
         backbone: Network that its features come from.
         weights_sha256: Hash of that network's weights.
         dataset: Name of the dataset.
+        multilabel: A video may have several labels.
         split: Name of the split.
         split_sha256: Its hash.
         leaking_groups: Groups with videos on both sides of the split; the figures are too good where there are any.
         part: `test`, `validation` or `train`.
+        trained_on: Whether these videos were trained on, as those for validation are in the end by `--retrain`.
         reduction: How blocks make a video's probabilities, `mean` or `vote`.
+        last_steps: Time-steps at a block's end that count.
         block_stride: Stored frames between the starts of blocks.
         num_videos: In the part.
+        num_groups: Among them.
         num_blocks: Scored.
-        accuracy: Share of videos recognised.
+        accuracy: Share of videos recognised. This and the following are None where they say nothing, see `Figures`.
         mean_class_accuracy: Mean over the classes that have videos.
-        chance: Share of the part's largest class.
+        top_k: k of the next.
+        top_k_accuracy: Share of videos whose class is among the k most probable.
+        map: Mean average precision over the classes that have videos, where videos may have several labels.
+        chance: What knowing nothing gives: the share of the largest class; for mAP the mean share of a class.
         log_loss: Mean negative log probability of the true class, in nats.
+        intervals: 95 % bootstrap intervals over groups, by the name of the figure.
         attention_entropy: Of the location probabilities, 1 for uniform; None without attention.
         penalty_above_floor: Of Eq. 7, mean over blocks, over the least that T and L allow; None without attention.
         classes: Figures of each class.
@@ -87,24 +90,47 @@ class EvaluationReport:
     backbone: str
     weights_sha256: str
     dataset: str
+    multilabel: bool
     split: str
     split_sha256: str
     leaking_groups: list[str]
     part: str
+    trained_on: bool
     reduction: str
+    last_steps: int
     block_stride: int
     num_videos: int
+    num_groups: int
     num_blocks: int
-    accuracy: float
-    mean_class_accuracy: float
+    accuracy: float | None
+    mean_class_accuracy: float | None
+    top_k: int | None
+    top_k_accuracy: float | None
+    map: float | None
     chance: float
     log_loss: float
+    intervals: dict[str, Interval]
     attention_entropy: float | None
     penalty_above_floor: float | None
     classes: list[ClassFigure]
-    confusion: list[list[int]]
+    confusion: list[list[int]] | None
     videos: list[VideoFigure]
     seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """Several runs, such as the folds of a dataset.
+
+    Attributes:
+        runs: Figures of each.
+        mean: Of each figure that all runs have.
+        sd: Standard deviation over the runs, of a sample.
+    """
+
+    runs: list[EvaluationReport]
+    mean: dict[str, float]
+    sd: dict[str, float]
 
 
 def evaluate(
@@ -112,22 +138,28 @@ def evaluate(
     store: str | Path | None = None,
     *,
     part: str = "test",
-    reduction: Reduction = "mean",
+    reduction: Reduction | None = None,
+    last_steps: int | None = None,
     block_stride: int | None = None,
+    top_k: int | None = None,
     device: str = "auto",
     jobs: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> EvaluationReport:
     """Score a run on a part of the split that it was trained with.
 
-    Writes `evaluation-<part>.json` and `predictions-<part>.npz` into the run.
+    Writes `evaluation-<part>.json`, `predictions-<part>.npz`, `predictions-<part>.csv` and `blocks-<part>.csv` into
+    the run.
 
     Args:
         run: The run or its folder.
         store: The feature store that it was trained on; None looks where it was, then in the current folder.
         part: `test`, `validation` or `train`.
-        reduction: `mean` of the block probabilities as in the paper, or the majority `vote` of the authors' code.
+        reduction: `mean` of the block probabilities as in the paper, or the majority `vote` of the authors' code;
+            None takes the run's.
+        last_steps: Time-steps at a block's end that count; None takes the run's.
         block_stride: Stored frames between the starts of blocks; None takes the run's.
+        top_k: k of the top-k accuracy; None takes 5 where there are more classes.
         device: See `runtime.resolve_device`.
         jobs: CPU threads.
         on_progress: Told of every batch.
@@ -137,28 +169,57 @@ def evaluate(
 
     Raises:
         RunError: The run cannot be used or belongs to another store.
+        ConfigError: A setting does not fit the run or its kind of labels.
         FeatureStoreError: The store cannot be used.
     """
     started = time.monotonic()
     run = run if isinstance(run, Run) else Run(run)
     features = store_of_run(run, store)
+    settings = _settings(run, features, reduction, last_steps, block_stride, top_k)
     prepare_cpu(jobs)
     model = run.load_model(resolve_device(device))
-    training = run.manifest.training
-    stride = block_stride or training.block_stride
-    table = block_table(
-        features,
-        features.split_members(training.split, part),
-        fps=training.fps,
-        block_frames=training.block_frames,
-        block_stride=stride,
-    )
+    table = run_blocks(features, run.manifest.training, part, settings.block_stride)
     if not len(table):
-        raise RunError(f"{run.path}: split {training.split} has no {part} video; evaluate another part by --part")
-    scores = _score(run, model, features, table, on_progress)
-    report = _report(run, features, table, scores, part, reduction, stride, started)
-    run.write_evaluation(part, asdict(report), _arrays(features, table, scores, reduction))
+        raise RunError(f"{run.path}: split {_split(run)} has no {part} video; evaluate another part by --part")
+    num_videos = len(np.unique(table.video))
+    message = f"{run.name}: {len(table)} blocks of {num_videos} videos, one every {settings.block_stride} stored frames"
+    on_progress(Progress("evaluate", message=message))
+    scores = _score(run, model, features, table, settings.last_steps, on_progress)
+    probs = reduce_blocks(scores.block_probs[:, None], table.video, settings.reduction)
+    report = _report(run, features, table, scores, probs, part, settings, started)
+    _write(run, features, table, scores, probs, report)
     return report
+
+
+def evaluate_runs(
+    runs: Sequence[str | Path | Run], store: str | Path | None = None, **settings: Any
+) -> EvaluationSummary:
+    """Score several runs, such as the folds of a dataset, and take the mean of their figures.
+
+    Args:
+        runs: Of one dataset.
+        store: As in `evaluate`.
+        **settings: Likewise.
+
+    Raises:
+        ConfigError: The runs are of different datasets, or there are none.
+    """
+    opened = [run if isinstance(run, Run) else Run(run) for run in runs]
+    datasets = {run.manifest.store["dataset"] for run in opened}
+    if len(datasets) != 1:
+        raise ConfigError(f"runs of different datasets have no mean: {', '.join(sorted(datasets)) or 'no run given'}")
+    reports = [evaluate(run, store, **settings) for run in opened]
+    columns = {name: [getattr(report, name) for report in reports] for name in FIGURES}
+    known = {name: np.array(column) for name, column in columns.items() if None not in column}
+    return EvaluationSummary(
+        runs=reports,
+        mean={name: float(column.mean()) for name, column in known.items()},
+        sd={name: float(column.std(ddof=1)) if len(column) > 1 else float("nan") for name, column in known.items()},
+    )
+
+
+def _split(run: Run) -> str:
+    return str(run.manifest.split["name"])
 
 
 def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
@@ -179,23 +240,53 @@ def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
         raise RunError(
             f"{run.path}: was trained on another store than {path}; name its own by --features, or train again"
         )
-    if features.split_sha256(run.manifest.training.split) != run.manifest.split["sha256"]:
-        raise RunError(
-            f"{path}: split {run.manifest.training.split} has changed since {run.path} was trained; train again"
-        )
+    if features.split_sha256(_split(run)) != run.manifest.split["sha256"]:
+        raise RunError(f"{path}: split {_split(run)} has changed since {run.path} was trained; train again")
     return features
 
 
-class _Scores(NamedTuple):
-    """Class probabilities (M, T, C) of all blocks, and the means over blocks of what their attention was like."""
+class _Settings(NamedTuple):
+    """How blocks are cut and made into figures, without gaps."""
 
-    frame_probs: NDArray[np.float32]
+    reduction: Reduction
+    last_steps: int
+    block_stride: int
+    top_k: int | None
+
+
+def _settings(
+    run: Run,
+    store: FeatureStore,
+    reduction: Reduction | None,
+    last_steps: int | None,
+    block_stride: int | None,
+    top_k: int | None,
+) -> _Settings:
+    training, multilabel = run.manifest.training, run.manifest.model.multilabel
+    chosen = reduction or training.reduction or "mean"
+    require_fitting(chosen, multilabel=multilabel)
+    if last_steps is not None and not 1 <= last_steps <= training.block_frames:
+        raise ConfigError(f"--last-steps {last_steps}: must be from 1 to {training.block_frames}, the run's block")
+    return _Settings(
+        chosen,
+        last_steps or training.last_steps or training.block_frames,
+        block_stride or training.block_stride,
+        resolved_top_k(top_k, len(store.classes), multilabel),
+    )
+
+
+class _Scores(NamedTuple):
+    """Class probabilities (M, C) of all blocks, and the means over blocks of what their attention was like."""
+
+    block_probs: NDArray[np.float64]
     attention_entropy: float | None
     penalty_above_floor: float | None
 
 
-def _score(run: Run, model: nn.Module, store: FeatureStore, table: BlockTable, on_progress: OnProgress) -> _Scores:
-    probs: list[NDArray[np.float32]] = []
+def _score(
+    run: Run, model: nn.Module, store: FeatureStore, table: BlockTable, last_steps: int, on_progress: OnProgress
+) -> _Scores:
+    probs: list[NDArray[np.float64]] = []
     figures = np.zeros(2)
     for start in range(0, len(table), CHUNK_BLOCKS):
         scores = score_blocks(
@@ -207,7 +298,7 @@ def _score(run: Run, model: nn.Module, store: FeatureStore, table: BlockTable, o
             keep_attention=True,
             on_batch=lambda done, start=start: on_progress(Progress("evaluate", start + done, len(table))),  # type: ignore[misc]
         )
-        probs.append(scores.frame_probs)
+        probs.append(block_means(scores.frame_probs, last_steps))
         if scores.attention is not None:
             figures += np.array(_attention_figures(scores.attention)) * len(scores.attention) / len(table)
     entropy, penalty = figures.tolist() if scores.attention is not None else (None, None)
@@ -226,60 +317,80 @@ def _report(
     store: FeatureStore,
     table: BlockTable,
     scores: _Scores,
+    probs: NDArray[np.float64],
     part: str,
-    reduction: str,
-    stride: int,
+    settings: _Settings,
     started: float,
 ) -> EvaluationReport:
-    videos = np.unique(table.video)
-    labels = store.videos.label[videos].astype(np.int64)
-    probs = reduce_blocks(scores.frame_probs, table.video, reduction)
-    matrix = confusion(labels, probs)
-    class_accuracy = per_class_accuracy(matrix)
-    totals = matrix.sum(axis=1)
+    manifest, videos = run.manifest, np.unique(table.video)
+    all_groups = store.groups
+    groups = [all_groups[video] for video in videos]
+    figures = video_figures(store.targets[videos], probs, groups, store.classes, top_k=settings.top_k)
     return EvaluationReport(
         run=str(run.path),
-        preset=run.manifest.training.preset,
-        model=run.manifest.model.architecture,
-        attention=run.manifest.model.attention if run.manifest.model.architecture == "attention" else None,
-        backbone=run.manifest.features.backbone,
-        weights_sha256=run.manifest.features.weights_sha256,
+        preset=manifest.training.preset,
+        model=manifest.model.architecture,
+        attention=manifest.model.attention if manifest.model.architecture == "attention" else None,
+        backbone=manifest.features.backbone,
+        weights_sha256=manifest.features.weights_sha256,
         dataset=store.dataset,
-        split=run.manifest.training.split,
-        split_sha256=run.manifest.split["sha256"],
-        leaking_groups=run.manifest.split["leaking_groups"],
+        multilabel=store.multilabel,
+        split=_split(run),
+        split_sha256=manifest.split["sha256"],
+        leaking_groups=manifest.split["leaking_groups"],
         part=part,
-        reduction=reduction,
-        block_stride=stride,
+        trained_on=part == "train" or (part == "validation" and manifest.training.retrain),
+        reduction=settings.reduction,
+        last_steps=settings.last_steps,
+        block_stride=settings.block_stride,
         num_videos=len(videos),
+        num_groups=len(set(groups)),
         num_blocks=len(table),
-        accuracy=accuracy(labels, probs),
-        mean_class_accuracy=float(np.nanmean(class_accuracy)),
-        chance=float(totals.max() / totals.sum()),
-        log_loss=log_loss(labels, probs),
         attention_entropy=scores.attention_entropy,
         penalty_above_floor=scores.penalty_above_floor,
-        classes=[
-            ClassFigure(name, int(count), float(share) if count else None)
-            for name, count, share in zip(store.classes, totals, class_accuracy, strict=True)
-        ],
-        confusion=matrix.tolist(),
         videos=[
-            VideoFigure(store.path_of(video), store.classes[label], store.classes[row.argmax()], float(row.max()))
-            for video, label, row in zip(videos, labels, probs, strict=True)
+            VideoFigure(
+                store.path_of(video), ";".join(store.labels_of(video)), store.classes[row.argmax()], float(row.max())
+            )
+            for video, row in zip(videos, probs, strict=True)
         ],
         seconds=time.monotonic() - started,
+        **vars(figures),
     )
 
 
-def _arrays(store: FeatureStore, table: BlockTable, scores: _Scores, reduction: str) -> dict[str, Any]:
-    videos = np.unique(table.video)
-    return {
+def _write(
+    run: Run,
+    store: FeatureStore,
+    table: BlockTable,
+    scores: _Scores,
+    probs: NDArray[np.float64],
+    report: EvaluationReport,
+) -> None:
+    """Write the report and all scores into the run."""
+    videos, starts = np.unique(table.video), store.pts[table.frames[:, 0]]
+    label = {"video_labels": store.label_matrix[videos]} if store.multilabel else {}
+    arrays: dict[str, Any] = {
         "classes": np.array([name.encode("utf-8", "surrogateescape") for name in store.classes]),
         "video_path": store.videos.path[videos],
         "video_label": store.videos.label[videos],
-        "video_probs": reduce_blocks(scores.frame_probs, table.video, reduction),
+        "video_probs": probs,
         "block_video": np.searchsorted(videos, table.video),
-        "block_start_seconds": store.pts[table.frames[:, 0]],
-        "block_probs": scores.frame_probs.mean(axis=1),
-    }
+        "block_start_seconds": starts,
+        "block_probs": scores.block_probs.astype(np.float32),
+    } | label
+    run.write_evaluation(report.part, asdict(report), arrays)
+    rows: Iterable[Sequence[Any]] = (
+        [*vars(video).values(), *_digits(row)] for video, row in zip(report.videos, probs, strict=True)
+    )
+    columns = ["path", "label", "predicted", "probability", *store.classes]
+    run.write_table(f"predictions-{report.part}.csv", columns, rows)
+    rows = (
+        [store.path_of(video), f"{start:.6f}", *_digits(row)]
+        for video, start, row in zip(table.video, starts, scores.block_probs, strict=True)
+    )
+    run.write_table(f"blocks-{report.part}.csv", ["path", "start_seconds", *store.classes], rows)
+
+
+def _digits(probs: NDArray[np.float64]) -> list[str]:
+    return [f"{value:.6g}" for value in probs]

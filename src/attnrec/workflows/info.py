@@ -72,8 +72,9 @@ def _store(path: Path) -> dict[str, Any]:
 def _run(path: Path) -> dict[str, Any]:
     run = Run(path)
     evaluated = {part: run.read_evaluation(part) for part in SPLIT_PARTS[:3]}
-    figures = {part: report["accuracy"] for part, report in evaluated.items() if report}
-    return {"kind": "run", "path": str(path), "finished": run.finished, "accuracy": figures} | asdict(run.manifest)
+    metric = "map" if run.manifest.model.multilabel else "accuracy"
+    figures = {part: report[metric] for part, report in evaluated.items() if report}
+    return {"kind": "run", "path": str(path), "finished": run.finished, metric: figures} | asdict(run.manifest)
 
 
 def _machine() -> dict[str, Any]:

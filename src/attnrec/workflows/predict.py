@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.data.blocks import covering_blocks, sliding_blocks
+from attnrec.data.blocks import blocks_of, covering_blocks
 from attnrec.data.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
 from attnrec.metrics import reduce_blocks
@@ -39,6 +39,7 @@ class Prediction:
         path: Of the clip.
         predicted: Its most probable class.
         probability: Of that class.
+        labels: That class; where a clip may have several, all that are at least as probable as not, if any is.
         probs: Probability of every class.
         num_blocks: Blocks that it rests on.
         status: `ok`, or what is wrong with the video.
@@ -47,9 +48,15 @@ class Prediction:
     path: str
     predicted: str
     probability: float
+    labels: list[str]
     probs: dict[str, float]
     num_blocks: int
     status: str
+
+    def __str__(self) -> str:
+        """The labels with their probabilities; the most probable class where none is as probable as not."""
+        names = sorted(self.labels or [self.predicted], key=lambda name: -self.probs[name])
+        return ", ".join(f"{name} {self.probs[name]:.0%}" for name in names)
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Recognizer:
         return self.run.manifest.classes
 
     def predict(self, video: str | Path) -> Prediction:
-        """Class probabilities of a clip, averaged over time-steps and all its blocks.
+        """Class probabilities of a clip over all its blocks, reduced as `evaluate` does by default.
 
         Raises:
             VideoError: It cannot be decoded.
@@ -163,16 +170,21 @@ class Recognizer:
 
     def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
         manifest, training = self.run.manifest, self.run.manifest.training
-        frames = sliding_blocks(clip.pts, training.fps, training.block_frames, training.block_stride)
+        frames = blocks_of(
+            clip.pts, training.fps, training.block_frames, training.block_stride, training.block_starts or "by-time"
+        )
         scores = score_blocks(
             self._model, clip.cubes, frames, scale=manifest.feature_scale, multilabel=manifest.model.multilabel
         )
-        probs = reduce_blocks(scores.frame_probs, np.zeros(len(frames), np.int64), "mean")[0]
+        owner = np.zeros(len(frames), np.int64)
+        probs = reduce_blocks(scores.frame_probs, owner, training.reduction or "mean", training.last_steps)[0]
         best = int(probs.argmax())
+        likely = np.flatnonzero(probs >= 0.5) if manifest.model.multilabel else [best]
         return Prediction(
             path=str(video),
             predicted=self.classes[best],
             probability=float(probs[best]),
+            labels=[self.classes[i] for i in likely],
             probs={name: float(p) for name, p in zip(self.classes, probs, strict=True)},
             num_blocks=len(frames),
             status=clip.status,

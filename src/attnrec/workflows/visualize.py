@@ -91,7 +91,9 @@ def visualize(
     attended = recognizer.attend(clip)
     if out.suffix.lower() == ".gif":
         attended = _thinned(attended, MAX_GIF_FPS)
-    truth = label_of(clip, recognizer.classes)
+    # Where clips have several labels, no folder or name tells them all.
+    several = recognizer.run.manifest.model.multilabel
+    truth = None if several else label_of(clip, recognizer.classes)
     fps = _mean_rate(attended.times)
     frames = _drawn_frames(recognizer, clip, attended, truth, width, on_progress)
     write_video(out, frames, fps, overwrite=overwrite)
@@ -177,7 +179,7 @@ def _thinned(attended: AttendedClip, max_fps: float) -> AttendedClip:
 def _caption(attended: AttendedClip, truth: str | None, note: str) -> Caption:
     prediction = attended.prediction
     return Caption(
-        predicted=f"{prediction.predicted} {prediction.probability:.0%}",
+        predicted=str(prediction),
         truth=truth,
         correct=None if truth is None else truth == prediction.predicted,
         note=note,

@@ -1,0 +1,230 @@
+"""What a training will do: settings filled in by the preset, blocks counted, the model sized."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attnrec.config import ModelConfig, TrainConfig
+from attnrec.data.blocks import BlockTable, block_table
+from attnrec.data.splits import SPLIT_PARTS, leaking_groups, preferred_split
+from attnrec.data.store import FeatureStore, find_store
+from attnrec.errors import ConfigError
+from attnrec.models.architectures import build_model
+from attnrec.run import RunManifest, utc_now
+from attnrec.runtime import prepare_cpu, resolve_device, versions
+from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
+
+_SCALE_SAMPLE_FRAMES = 512
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What the preset chose for this store.
+
+    Attributes:
+        store: Path of the feature store.
+        run_name: Name of the run, without its number.
+        split: Name of the split.
+        multilabel: A video may have several labels.
+        num_train_blocks: Blocks of the training videos.
+        num_validation_blocks: Blocks of the validation videos.
+        batch_size: Blocks in a batch.
+        epochs: Most passes over the training blocks.
+        patience: Epochs without a better validation after which training ends; None: never.
+        updates: Most optimiser steps, those of `--retrain` not counted.
+        learning_rate: Of the optimiser.
+        hidden_dim: H.
+        feature_scale: Factor on stored features before they enter the model.
+        parts: Number of videos in each part of the split.
+        leaking_groups: Groups with videos on both sides of the split.
+        num_parameters: Of the model.
+        missing_classes: Classes without a training video.
+        settings: All settings, without gaps.
+        notes: What the dataset decided, in words.
+    """
+
+    store: str
+    run_name: str
+    split: str
+    multilabel: bool
+    num_train_blocks: int
+    num_validation_blocks: int
+    batch_size: int
+    epochs: int
+    patience: int | None
+    updates: int
+    learning_rate: float
+    hidden_dim: int
+    feature_scale: float
+    parts: dict[str, int]
+    leaking_groups: list[str]
+    num_parameters: int
+    missing_classes: list[str]
+    settings: TrainConfig
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a training needs, once its plan stands. `config` has no gaps."""
+
+    store: FeatureStore
+    config: TrainConfig
+    plan: TrainPlan
+    model_config: ModelConfig
+    train: BlockTable
+    validation: BlockTable
+    device: torch.device
+    threads: int
+
+
+def prepare(store_path: str | Path | None, given: TrainConfig) -> Session:
+    """Open the store and plan a training on it. Takes and raises as `train.train`."""
+    store = FeatureStore(find_store(Path.cwd()) if store_path is None else store_path, given.layer)
+    threads, device = prepare_cpu(given.jobs), resolve_device(given.device)
+    if len(store.classes) < 2:
+        found = "one class" if store.classes else "no classes"
+        raise ConfigError(f"{store.path}: has {found}; a recogniser needs two, each in a folder of its own")
+    split = given.split if given.split is not None else preferred_split(store.split_names)
+    config = with_protocol(
+        dataclasses.replace(given, split=split),
+        dataset=store.dataset,
+        feature_dim=store.spec.feature_dim,
+        multilabel=store.multilabel,
+    )
+    tables = {part: run_blocks(store, config, part) for part in ("train", "validation")}
+    if not len(tables["train"]):
+        raise ConfigError(f"{store.path}: split {split} has no training video; choose another by --split")
+    if config.retrain and not len(tables["validation"]):
+        raise ConfigError(f"{store.path}: split {split} has no validation video, which --retrain needs")
+    config = with_schedule(config, dataset=store.dataset, num_blocks=len(tables["train"]))
+    model_config = _model_config(store, config)
+    plan = _plan(store, given, config, model_config, tables["train"], tables["validation"])
+    return Session(store, config, plan, model_config, tables["train"], tables["validation"], device, threads)
+
+
+def run_blocks(store: FeatureStore, config: TrainConfig, part: str, block_stride: int | None = None) -> BlockTable:
+    """Blocks of a part of a run's split, as its training cut them.
+
+    Args:
+        store: Of the run.
+        config: Of the run, without gaps.
+        part: Of the split.
+        block_stride: Stored frames between starts, where another than the training's is wanted.
+    """
+    return block_table(
+        store,
+        store.split_members(config.split or "default", part),
+        fps=config.fps,
+        block_frames=config.block_frames,
+        block_stride=block_stride or config.block_stride,
+        starts=config.block_starts or "by-time",
+    )
+
+
+def _model_config(store: FeatureStore, config: TrainConfig) -> ModelConfig:
+    return ModelConfig(
+        architecture=config.model,
+        feature_dim=store.spec.feature_dim,
+        num_locations=store.spec.num_locations,
+        num_classes=len(store.classes),
+        attention=config.attention or "location",
+        hidden_dim=config.hidden_dim or 512,
+        num_layers=config.num_layers or 3,
+        dropout=config.dropout,
+        multilabel=store.multilabel,
+        init_layers=config.init_layers or 2,
+        scorer_layers=config.scorer_layers or 1,
+        attention_dim=config.attention_dim,
+        input_dropout=config.input_dropout,
+    )
+
+
+def _plan(
+    store: FeatureStore,
+    given: TrainConfig,
+    config: TrainConfig,
+    model_config: ModelConfig,
+    train_blocks: BlockTable,
+    validation_blocks: BlockTable,
+) -> TrainPlan:
+    filled = vars(config)
+    with torch.device("meta"):
+        num_parameters = sum(parameter.numel() for parameter in build_model(model_config).parameters())
+    present = store.label_matrix[np.unique(train_blocks.video)].sum(axis=0, dtype=int).tolist()
+    return TrainPlan(
+        store=str(store.path),
+        run_name=run_name(given),
+        split=filled["split"],
+        multilabel=store.multilabel,
+        num_train_blocks=len(train_blocks),
+        num_validation_blocks=len(validation_blocks),
+        batch_size=filled["batch_size"],
+        epochs=filled["epochs"],
+        patience=patience_of(config, len(validation_blocks) > 0),
+        updates=filled["epochs"] * math.ceil(len(train_blocks) / filled["batch_size"]),
+        learning_rate=filled["learning_rate"],
+        hidden_dim=filled["hidden_dim"],
+        feature_scale=_feature_scale(store, train_blocks) if config.preset == "auto" else 1.0,
+        parts={part: len(store.split_members(filled["split"], part)) for part in SPLIT_PARTS[:3]},
+        leaking_groups=leaking_groups(store.split(filled["split"]), store.groups),
+        num_parameters=num_parameters,
+        missing_classes=[name for name, count in zip(store.classes, present, strict=True) if not count],
+        settings=config,
+        notes=notes_on(given, config, store.dataset),
+    )
+
+
+def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
+    """Factor that brings the training features to unit mean square, so that one learning rate suits every backbone."""
+    rows = np.unique(blocks.frames)
+    picked = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALE_SAMPLE_FRAMES)).astype(int)]
+    mean_square = float(np.square(store.features()[picked].astype(np.float32)).mean(dtype=np.float64))
+    return 1 / math.sqrt(mean_square) if mean_square > 0 else 1.0
+
+
+def run_name(config: TrainConfig) -> str:
+    """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`."""
+    short = {"attention_penalty": "lambda", "attention": "", "block_frames": "frames", "block_stride": "stride"}
+    parts = [str(config.model)]
+    left_out = {"model", "device", "jobs"} | (
+        set() if config.model == "attention" else {"attention", "attention_penalty"}
+    )
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in left_out and value != field.default:
+            text = f"{value:g}" if isinstance(value, float) else "" if value is True else str(value)
+            parts.append(short.get(field.name, field.name.replace("_", "")) + text)
+    return "-".join(parts).replace("/", "_")
+
+
+def manifest_of(session: Session) -> RunManifest:
+    """The manifest of a run that is about to be trained."""
+    store, plan = session.store, session.plan
+    return RunManifest(
+        name=plan.run_name,
+        created_at=utc_now(),
+        model=session.model_config,
+        training=session.config,
+        features=store.spec,
+        feature_scale=plan.feature_scale,
+        classes=store.classes,
+        store={
+            "path": str(store.path.absolute()),
+            "fingerprint": store.fingerprint,
+            "dataset": store.dataset,
+            "videos_dir": store.videos_dir,
+        },
+        split={
+            "name": plan.split,
+            "sha256": store.split_sha256(plan.split),
+            "leaking_groups": plan.leaking_groups,
+            "parts": plan.parts,
+        },
+        versions=versions(),
+        machine={"device": str(session.device), "threads": session.threads},
+    )
