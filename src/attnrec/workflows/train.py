@@ -223,7 +223,7 @@ class _Training:
         for batch in self._batches(table, order):
             totals += np.array(self._update(table, batch)) * len(batch)
             self._tell({"loss": totals[0] / totals[2]})
-        figures = {"loss": totals[0] / totals[2]}
+        figures = {"loss": float(totals[0] / totals[2])}
         if self.session.model_config.architecture == "attention":
             floor = penalty_floor(self.session.config.block_frames, self.session.model_config.num_locations)
             figures |= {"penalty": totals[1] / totals[2], "penalty_above_floor": totals[1] / totals[2] - floor}
