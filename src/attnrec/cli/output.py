@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from attnrec.distributed import world_of_torchrun
 from attnrec.runtime import Progress, json_safe
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def printable(text: str) -> str:
 
 
 class Output:
-    """Output of one command; use as a context manager around its work.
+    """Output of one command; use as a context manager around its work. Under torchrun the first process alone speaks.
 
     Args:
         json: Print the result as one JSON document.
@@ -32,7 +33,8 @@ class Output:
 
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self.json = json
-        self.quiet = quiet
+        self._speaks = world_of_torchrun().is_first
+        self.quiet = quiet or not self._speaks
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
@@ -72,12 +74,15 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Say something on stderr that quiet does not silence."""
-        print(f"warning: {printable(text)}", file=sys.stderr)
+        if self._speaks:
+            print(f"warning: {printable(text)}", file=sys.stderr)
 
     def result(self, report: Any, show: Callable[[], None]) -> None:
         """Print the result: the report as JSON, or by `show`."""
         if self._bars is not None:
             self._bars.stop()
+        if not self._speaks:
+            return
         if self.json:
             document = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else report  # type: ignore[arg-type]
             print(json.dumps(json_safe(document), indent=2))

@@ -261,8 +261,9 @@ class _Job:
         needed = 2 * new + findings.num_frames * each  # parts and store are there at once
         free = require_disk_space(parts_dir(self.out).absolute().parent, needed)
         message = (
-            f"{len(findings.missing)} videos to extract in {self.specs[0].precision} on {self.extractor.device}, "
-            f"about {new / 1e9:.2f} GB of features; needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
+            f"{len(findings.missing)} of {len(self.entries)} videos to extract, {self.specs[0].precision} on "
+            f"{self.extractor.device}, about {new / 1e9:.2f} GB of features; "
+            f"needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
         )
         self.on_progress(Progress("extract", message=message))
 
