@@ -85,6 +85,7 @@ def require_nothing_lost(store: FeatureStore, entries: Sequence[VideoEntry], con
 def is_unchanged(
     store: FeatureStore, rows: Sequence[VideoRow], data: Dataset, skipped: Sequence[tuple[str, str]]
 ) -> bool:
+    """Whether packing these rows and this dataset again would change nothing: neither videos, labels nor splits."""
     old = [
         VideoRow(v.id[i].decode(), store.path_of(i), v.fingerprint[i].decode(), int(v.label[i]), store.groups[i])
         for v in (store.videos,)
