@@ -36,10 +36,12 @@ REASONS = (
     "too-large",
     "too-long",
     "unreadable",
+    "unsupported-codec",
     "damaged",
     "truncated",
 )
 _SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_MAX_ENLARGED = 16  # sides of a frame to crop, as multiples of what remains
 _UNKNOWN_PTS = -(2**63)
 
 
@@ -166,14 +168,17 @@ class FrameReader:
         timeline = _Timeline()
         with Decoder(self.path, self._output_arguments(), self.limits) as decoder:
             self._decoder = decoder
-            while data := decoder.read_frame(self.width * self.height * 3):
-                time = timeline.add(_parse_pts(decoder.times.readline()))
+            while True:
+                data, time_line = decoder.read_frame(self.width * self.height * 3)
+                if not data:
+                    break
+                time = timeline.add(_parse_pts(time_line))
                 self._require_within_limits(timeline)
                 yield np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3), time
             exit_code, log = decoder.finish()
         if not timeline.num_frames:
             raise _failure(self.path, exit_code, log)
-        self.summary = timeline.summary(exit_code, log)
+        self.summary = timeline.summary(exit_code, log, is_cut=_is_cut_riff(self.path))
 
     def _require_within_limits(self, timeline: "_Timeline") -> None:
         if timeline.num_frames > self.limits.frames:
@@ -191,8 +196,13 @@ class FrameReader:
         if self.resize == "stretch":
             scale = f"scale={w}:{h}:flags={_SCALER}"
         else:
-            scale = f"scale=w='max({w},round({h}*dar))':h='max({h},round({w}/dar))':flags={_SCALER},crop={w}:{h}"
-        return ["-map", "0:v:0", "-vf", scale, "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo"]
+            # Bounded: a strip, or pixels that are declared to be one, would cost gigabytes to enlarge.
+            wide, high = (
+                f"min({_MAX_ENLARGED}*{a},max({a},round({b})))" for a, b in ((w, f"{h}*dar"), (h, f"{w}/dar"))
+            )
+            scale = f"scale=w='{wide}':h='{high}':flags={_SCALER},crop={w}:{h}"
+        # `V`: a cover picture is no video.
+        return ["-map", "0:V:0", "-vf", scale, "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo"]
 
 
 def _thinned(
@@ -250,7 +260,7 @@ class _Timeline:
         self.num_frames += 1
         return self.span
 
-    def summary(self, exit_code: int, log: Log) -> DecodeSummary:
+    def summary(self, exit_code: int, log: Log, *, is_cut: bool) -> DecodeSummary:
         """How the decode ended."""
         fallback_fps = log.fps if log.fps > 0 else 30.0
         effective_fps = (self.num_frames - 1) / self.span if self.span > 0 else fallback_fps
@@ -258,7 +268,7 @@ class _Timeline:
         status = "ok"
         if exit_code or log.errors:
             status = "damaged"
-        if log.cut_short or log.duration_seconds - duration > max(1.0, 0.2 * log.duration_seconds):
+        if is_cut or log.cut_short or log.duration_seconds - duration > max(1.0, 0.2 * log.duration_seconds):
             status = "truncated"
         is_variable = self._longest - self._shortest > 0.5 / effective_fps
         return DecodeSummary(status, self.num_frames, duration, log.fps, effective_fps, is_variable)
@@ -269,7 +279,14 @@ def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
     if exit_code < 0:
         return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg ended by signal {-exit_code}")
     reason = "no-video-stream" if log.has_streams and not log.video_stream else log.failure_reason(_head(path))
-    return VideoError(reason, f"{path}: {reason}: {log.first_error}")
+    if reason == "no-frames" and _is_cut_riff(path):
+        reason = "truncated"
+    cause = log.first_error
+    if reason == "no-video-stream":
+        cause = "it holds no video, at most sound, subtitles or pictures"
+    elif reason == "unsupported-codec":
+        cause = f"its codec {log.refused_codec} is not one that is decoded"
+    return VideoError(reason, f"{path}: {reason}: {cause}")
 
 
 def _head(path: Path) -> bytes:
@@ -277,11 +294,20 @@ def _head(path: Path) -> bytes:
         return file.read(16)
 
 
+def _is_cut_riff(path: Path) -> bool:
+    """Whether an AVI declares to be longer than it is: ffmpeg takes what is there of one without an index for all."""
+    head = _head(path)
+    size = int.from_bytes(head[4:8], "little")
+    # The size is all ones where the writer could not go back to set it.
+    return head[:4] == b"RIFF" and size != 0xFFFFFFFF and size + 8 > path.stat().st_size
+
+
 def _require_regular_file(path: Path) -> None:
     try:
         status = path.stat()
-    except OSError as error:
-        raise VideoError("unreadable", f"{path}: unreadable: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise VideoError("unreadable", f"{path}: unreadable: {cause}") from None
     if not stat.S_ISREG(status.st_mode):
         raise VideoError("not-a-file", f"{path}: not-a-file: it is not a regular file")
     if status.st_size == 0:
