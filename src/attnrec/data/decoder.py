@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from attnrec.data.ffmpeg import Log, child_environment, ffmpeg_path, input_arguments, is_worth_keeping
+from attnrec.data.ffmpeg import Log, child_environment, ffmpeg_path, input_arguments, message_kind
 from attnrec.errors import VideoError
 
 # How a damaged frame is concealed can depend on the number of threads: one number, so that features do not.
 _THREADS = ("-threads", "2", "-filter_threads", "1")
+# Filters of an output go by its threads, of which there would be one for each core, with their stacks and arenas.
+_OUTPUT_THREADS = ("-threads", "1")
 _HEAD = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info")
 _PIPE_BYTES = 1 << 20
-_LOG_BYTES = 1_000_000
+_LOG_BYTES = {"error": 500_000, "header": 250_000, "other": 250_000}
 _LINE_BYTES = 1 << 16
 
 
@@ -63,7 +65,8 @@ class Decoder:
     def __enter__(self) -> Self:
         reading, writing = os.pipe()
         times = ["-stats_enc_pre", f"pipe:{writing}", "-stats_enc_pre_fmt", "{ptsi} {tbi}"]
-        command = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(self._path), *times, *self._output, "pipe:1"]
+        opening = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(self._path)]
+        command = [*opening, *times, *self._output, *_OUTPUT_THREADS, "pipe:1"]
         try:
             self._process = _start(command, self._limits, pass_fds=(writing,))
         except BaseException:
@@ -157,13 +160,13 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[int, Log]:
 
 
 class _Messages:
-    """What a process writes to stderr: its beginning, and of what follows the errors, in bounded memory."""
+    """What a process writes to stderr, in bounded memory: so much of each kind of message."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stderr is not None
         self._pipe = process.stderr
         self._kept = bytearray()
-        self._overflowed = False
+        self._room = dict(_LOG_BYTES)
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
@@ -185,13 +188,14 @@ class _Messages:
             starts_line = part.endswith(b"\n")
 
     def _keep(self, line: bytes) -> None:
-        # Tags without end must neither push out the errors that follow nor take the memory.
-        limit = _LOG_BYTES if is_worth_keeping(line) else _LOG_BYTES // 2
-        if len(self._kept) + len(line) <= limit:
+        # Tags without end must neither push out what follows nor take the memory.
+        kind = message_kind(line)
+        if self._room[kind] >= len(line):
+            self._room[kind] -= len(line)
             self._kept += line
-        elif limit == _LOG_BYTES and not self._overflowed:
+        elif self._room[kind] and kind != "other":
+            self._room[kind] = 0
             self._kept += b"[error] more messages than are kept\n"
-            self._overflowed = True
 
 
 def _start(command: list[str], limits: DecodeLimits, pass_fds: tuple[int, ...] = ()) -> "subprocess.Popen[bytes]":

@@ -41,22 +41,30 @@ INPUT_GUARDS = (
     *("-dump_separator", _MARK),
 )
 
-# Why a video gave no frames: what ffmpeg's message holds, and our name for it. The first match counts.
+_NO_VIDEO = "it holds no video, at most sound, subtitles or pictures"
+_NOT_OPENED = "its format is not one that is opened"
+_TOO_MANY_PIXELS = f"its frames have over {_MAX_PIXELS / 1e6:.0f} million pixels"
+_ONLY_OPENED = "At least one output file"  # of a look at the header, which is given none
+_TOO_MUCH_MEMORY = "decoding it takes more memory than is allowed"
+# Why a video gave no frames: what ffmpeg's message holds, our name for it, and what to say where ffmpeg's own words
+# would puzzle. The first match counts.
 _FAILURES = (
-    ("matches no streams", "no-video-stream"),
-    ("Format not on whitelist", "not-a-video"),
-    ("Format not in whitelist", "not-a-video"),
-    ("moov atom not found", "truncated"),
-    ("partial file", "truncated"),
-    ("File ended prematurely", "truncated"),
-    ("Failed to read extradata", "truncated"),
-    ("max_pixels", "too-large"),
-    ("max_streams", "too-large"),
-    ("Picture size", "too-large"),
-    ("Cannot allocate memory", "too-large"),
-    ("Resource temporarily unavailable", "too-large"),
-    ("Permission denied", "unreadable"),
-    ("Invalid data found", "not-a-video"),
+    ("matches no streams", "no-video-stream", _NO_VIDEO),
+    ("Format not on whitelist", "not-a-video", _NOT_OPENED),
+    ("Format not in whitelist", "not-a-video", _NOT_OPENED),
+    ("moov atom not found", "truncated", "its index is missing"),
+    ("partial file", "truncated", None),
+    ("File ended prematurely", "truncated", None),
+    ("Failed to read extradata", "truncated", None),
+    ("max_pixels", "too-large", _TOO_MANY_PIXELS),
+    ("max_streams", "too-large", f"it has over {_MAX_STREAMS} streams"),
+    ("Picture size", "too-large", _TOO_MANY_PIXELS),
+    ("Cannot allocate memory", "too-large", _TOO_MUCH_MEMORY),
+    ("Resource temporarily unavailable", "too-large", _TOO_MUCH_MEMORY),
+    ("Permission denied", "unreadable", None),
+    ("Invalid data found", "not-a-video", None),
+    (_ONLY_OPENED, "no-frames", "its header gives no picture size"),
+    ("", "no-frames", None),
 )
 _REFUSED_CODEC = re.compile(r"Codec \((\w+)\) not [io]n whitelist")
 # How AVI, Matroska, Ogg, ASF, FLV, GIF and MPEG files begin.
@@ -118,9 +126,11 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != "FFREPORT" and not name.startswith("AV_LOG_")}
 
 
-def is_worth_keeping(line: bytes) -> bool:
-    """Whether a line of ffmpeg's messages matters even where there are too many to keep."""
-    return any(mark in line for mark in (b"[error]", b"[fatal]", b"[panic]", b"  Duration: ", _MARK.encode()))
+def message_kind(line: bytes) -> str:
+    """What a line of ffmpeg's messages may be: an `error`, a part of the `header`, or `other`; tags can pose as any."""
+    if any(level in line for level in (b"[error]", b"[fatal]", b"[panic]")):
+        return "error"
+    return "header" if b"  Duration: " in line or _MARK.encode() in line else "other"
 
 
 class Log:
@@ -147,13 +157,6 @@ class Log:
         That a codec is refused is no error by itself: it may be that of a stream that nobody wants, such as a cover.
         """
         return [message for message in self._messages if not _REFUSED_CODEC.search(message)]
-
-    @property
-    def first_error(self) -> str:
-        """The first of the errors, which is the cause of the others."""
-        first = self.errors[0].strip() if self.errors else "no message"
-        # The rest of that message is the list.
-        return "its format is not one that is opened" if first.startswith("Format not ") else first
 
     @property
     def refused_codec(self) -> str | None:
@@ -200,21 +203,24 @@ class Log:
         """Whether ffmpeg noticed that the end of the file is missing."""
         return any("partial file" in error for error in self.errors)
 
-    def failure_reason(self, head: bytes) -> str:
-        """Name of what kept it from decoding any frame.
+    def failure(self, head: bytes) -> tuple[str, str]:
+        """What kept it from decoding any frame: a reason of `REASONS`, and the cause in words.
 
         Args:
             head: The first bytes of the input.
         """
         if self.refused_codec:
-            return "unsupported-codec"
+            return "unsupported-codec", f"its codec {self.refused_codec} is not one that is decoded"
         errors = "\n".join(self.errors)
-        reason = next((reason for text, reason in _FAILURES if text in errors), "no-frames")
+        if (self.has_streams or _ONLY_OPENED in errors) and not self.video_stream:
+            return "no-video-stream", _NO_VIDEO
+        reason, cause = next((reason, cause) for text, reason, cause in _FAILURES if text in errors)
         if "moov atom not found" in errors and head[4:8] not in _MP4_BOXES:
-            return "not-a-video"  # any file named .mp4 that is none lacks the index as well
-        if reason in ("no-frames", "not-a-video") and "Format not " not in errors:
-            return "no-frames" if self.has_streams or head.startswith(_MAGIC) else "not-a-video"
-        return reason
+            # Any file named .mp4 that is none lacks the index as well.
+            return "not-a-video", "it does not begin like a video"
+        if reason in ("no-frames", "not-a-video") and cause is None:
+            reason = "no-frames" if self.has_streams or head.startswith(_MAGIC) else "not-a-video"
+        return reason, cause or (self.errors[0].strip() if self.errors else "no message")
 
     def _find_video(self) -> re.Match[str] | None:
         # From the last `: Video: ` or `: Audio: ` before the mark: what comes earlier may be the stream's language.

@@ -42,6 +42,7 @@ REASONS = (
 )
 _SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _MAX_ENLARGED = 16  # sides of a frame to crop, as multiples of what remains
+_LEAST_FRAME_BYTES = 4  # with its entry in the index
 _UNKNOWN_PTS = -(2**63)
 
 
@@ -94,11 +95,11 @@ def probe(path: Path) -> VideoInfo:
     _require_regular_file(path)
     exit_code, log = read_header(path, DecodeLimits())
     stream = log.video_stream
-    if stream is None:
+    if stream is None or log.refused_codec:
         raise _failure(path, exit_code, log)
     size = re.search(r"\b([1-9]\d*)x([1-9]\d*)\b", stream)
     if size is None:
-        raise VideoError("no-frames", f"{path}: no-frames: its header gives no picture size")
+        raise _failure(path, exit_code, log)
     width, height = int(size[1]), int(size[2])
     if sar := re.search(r"SAR (\d+):(\d+)", stream):
         width = max(1, round(width * int(sar[1]) / max(1, int(sar[2]))))
@@ -164,7 +165,7 @@ class FrameReader:
         _require_regular_file(self.path)
 
     def _decoded(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
-        self.check()
+        num_bytes = _require_regular_file(self.path)
         timeline = _Timeline()
         with Decoder(self.path, self._output_arguments(), self.limits) as decoder:
             self._decoder = decoder
@@ -173,14 +174,16 @@ class FrameReader:
                 if not data:
                     break
                 time = timeline.add(_parse_pts(time_line))
-                self._require_within_limits(timeline)
+                self._require_within_limits(timeline, num_bytes)
                 yield np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3), time
             exit_code, log = decoder.finish()
         if not timeline.num_frames:
             raise _failure(self.path, exit_code, log)
         self.summary = timeline.summary(exit_code, log, is_cut=_is_cut_riff(self.path))
 
-    def _require_within_limits(self, timeline: "_Timeline") -> None:
+    def _require_within_limits(self, timeline: "_Timeline", num_bytes: int) -> None:
+        if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
+            raise VideoError("too-large", f"{self.path}: too-large: it repeats its frames without end")
         if timeline.num_frames > self.limits.frames:
             raise VideoError(
                 "too-large", f"{self.path}: too-large: more than {self.limits.frames} frames; cut it into parts"
@@ -278,31 +281,31 @@ def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
     """Why a video gave no frames."""
     if exit_code < 0:
         return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg ended by signal {-exit_code}")
-    reason = "no-video-stream" if log.has_streams and not log.video_stream else log.failure_reason(_head(path))
+    reason, cause = log.failure(_head(path)[0])
     if reason == "no-frames" and _is_cut_riff(path):
         reason = "truncated"
-    cause = log.first_error
-    if reason == "no-video-stream":
-        cause = "it holds no video, at most sound, subtitles or pictures"
-    elif reason == "unsupported-codec":
-        cause = f"its codec {log.refused_codec} is not one that is decoded"
     return VideoError(reason, f"{path}: {reason}: {cause}")
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(16)
+def _head(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a file and its size; nothing of one that went away or was replaced meanwhile."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return file.read(16) or b"", os.fstat(file.fileno()).st_size
+    except OSError:
+        return b"", 0
 
 
 def _is_cut_riff(path: Path) -> bool:
     """Whether an AVI declares to be longer than it is: ffmpeg takes what is there of one without an index for all."""
-    head = _head(path)
-    size = int.from_bytes(head[4:8], "little")
+    head, num_bytes = _head(path)
+    declared = int.from_bytes(head[4:8], "little")
     # The size is all ones where the writer could not go back to set it.
-    return head[:4] == b"RIFF" and size != 0xFFFFFFFF and size + 8 > path.stat().st_size
+    return head[:4] == b"RIFF" and declared != 0xFFFFFFFF and declared + 8 > num_bytes
 
 
-def _require_regular_file(path: Path) -> None:
+def _require_regular_file(path: Path) -> int:
+    """Size of a file in bytes."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
@@ -314,3 +317,4 @@ def _require_regular_file(path: Path) -> None:
         raise VideoError("empty-file", f"{path}: empty-file: it holds no bytes")
     if not os.access(path, os.R_OK):
         raise VideoError("unreadable", f"{path}: unreadable: permission denied")
+    return status.st_size
