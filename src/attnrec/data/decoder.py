@@ -21,7 +21,7 @@ _THREADS = ("-threads", "2", "-filter_threads", "1")
 _OUTPUT_THREADS = ("-threads", "1")
 _HEAD = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info")
 _PIPE_BYTES = 1 << 20
-_LOG_BYTES = {"error": 500_000, "header": 250_000, "other": 250_000}
+_LOG_BYTES = {"stream": 250_000, "error": 250_000, "duration": 250_000, "other": 250_000}
 _LINE_BYTES = 1 << 16
 
 
@@ -63,9 +63,9 @@ class Decoder:
         self._overrun = ""
 
     def __enter__(self) -> Self:
+        opening = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(self._path)]
         reading, writing = os.pipe()
         times = ["-stats_enc_pre", f"pipe:{writing}", "-stats_enc_pre_fmt", "{ptsi} {tbi}"]
-        opening = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(self._path)]
         command = [*opening, *times, *self._output, *_OUTPUT_THREADS, "pipe:1"]
         try:
             self._process = _start(command, self._limits, pass_fds=(writing,))

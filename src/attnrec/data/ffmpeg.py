@@ -66,6 +66,7 @@ _FAILURES = (
     (_ONLY_OPENED, "no-frames", "its header gives no picture size"),
     ("", "no-frames", None),
 )
+_LOSS = "freeing incomplete packet"  # of ASF, where ffmpeg makes no more of it
 _REFUSED_CODEC = re.compile(r"Codec \((\w+)\) not [io]n whitelist")
 # How AVI, Matroska, Ogg, ASF, FLV, GIF and MPEG files begin.
 _MAGIC = (
@@ -127,10 +128,12 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def message_kind(line: bytes) -> str:
-    """What a line of ffmpeg's messages may be: an `error`, a part of the `header`, or `other`; tags can pose as any."""
-    if any(level in line for level in (b"[error]", b"[fatal]", b"[panic]")):
+    """What a line of ffmpeg's messages is: `stream`, or by its looks `error`, `duration` or `other`."""
+    if _MARK.encode() in line:
+        return "stream"
+    if any(level in line for level in (b"[error]", b"[fatal]", b"[panic]", _LOSS.encode())):
         return "error"
-    return "header" if b"  Duration: " in line or _MARK.encode() in line else "other"
+    return "duration" if b"  Duration: " in line else "other"
 
 
 class Log:
@@ -147,7 +150,9 @@ class Log:
     def __init__(self, text: bytes, path: Path) -> None:
         self._text = text.replace(b"file:" + os.fsencode(path), b"INPUT").decode("utf-8", "replace")
         self._messages: list[str] = re.findall(
-            r"^(?:\[[^\]\n]+ @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$", self._text, re.MULTILINE
+            rf"^(?:\[[^\]\n]+ @ 0x[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] |\[info\] (?={_LOSS}))(.*)$",
+            self._text,
+            re.MULTILINE,
         )
 
     @property
