@@ -2,42 +2,24 @@ import math
 import os
 import shutil
 import stat
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import HEIGHT, LOSSLESS, WIDTH, decode, ffmpeg, noise, numbered, write, write_timed
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnrec.data.decoder import DecodeLimits
 from attnrec.data.encode import write_video
-from attnrec.data.ffmpeg import ffmpeg_path, ffmpeg_version
-from attnrec.data.video import REASONS, VIDEO_SUFFIXES, FrameReader, probe
-from attnrec.errors import AttnrecError, VideoError
+from attnrec.data.ffmpeg import ffmpeg_path
+from attnrec.data.video import VIDEO_SUFFIXES, FrameReader, probe
+from attnrec.errors import AttnrecError
 
-WIDTH, HEIGHT = 64, 48
-LOSSLESS = ("-c:v", "libx264rgb", "-qp", "0")
+pytestmark = pytest.mark.usefixtures("nothing_left_running")
+
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
-
-
-def ffmpeg(*arguments: object, data: bytes | None = None) -> bytes:
-    command = [ffmpeg_path(), "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
-    return subprocess.run(command, input=data or b"", capture_output=True, check=True).stdout
-
-
-def noise(num_frames: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
-    return np.random.default_rng(num_frames).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
-
-
-def numbered(num_frames: int) -> NDArray[np.uint8]:
-    """Frames whose only grey level, 3 k, is their number."""
-    assert num_frames <= 85
-    return np.broadcast_to(np.arange(num_frames, dtype=np.uint8)[:, None, None, None] * 3, (num_frames, 16, 16, 3))
 
 
 def quarters(top_left, top_right, bottom_left, bottom_right, height: int, width: int) -> NDArray[np.uint8]:
@@ -47,77 +29,10 @@ def quarters(top_left, top_right, bottom_left, bottom_right, height: int, width:
     return frame
 
 
-def write(path: Path, frames: NDArray[np.uint8], *options: object, fps: object = 30, codec=LOSSLESS) -> Path:
-    _, height, width, _ = frames.shape
-    source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", fps, "-i", "pipe:0")
-    ffmpeg(*source, *codec, *options, f"file:{path}", data=np.ascontiguousarray(frames).tobytes())
-    return path
-
-
-def write_timed(path: Path, milliseconds: list[int]) -> Path:
-    """A clip of numbered frames at the given times."""
-    table = "+".join(rf"eq(N\,{k})*{time}" for k, time in enumerate(milliseconds))
-    timing = ("-vf", f"settb=1/1000,setpts={table}", "-fps_mode", "passthrough", "-enc_time_base", "1/1000", "-bf", "0")
-    tracks = ("-video_track_timescale", "1000") if path.suffix == ".mp4" else ()
-    return write(path, numbered(len(milliseconds)), *timing, *tracks)
-
-
-def decode(path: Path, **options) -> tuple[NDArray[np.uint8], list[float], FrameReader]:
-    reader = FrameReader(path, **({"width": WIDTH, "height": HEIGHT} | options))
-    frames, times = zip(*reader, strict=True)
-    return np.stack(frames), list(times), reader
-
-
 def decode_numbers(path: Path, **options) -> tuple[list[int], list[float]]:
     frames, times, _ = decode(path, width=16, height=16, **options)
     assert (frames == frames[:, :1, :1, :1]).all()
     return (frames[:, 0, 0, 0] // 3).tolist(), times
-
-
-def failure(path: Path, **options) -> VideoError:
-    with pytest.raises(VideoError) as caught:
-        decode(path, **options)
-    assert caught.value.reason in REASONS
-    assert str(caught.value).startswith(f"{path}: {caught.value.reason}: ")
-    return caught.value
-
-
-def probe_failure(path: Path) -> VideoError:
-    with pytest.raises(VideoError) as caught:
-        probe(path)
-    assert caught.value.reason in REASONS
-    return caught.value
-
-
-def children() -> set[int]:
-    """Processes, zombies among them, that this one has started."""
-    if not Path("/proc/self/stat").exists():
-        pytest.skip("no /proc")
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(entry.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.add(int(entry.parent.name))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def count_open_files() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Path:
-    return write(tmp_path_factory.mktemp("clip") / "clip.mp4", noise(6))
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_running() -> Iterator[None]:
-    before, threads = children(), threading.active_count()
-    yield
-    assert children() <= before
-    assert threading.active_count() <= threads
 
 
 # What comes out
@@ -344,114 +259,6 @@ def test_reading_twice_gives_the_same(clip):
     np.testing.assert_array_equal(first, second)
 
 
-# What is refused
-
-
-def make_text(path: Path) -> None:
-    path.write_text("not a video\n" * 100)
-
-
-def make_audio(path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", "sine=duration=0.2", "-c:a", "aac", path)
-
-
-def make_without_index(path: Path) -> None:
-    """An MP4 whose index, at its end, was cut off."""
-    write(path, noise(5))
-    data = path.read_bytes()
-    assert data.rindex(b"moov") > len(data) / 2
-    path.write_bytes(data[: data.rindex(b"moov") - 8])
-
-
-def make_cut_header(path: Path) -> None:
-    whole = write(path.with_suffix(".mkv"), noise(3))
-    path.write_bytes(whole.read_bytes()[:300])
-
-
-def make_huge(path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", "color=s=9000x4000:r=1", "-frames:v", 1, "-c:v", "mjpeg", "-f", "avi", path)
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda path: path.touch(), "empty-file"),
-        # ffmpeg takes any bytes under this suffix for an MP4, and misses its index.
-        (make_text, "not-a-video|truncated"),
-        (lambda path: path.write_bytes(bytes(range(256)) * 40), "not-a-video|truncated"),
-        (lambda path: path.mkdir(), "not-a-file"),
-        (os.mkfifo, "not-a-file"),
-        (lambda path: None, "unreadable"),
-        (lambda path: path.symlink_to("nowhere.mp4"), "unreadable"),
-        (make_audio, "no-video-stream"),
-        (make_without_index, "truncated"),
-        (make_cut_header, "no-frames"),
-        (make_huge, "too-large"),
-    ],
-    ids=["empty", "text", "bytes", "folder", "fifo", "missing", "dangling", "audio", "truncated", "header", "huge"],
-)
-def test_what_cannot_be_decoded_has_a_named_reason(tmp_path, make, reason):
-    path = tmp_path / "clip.mp4"
-    make(path)
-    assert failure(path).reason in reason.split("|")
-
-
-@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".webm"])
-def test_a_text_is_no_video(tmp_path, suffix):
-    make_text(tmp_path / f"a{suffix}")
-    assert failure(tmp_path / f"a{suffix}").reason == "not-a-video"
-
-
-@pytest.mark.parametrize("make", [lambda path: path.touch(), make_text, lambda path: path.mkdir(), make_audio])
-def test_probe_and_decoding_agree_on_the_reason(tmp_path, make):
-    path = tmp_path / "clip.mp4"
-    make(path)
-    assert probe_failure(path).reason == failure(path).reason
-
-
-def test_a_file_without_the_right_to_read_it(clip, tmp_path):
-    path = tmp_path / "a.mp4"
-    shutil.copy(clip, path)
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read everything")
-    assert failure(path).reason == "unreadable"
-
-
-def test_a_path_below_a_file(clip):
-    assert failure(clip / "a.mp4").reason == "unreadable"
-
-
-DASH = """<?xml version="1.0"?>
-<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S" minBufferTime="PT1S"
-  profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">
-  <Representation id="0" bandwidth="1000" width="64" height="48"><BaseURL>{name}</BaseURL></Representation>
-  </AdaptationSet></Period></MPD>
-"""
-CONCAT = "ffconcat version 1.0\nfile {name}\n"
-HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{name}\n#EXT-X-ENDLIST\n"
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
-@pytest.mark.parametrize("text", [CONCAT, DASH, HLS], ids=["ffconcat", "dash", "hls"])
-def test_a_text_that_names_another_video_is_not_followed(tmp_path, text, suffix):
-    other = write(tmp_path / "other.ts", noise(3), codec=("-c:v", "mpeg2video"))
-    shutil.copy(write(tmp_path / "other.mp4", noise(3), "-movflags", "frag_keyframe+empty_moov"), tmp_path / "o.mp4")
-    path = tmp_path / f"clip{suffix}"
-    path.write_text(text.format(name=other.name if text == HLS else "o.mp4"))
-    for look in (failure, probe_failure):
-        assert look(path).reason in ("not-a-video", "truncated")
-
-
-@pytest.mark.parametrize("text", [CONCAT, DASH], ids=["ffconcat", "dash"])
-def test_such_a_text_would_be_followed_without_the_guards(tmp_path, text):
-    write(tmp_path / "o.mp4", noise(3), "-movflags", "frag_keyframe+empty_moov")
-    path = tmp_path / "clip.mp4"
-    path.write_text(text.format(name="o.mp4"))
-    decoded = ffmpeg("-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1")
-    assert decoded.startswith(noise(3)[0].tobytes())
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -475,121 +282,6 @@ def test_any_file_name_will_do(clip, tmp_path, monkeypatch, name):
     np.testing.assert_array_equal(frames, noise(6))
     assert reader.summary.status == "ok"
     assert probe(Path(name)).width == WIDTH
-
-
-# What is damaged
-
-
-def test_damaged_bytes_in_the_middle_are_noticed(tmp_path):
-    path = write(tmp_path / "a.mp4", noise(20), codec=("-c:v", "libx264", "-pix_fmt", "yuv420p"))
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
-    path.write_bytes(data)
-    frames, _, reader = decode(path)
-    assert reader.summary.status == "damaged"
-    assert 1 <= len(frames) <= 20
-
-
-@pytest.mark.parametrize(("name", "options"), [("a.mkv", ()), ("a.mp4", ("-movflags", "+faststart"))])
-def test_half_a_file_is_truncated(tmp_path, name, options):
-    path = write(tmp_path / name, noise(60), *options)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    frames, _, reader = decode(path)
-    assert reader.summary.status == "truncated"
-    assert 20 < len(frames) < 40
-
-
-def test_half_an_avi_gives_what_is_there(tmp_path):
-    # The number of frames in an AVI is in its index, at its end: nothing says that some are missing.
-    path = write(tmp_path / "a.avi", noise(60), codec=("-c:v", "mjpeg"))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    frames, _, _ = decode(path)
-    assert 10 < len(frames) < 50
-
-
-# What takes too much
-
-
-def test_too_many_frames(clip):
-    assert failure(clip, limits=DecodeLimits(frames=5)).reason == "too-large"
-    assert len(decode(clip, limits=DecodeLimits(frames=6))[0]) == 6
-
-
-def test_the_limit_counts_frames_before_thinning(clip):
-    assert failure(clip, max_fps=1, limits=DecodeLimits(frames=5)).reason == "too-large"
-
-
-@pytest.mark.parametrize("max_fps", [None, 10])
-def test_leaving_early_ends_the_process(tmp_path, max_fps):
-    path = write(tmp_path / "a.mp4", noise(60, 240, 320), codec=("-c:v", "libx264", "-preset", "ultrafast"))
-    before = children()
-    open_files = count_open_files()
-    reader = FrameReader(path, width=320, height=240, max_fps=max_fps)
-    for _ in reader:
-        assert len(children() - before) == 1
-        break
-    assert children() == before
-    assert count_open_files() == open_files
-    assert reader.summary is None
-
-
-@pytest.fixture
-def other_ffmpeg(tmp_path, monkeypatch) -> Iterator:
-    """Put a Python script in the place of ffmpeg."""
-
-    def install(script: str, version: str = "8.0") -> None:
-        path = tmp_path / "ffmpeg"
-        answer = f"if '-version' in sys.argv: sys.exit(print('ffmpeg version {version}'))"
-        path.write_text(f"#!{sys.executable} -IS\nimport os, re, subprocess, sys, time\n{answer}\n{script}\n")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
-        ffmpeg_path.cache_clear()
-
-    yield install
-    monkeypatch.undo()
-    ffmpeg_path.cache_clear()
-    ffmpeg_version.cache_clear()
-
-
-STALLING = "subprocess.run(['sleep', '60'])"
-DRIPPING = """
-times = os.fdopen(int(re.search(r'pipe:(\\d+)', sys.argv[sys.argv.index('-stats_enc_pre') + 1])[1]), 'w')
-for k in range(600):
-    times.write(f'{k} 1/30\\n'); times.flush()
-    sys.stdout.buffer.write(bytes(12)); sys.stdout.buffer.flush()
-    time.sleep(0.1)
-"""
-
-
-@pytest.mark.parametrize(
-    ("script", "limits", "message"),
-    [
-        (STALLING, DecodeLimits(stall_seconds=0.2), "no frame in 0.2 s"),
-        (DRIPPING, DecodeLimits(decode_seconds=0.3), "not decoded in 0.3 s"),
-    ],
-)
-def test_a_decode_that_takes_too_long_is_killed_with_its_children(clip, other_ffmpeg, script, limits, message):
-    other_ffmpeg(script)
-    error = failure(clip, width=2, height=2, limits=limits)
-    assert error.reason == "timed-out"
-    assert message in str(error)
-
-
-def test_time_that_the_caller_takes_does_not_count(clip):
-    limits = DecodeLimits(stall_seconds=0.6, decode_seconds=20)
-    for k, _ in enumerate(FrameReader(clip, width=WIDTH, height=HEIGHT, limits=limits)):
-        if k == 1:
-            threading.Event().wait(1.3)
-    assert k == 5
-
-
-def test_failure_after_frames_is_noticed(clip, other_ffmpeg):
-    other_ffmpeg(DRIPPING.replace("range(600)", "range(3)") + "sys.exit(1)")
-    frames, times, reader = decode(clip, width=2, height=2)
-    assert frames.shape == (3, 2, 2, 3)
-    assert times == pytest.approx([0, 1 / 30, 2 / 30])
-    assert reader.summary.status == "damaged"
 
 
 @pytest.mark.parametrize("version", ["5.1.2", "n4.4"])
@@ -736,35 +428,6 @@ def test_any_output_name_will_do(tmp_path, monkeypatch, name):
     write_video(Path(name), moving_square(2), 10)
     assert len(decode(Path(name))[0]) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "partial file.mp4",
-        "clip [error].mp4",
-        "a\n[error] b.mp4",
-        "a\n[info]   Duration: 09:00:00.00.mp4",
-        "Duration: 09:00:00.0.mp4",
-        "Stream #0: Video: 5x7.mp4",
-        "x 120 fps Stream #0: Video: .mp4",
-        "rotation of 90 degrees.mp4",
-    ],
-)
-def test_a_name_is_not_taken_for_a_message(clip, tmp_path, name):
-    shutil.copy(clip, tmp_path / name)
-    assert probe(tmp_path / name) == probe(clip)
-    _, times, reader = decode(tmp_path / name)
-    _, expected_times, expected = decode(clip)
-    assert times == expected_times
-    assert reader.summary == expected.summary
-
-
-def test_a_title_is_not_taken_for_a_message(tmp_path):
-    title = "Duration: 09:00:00.00 [error] partial file"
-    path = write(tmp_path / "a.mp4", noise(6), "-metadata", f"title={title}", codec=("-c:v", "libx264"))
-    assert probe(path).duration_seconds < 1
-    assert decode(path)[2].summary.status == "ok"
 
 
 def test_a_failed_encode_says_why(tmp_path):

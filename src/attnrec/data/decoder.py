@@ -7,19 +7,22 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from attnrec.data.ffmpeg import Log, ffmpeg_path, input_arguments
+from attnrec.data.ffmpeg import Log, child_environment, ffmpeg_path, input_arguments, message_kind
 from attnrec.errors import VideoError
 
 # How a damaged frame is concealed can depend on the number of threads: one number, so that features do not.
 _THREADS = ("-threads", "2", "-filter_threads", "1")
+# Filters of an output go by its threads, of which there would be one for each core, with their stacks and arenas.
+_OUTPUT_THREADS = ("-threads", "1")
 _HEAD = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info")
 _PIPE_BYTES = 1 << 20
-_LOG_BYTES = 1_000_000
+_LOG_BYTES = {"stream": 250_000, "error": 250_000, "duration": 250_000, "other": 250_000}
+_LINE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -52,20 +55,18 @@ class Decoder:
         limits: When to kill it.
     """
 
-    times: IO[bytes]
-
     def __init__(self, path: Path, output: Sequence[str], limits: DecodeLimits) -> None:
         self._path = path
         self._output = output
         self._limits = limits
-        self._log = bytearray()
         self._ended = threading.Event()
         self._overrun = ""
 
     def __enter__(self) -> Self:
+        opening = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(self._path)]
         reading, writing = os.pipe()
         times = ["-stats_enc_pre", f"pipe:{writing}", "-stats_enc_pre_fmt", "{ptsi} {tbi}"]
-        command = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(self._path), *times, *self._output, "pipe:1"]
+        command = [*opening, *times, *self._output, *_OUTPUT_THREADS, "pipe:1"]
         try:
             self._process = _start(command, self._limits, pass_fds=(writing,))
         except BaseException:
@@ -74,36 +75,36 @@ class Decoder:
         finally:
             os.close(writing)
         assert self._process.stdout is not None
-        self._frames, self.times = self._process.stdout, os.fdopen(reading, "rb")
+        self._frames, self._times = self._process.stdout, os.fdopen(reading, "rb")
         _enlarge(self._frames)
+        self._messages = _Messages(self._process)
         self._waiting_since: float | None = None
         self._waited = 0.0
-        self._threads = [threading.Thread(target=job, daemon=True) for job in (self._drain, self._watch)]
-        for thread in self._threads:
-            thread.start()
+        self._watchdog = threading.Thread(target=self._watch, daemon=True)
+        self._watchdog.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         _kill(self._process)
         self._process.wait()
-        for thread in self._threads:
-            thread.join()
-        for pipe in (self._frames, self.times, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        self._watchdog.join()
+        self._messages.close()
+        self._frames.close()
+        self._times.close()
 
     def cancel(self) -> None:
         """End the process at once, from any thread."""
         _kill(self._process)
 
-    def read_frame(self, num_bytes: int) -> bytes:
-        """The next frame, or nothing at the end. Only this waiting counts against the limits, not the caller's work."""
-        self._waiting_since = start = time.monotonic()
-        data = self._frames.read(num_bytes)
-        self._waiting_since = None
-        self._waited += time.monotonic() - start
-        return data if len(data) == num_bytes else b""
+    def read_frame(self, num_bytes: int) -> tuple[bytes, bytes]:
+        """The next frame and ffmpeg's word on its time, or nothing at the end.
+
+        Only this waiting counts against the limits, not the caller's work.
+        """
+        with self._waiting():
+            data = self._frames.read(num_bytes)
+            return (data, self._times.readline()) if len(data) == num_bytes else (b"", b"")
 
     def finish(self) -> tuple[int, Log]:
         """Exit status and messages, once the frames have ended.
@@ -111,17 +112,18 @@ class Decoder:
         Raises:
             VideoError: The watchdog ended it.
         """
-        exit_code = self._process.wait()
-        self._threads[0].join()
+        with self._waiting():
+            exit_code = self._process.wait()
         if self._overrun:
             raise VideoError("timed-out", f"{self._path}: timed-out: {self._overrun}")
-        return exit_code, Log(bytes(self._log), self._path)
+        return exit_code, Log(self._messages.text(), self._path)
 
-    def _drain(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if len(self._log) < _LOG_BYTES:
-                self._log += line
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._waiting_since = start = time.monotonic()
+        yield
+        self._waiting_since = None
+        self._waited += time.monotonic() - start
 
     def _watch(self) -> None:
         while not self._ended.wait(0.5):
@@ -142,15 +144,58 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[int, Log]:
     Raises:
         VideoError: It took too long.
     """
-    command = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(path)]
-    with _start(command, limits) as process:
-        try:
-            _, messages = process.communicate(timeout=limits.stall_seconds)
-        except subprocess.TimeoutExpired:
-            raise VideoError("timed-out", f"{path}: timed-out: its header was not read in time") from None
-        finally:
-            _kill(process)
-    return process.returncode, Log(messages, path)
+    process = _start([ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(path)], limits)
+    assert process.stdout is not None
+    messages = _Messages(process)
+    try:
+        exit_code = process.wait(timeout=limits.stall_seconds)
+        return exit_code, Log(messages.text(), path)
+    except subprocess.TimeoutExpired:
+        raise VideoError("timed-out", f"{path}: timed-out: its header was not read in time") from None
+    finally:
+        _kill(process)
+        process.wait()
+        messages.close()
+        process.stdout.close()
+
+
+class _Messages:
+    """What a process writes to stderr, in bounded memory: so much of each kind of message."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stderr is not None
+        self._pipe = process.stderr
+        self._kept = bytearray()
+        self._room = dict(_LOG_BYTES)
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def text(self) -> bytes:
+        """All that was kept, once the process has ended."""
+        self._thread.join()
+        return bytes(self._kept)
+
+    def close(self) -> None:
+        """Release the pipe, once the process has ended."""
+        self._thread.join()
+        self._pipe.close()
+
+    def _drain(self) -> None:
+        starts_line = True
+        while part := self._pipe.readline(_LINE_BYTES):
+            if starts_line:  # of a longer line the rest is left out
+                self._keep(part if part.endswith(b"\n") else part + b"\n")
+            starts_line = part.endswith(b"\n")
+
+    def _keep(self, line: bytes) -> None:
+        # Tags without end must neither push out what follows nor take the memory.
+        kind = message_kind(line)
+        if self._room[kind] >= len(line):
+            self._room[kind] -= len(line)
+            self._kept += line
+        elif self._room[kind] and kind != "other":
+            self._room[kind] = 0
+            self._kept += b"[error] more messages than are kept\n"
 
 
 def _start(command: list[str], limits: DecodeLimits, pass_fds: tuple[int, ...] = ()) -> "subprocess.Popen[bytes]":
@@ -161,12 +206,31 @@ def _start(command: list[str], limits: DecodeLimits, pass_fds: tuple[int, ...] =
         stderr=subprocess.PIPE,
         pass_fds=pass_fds,
         start_new_session=True,
+        env=child_environment(os.environ),
     )
-    # Set from here: code between fork and exec could deadlock, as other threads hold locks at that moment.
-    if hasattr(resource, "prlimit"):
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    try:
+        _restrict(process.pid, limits.memory_bytes)
+    except BaseException:
+        _kill(process)
+        process.communicate()
+        raise
     return process
+
+
+def _restrict(pid: int, memory_bytes: int) -> None:
+    """Bound the memory of a process, and let it write no files, core dumps among them; Linux only."""
+    # Set from here: code between fork and exec could deadlock, as other threads hold locks at that moment.
+    if not hasattr(resource, "prlimit"):
+        return
+    for kind, value in {
+        resource.RLIMIT_AS: memory_bytes,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+    }.items():
+        _, most = resource.getrlimit(kind)  # a limit that is there already cannot be raised
+        limit = value if most == resource.RLIM_INFINITY else min(value, most)
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, kind, (limit, limit))
 
 
 def _enlarge(pipe: IO[bytes]) -> None:

@@ -4,7 +4,9 @@ import functools
 import math
 import os
 import re
+import secrets
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from attnrec.errors import AttnrecError
@@ -13,31 +15,69 @@ OLDEST_VERSION = 6
 
 # A protocol list alone is not enough: a DASH or ffconcat text renamed .mp4 names further files to read.
 _FORMATS = "asf,avi,flv,gif,m4v,matroska,mov,mp4,mpeg,mpegts,mpegvideo,ogg,webm"
-_CODECS = (
+_VIDEO_CODECS = (
     "av1,libdav1d,libaom-av1,h264,hevc,vp8,vp9,libvpx,libvpx-vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v1,msmpeg4v2,"
     "msmpeg4,wmv1,wmv2,wmv3,vc1,h261,h263,h263p,flv,vp6,vp6f,theora,mjpeg,gif,prores,dvvideo,ffv1,huffyuv,ffvhuff,"
     "rawvideo,svq1,svq3,cinepak,indeo3,indeo4,indeo5"
 )
+# Sound is not wanted, but looking for streams opens its decoders as well.
+_AUDIO_CODECS = (
+    "aac,aac_latm,ac3,eac3,mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,libopus,vorbis,libvorbis,flac,alac,dca,truehd,"
+    "amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,wmav1,wmav2,wmapro,wmavoice,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,"
+    "adpcm_swf,pcm_s8,pcm_u8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_f32le,pcm_alaw,pcm_mulaw,pcm_bluray"
+)
 _MAX_PIXELS = 8192 * 4320
+_MAX_STREAMS = 100
+# Stands between the properties of a stream. A file cannot know it, and so cannot pass its tags off for a stream.
+_MARK = f"<{secrets.token_hex(8)}>"
 
 INPUT_GUARDS = (
     *("-protocol_whitelist", "file,pipe"),
     *("-format_whitelist", _FORMATS),
-    *("-codec_whitelist:v", _CODECS),
+    # Not `-codec_whitelist:v`: streams that come up only after the header, as in FLV, would escape it.
+    *("-codec_whitelist", f"{_VIDEO_CODECS},{_AUDIO_CODECS}"),
     *("-max_pixels", str(_MAX_PIXELS)),
+    *("-max_streams", str(_MAX_STREAMS)),
+    *("-dump_separator", _MARK),
 )
 
-# Why a video gave no frames: what ffmpeg's message holds, and our name for it. The first match counts.
+_NO_VIDEO = "it holds no video, at most sound, subtitles or pictures"
+_NOT_OPENED = "its format is not one that is opened"
+_TOO_MANY_PIXELS = f"its frames have over {_MAX_PIXELS / 1e6:.0f} million pixels"
+_ONLY_OPENED = "At least one output file"  # of a look at the header, which is given none
+_TOO_MUCH_MEMORY = "decoding it takes more memory than is allowed"
+# Why a video gave no frames: what ffmpeg's message holds, our name for it, and what to say where ffmpeg's own words
+# would puzzle. The first match counts.
 _FAILURES = (
-    ("matches no streams", "no-video-stream"),
-    ("not in whitelist", "not-a-video"),
-    ("not on whitelist", "not-a-video"),
-    ("moov atom not found", "truncated"),
-    ("max_pixels", "too-large"),
-    ("Picture size", "too-large"),
-    ("Cannot allocate memory", "too-large"),
-    ("Permission denied", "unreadable"),
-    ("Invalid data found", "not-a-video"),
+    ("matches no streams", "no-video-stream", _NO_VIDEO),
+    ("Format not on whitelist", "not-a-video", _NOT_OPENED),
+    ("Format not in whitelist", "not-a-video", _NOT_OPENED),
+    ("moov atom not found", "truncated", "its index is missing"),
+    ("partial file", "truncated", None),
+    ("File ended prematurely", "truncated", None),
+    ("Failed to read extradata", "truncated", None),
+    ("max_pixels", "too-large", _TOO_MANY_PIXELS),
+    ("max_streams", "too-large", f"it has over {_MAX_STREAMS} streams"),
+    ("Picture size", "too-large", _TOO_MANY_PIXELS),
+    ("Cannot allocate memory", "too-large", _TOO_MUCH_MEMORY),
+    ("Resource temporarily unavailable", "too-large", _TOO_MUCH_MEMORY),
+    ("Permission denied", "unreadable", None),
+    ("Invalid data found", "not-a-video", None),
+    (_ONLY_OPENED, "no-frames", "its header gives no picture size"),
+    ("", "no-frames", None),
+)
+_LOSS = "freeing incomplete packet"  # of ASF, where ffmpeg makes no more of it
+_REFUSED_CODEC = re.compile(r"Codec \((\w+)\) not [io]n whitelist")
+# How AVI, Matroska, Ogg, ASF, FLV, GIF and MPEG files begin.
+_MAGIC = (
+    b"RIFF",
+    b"\x1aE\xdf\xa3",
+    b"OggS",
+    b"0&\xb2u\x8ef\xcf\x11",
+    b"FLV\x01",
+    b"GIF8",
+    b"\0\0\1\xba",
+    b"\0\0\1\xb3",
 )
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
@@ -82,11 +122,25 @@ def input_arguments(path: Path) -> list[str]:
     return [*INPUT_GUARDS, "-i", "file:" + os.fspath(path)]
 
 
-class Log:
-    """Messages of one ffmpeg that ran with `-loglevel level+info`.
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what would colour ffmpeg's messages or write them to a file."""
+    return {name: value for name, value in environment.items() if name != "FFREPORT" and not name.startswith("AV_LOG_")}
 
-    Only what ffmpeg says itself is looked at: the input's name is taken out, and patterns hold to the start of a line,
-    as titles and names in a file may say anything.
+
+def message_kind(line: bytes) -> str:
+    """What a line of ffmpeg's messages is: `stream`, or by its looks `error`, `duration` or `other`."""
+    if _MARK.encode() in line:
+        return "stream"
+    if any(level in line for level in (b"[error]", b"[fatal]", b"[panic]", _LOSS.encode())):
+        return "error"
+    return "duration" if b"  Duration: " in line else "other"
+
+
+class Log:
+    """Messages of one ffmpeg that ran with `-loglevel level+info` and `input_arguments`.
+
+    Titles, languages and tags in a file may say anything, over several lines, and its name as well: what they say can
+    make a file look worse, never better, and no stream is believed without our mark.
 
     Args:
         text: What it wrote to stderr.
@@ -95,39 +149,53 @@ class Log:
 
     def __init__(self, text: bytes, path: Path) -> None:
         self._text = text.replace(b"file:" + os.fsencode(path), b"INPUT").decode("utf-8", "replace")
+        self._messages: list[str] = re.findall(
+            rf"^(?:\[[^\]\n]+ @ 0x[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] |\[info\] (?={_LOSS}))(.*)$",
+            self._text,
+            re.MULTILINE,
+        )
 
     @property
     def errors(self) -> list[str]:
-        """Messages of level error or worse, without their prefixes."""
-        return re.findall(r"^(?:\[[^\]\n]+ @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] (.*)$", self._text, re.MULTILINE)
+        """Messages of level error or worse, without their prefixes.
+
+        That a codec is refused is no error by itself: it may be that of a stream that nobody wants, such as a cover.
+        """
+        return [message for message in self._messages if not _REFUSED_CODEC.search(message)]
 
     @property
-    def first_error(self) -> str:
-        """The first of the errors, which is the cause of the others."""
-        return self.errors[0].strip() if self.errors else "no message"
+    def refused_codec(self) -> str | None:
+        """Codec of the video stream, where it is one that is not opened."""
+        stream = re.match(r"Video: (\w+)", self.video_stream or "")
+        refused = {found[1] for message in self._messages if (found := _REFUSED_CODEC.search(message))}
+        return stream[1] if stream and stream[1] in refused else None
 
     @property
     def video_stream(self) -> str | None:
-        """How the first video stream is described; None without one."""
-        found = self._search(r"Stream #0:\d+\S* ?(?:\S+ )?(Video: .*)$")
-        return found[1] if found else None
+        """How the first video stream is described; None without one. A cover picture is none."""
+        found = self._find_video()
+        return found[0].replace(_MARK, ", ") if found else None
 
     @property
     def has_streams(self) -> bool:
         """Whether the input has any stream."""
-        return self._search(r"Stream #0:") is not None
+        return re.search(r"^\[info\]\s+Stream #0:", self._text, re.MULTILINE) is not None
 
     @property
     def rotation_degrees(self) -> float:
-        """Rotation that a display matrix asks for; 0 without one."""
-        found = self._search(r"[Dd]isplay ?[Mm]atrix: rotation of (-?[\d.]+) degrees")
-        return float(found[1]) if found else 0.0
+        """Rotation that the display matrix of the video stream asks for; 0 without one."""
+        stream = self._find_video()
+        if stream is None:
+            return 0.0
+        own = self._text[stream.end() :].partition(_MARK)[0].partition("\n[info] Stream mapping:")[0]
+        found = re.findall(r"^\[info\]\s+[Dd]isplay ?[Mm]atrix: rotation of (-?[\d.]+) degrees", own, re.MULTILINE)
+        return float(found[-1]) if found else 0.0
 
     @property
     def duration_seconds(self) -> float:
-        """Declared duration; NaN where it is not known."""
-        found = self._search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)")
-        return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else math.nan
+        """Declared duration, the longest if several are; NaN where it is not known."""
+        found = re.findall(r"^\[info\]\s+Duration: (\d+):(\d+):(\d+(?:\.\d+)?)", self._text, re.MULTILINE)
+        return max((int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in found), default=math.nan)
 
     @property
     def fps(self) -> float:
@@ -140,19 +208,27 @@ class Log:
         """Whether ffmpeg noticed that the end of the file is missing."""
         return any("partial file" in error for error in self.errors)
 
-    def failure_reason(self, head: bytes) -> str:
-        """Name of what kept it from decoding any frame.
+    def failure(self, head: bytes) -> tuple[str, str]:
+        """What kept it from decoding any frame: a reason of `REASONS`, and the cause in words.
 
         Args:
             head: The first bytes of the input.
         """
-        if self.cut_short:
-            return "truncated"
+        if self.refused_codec:
+            return "unsupported-codec", f"its codec {self.refused_codec} is not one that is decoded"
         errors = "\n".join(self.errors)
-        reason = next((reason for text, reason in _FAILURES if text in errors), "no-frames")
-        if reason == "truncated" and head[4:8] not in _MP4_BOXES:
-            return "not-a-video"  # any file named .mp4 that is none lacks the index as well
-        return "no-frames" if reason == "not-a-video" and self.video_stream else reason
+        if (self.has_streams or _ONLY_OPENED in errors) and not self.video_stream:
+            return "no-video-stream", _NO_VIDEO
+        reason, cause = next((reason, cause) for text, reason, cause in _FAILURES if text in errors)
+        if "moov atom not found" in errors and head[4:8] not in _MP4_BOXES:
+            # Any file named .mp4 that is none lacks the index as well.
+            return "not-a-video", "it does not begin like a video"
+        if reason in ("no-frames", "not-a-video") and cause is None:
+            reason = "no-frames" if self.has_streams or head.startswith(_MAGIC) else "not-a-video"
+        return reason, cause or (self.errors[0].strip() if self.errors else "no message")
 
-    def _search(self, pattern: str) -> re.Match[str] | None:
-        return re.search(r"^\[info\]\s+" + pattern, self._text, re.MULTILINE)
+    def _find_video(self) -> re.Match[str] | None:
+        # From the last `: Video: ` or `: Audio: ` before the mark: what comes earlier may be the stream's language.
+        pattern = rf"(?<=: )Video: (?:(?!: [A-Z][a-z]+: ).)*?{_MARK}.*$"
+        streams = re.finditer(pattern, self._text, re.MULTILINE)
+        return next((stream for stream in streams if "(attached pic)" not in stream[0].rpartition(_MARK)[2]), None)

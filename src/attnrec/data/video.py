@@ -36,11 +36,14 @@ REASONS = (
     "too-large",
     "too-long",
     "unreadable",
+    "unsupported-codec",
     "damaged",
     "truncated",
 )
 # Bicubic as in Pillow, a = -0.5; ffmpeg's own kernel has -0.6.
 _SCALER = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
+_MAX_ENLARGED = 16  # sides of a frame to crop, as multiples of what remains
+_LEAST_FRAME_BYTES = 4  # with its entry in the index
 _UNKNOWN_PTS = -(2**63)
 
 
@@ -93,11 +96,11 @@ def probe(path: Path) -> VideoInfo:
     _require_regular_file(path)
     exit_code, log = read_header(path, DecodeLimits())
     stream = log.video_stream
-    if stream is None:
+    if stream is None or log.refused_codec:
         raise _failure(path, exit_code, log)
     size = re.search(r"\b([1-9]\d*)x([1-9]\d*)\b", stream)
     if size is None:
-        raise VideoError("no-frames", f"{path}: no-frames: its header gives no picture size")
+        raise _failure(path, exit_code, log)
     width, height = int(size[1]), int(size[2])
     if sar := re.search(r"SAR (\d+):(\d+)", stream):
         width = max(1, round(width * int(sar[1]) / max(1, int(sar[2]))))
@@ -163,20 +166,25 @@ class FrameReader:
         _require_regular_file(self.path)
 
     def _decoded(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
-        self.check()
+        num_bytes = _require_regular_file(self.path)
         timeline = _Timeline()
         with Decoder(self.path, self._output_arguments(), self.limits) as decoder:
             self._decoder = decoder
-            while data := decoder.read_frame(self.width * self.height * 3):
-                time = timeline.add(_parse_pts(decoder.times.readline()))
-                self._require_within_limits(timeline)
+            while True:
+                data, time_line = decoder.read_frame(self.width * self.height * 3)
+                if not data:
+                    break
+                time = timeline.add(_parse_pts(time_line))
+                self._require_within_limits(timeline, num_bytes)
                 yield np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3), time
             exit_code, log = decoder.finish()
         if not timeline.num_frames:
             raise _failure(self.path, exit_code, log)
-        self.summary = timeline.summary(exit_code, log)
+        self.summary = timeline.summary(exit_code, log, is_cut=_is_cut_riff(self.path))
 
-    def _require_within_limits(self, timeline: "_Timeline") -> None:
+    def _require_within_limits(self, timeline: "_Timeline", num_bytes: int) -> None:
+        if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
+            raise VideoError("too-large", f"{self.path}: too-large: it repeats its frames without end")
         if timeline.num_frames > self.limits.frames:
             raise VideoError(
                 "too-large", f"{self.path}: too-large: more than {self.limits.frames} frames; cut it into parts"
@@ -192,8 +200,13 @@ class FrameReader:
         if self.resize == "stretch":
             scale = f"scale={w}:{h}:{_SCALER}"
         else:
-            scale = f"scale=w='max({w},round({h}*dar))':h='max({h},round({w}/dar))':{_SCALER},crop={w}:{h}"
-        return ["-map", "0:v:0", "-vf", scale, "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo"]
+            # Bounded: a strip, or pixels that are declared to be one, would cost gigabytes to enlarge.
+            wide, high = (
+                f"min({_MAX_ENLARGED}*{a},max({a},round({b})))" for a, b in ((w, f"{h}*dar"), (h, f"{w}/dar"))
+            )
+            scale = f"scale=w='{wide}':h='{high}':{_SCALER},crop={w}:{h}"
+        # `V`: a cover picture is no video.
+        return ["-map", "0:V:0", "-vf", scale, "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo"]
 
 
 def _thinned(
@@ -251,7 +264,7 @@ class _Timeline:
         self.num_frames += 1
         return self.span
 
-    def summary(self, exit_code: int, log: Log) -> DecodeSummary:
+    def summary(self, exit_code: int, log: Log, *, is_cut: bool) -> DecodeSummary:
         """How the decode ended."""
         fallback_fps = log.fps if log.fps > 0 else 30.0
         effective_fps = (self.num_frames - 1) / self.span if self.span > 0 else fallback_fps
@@ -259,7 +272,7 @@ class _Timeline:
         status = "ok"
         if exit_code or log.errors:
             status = "damaged"
-        if log.cut_short or log.duration_seconds - duration > max(1.0, 0.2 * log.duration_seconds):
+        if is_cut or log.cut_short or log.duration_seconds - duration > max(1.0, 0.2 * log.duration_seconds):
             status = "truncated"
         is_variable = self._longest - self._shortest > 0.5 / effective_fps
         return DecodeSummary(status, self.num_frames, duration, log.fps, effective_fps, is_variable)
@@ -269,23 +282,40 @@ def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
     """Why a video gave no frames."""
     if exit_code < 0:
         return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg ended by signal {-exit_code}")
-    reason = "no-video-stream" if log.has_streams and not log.video_stream else log.failure_reason(_head(path))
-    return VideoError(reason, f"{path}: {reason}: {log.first_error}")
+    reason, cause = log.failure(_head(path)[0])
+    if reason == "no-frames" and _is_cut_riff(path):
+        reason = "truncated"
+    return VideoError(reason, f"{path}: {reason}: {cause}")
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(16)
+def _head(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a file and its size; nothing of one that went away or was replaced meanwhile."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return file.read(16) or b"", os.fstat(file.fileno()).st_size
+    except OSError:
+        return b"", 0
 
 
-def _require_regular_file(path: Path) -> None:
+def _is_cut_riff(path: Path) -> bool:
+    """Whether an AVI declares to be longer than it is: ffmpeg takes what is there of one without an index for all."""
+    head, num_bytes = _head(path)
+    declared = int.from_bytes(head[4:8], "little")
+    # The size is all ones where the writer could not go back to set it.
+    return head[:4] == b"RIFF" and declared != 0xFFFFFFFF and declared + 8 > num_bytes
+
+
+def _require_regular_file(path: Path) -> int:
+    """Size of a file in bytes."""
     try:
         status = path.stat()
-    except OSError as error:
-        raise VideoError("unreadable", f"{path}: unreadable: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise VideoError("unreadable", f"{path}: unreadable: {cause}") from None
     if not stat.S_ISREG(status.st_mode):
         raise VideoError("not-a-file", f"{path}: not-a-file: it is not a regular file")
     if status.st_size == 0:
         raise VideoError("empty-file", f"{path}: empty-file: it holds no bytes")
     if not os.access(path, os.R_OK):
         raise VideoError("unreadable", f"{path}: unreadable: permission denied")
+    return status.st_size
