@@ -378,14 +378,18 @@ def test_nor_is_one_under_the_name_that_it_should_have(tmp_path, secret, name):
 def test_such_a_text_would_be_followed_without_the_guards(tmp_path, secret, text, name):
     path = tmp_path / name
     path.write_text(text.format(secret.name))
-    command = [ffmpeg_path(), "-nostdin", "-loglevel", "quiet", "-i", path, "-f", "null", "-"]
-    with subprocess.Popen(command) as process:
+    assert is_followed_without_the_guards(path, secret)
+
+
+def is_followed_without_the_guards(path: Path, secret: Path, *options: object) -> bool:
+    command = [ffmpeg_path(), "-nostdin", "-loglevel", "quiet", *options, "-i", path, "-f", "null", "-"]
+    with subprocess.Popen([str(argument) for argument in command]) as process:
         try:
             while process.poll() is None and not (seen := is_being_read(secret)):
                 time.sleep(0.01)
         finally:
             process.kill()
-    assert seen
+    return seen
 
 
 def mac_alias(path: bytes) -> bytes:
@@ -406,6 +410,7 @@ def test_a_mov_does_not_take_its_frames_from_another_file(tmp_path, secret, inde
     limits = DecodeLimits(stall_seconds=5)
     if kind == b"alis":
         assert failure(path, limits=limits).reason == "no-frames"
+        assert is_followed_without_the_guards(path, secret, "-enable_drefs", 1)
     else:  # an address is not even looked at: the frames are those of the file itself
         assert len(decode(path, limits=limits)[0]) == 60
 
