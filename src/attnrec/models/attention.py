@@ -118,13 +118,16 @@ class AttentionLSTM(nn.Module):
         """Recognise a batch of blocks.
 
         Args:
-            cubes: Feature cubes X, shape (B, T, L, D).
+            cubes: Feature cubes X, shape (B, T, L, D); of a shorter floating type than the parameters only under
+                autocast.
             generator: Source of the dropout masks in training, on the device of `cubes`.
 
         Returns:
             Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
         """
-        state = initial_state(cubes.mean(dim=(1, 2)), self.init_hidden, self.init_cell)
+        state = initial_state(
+            cubes.mean(dim=(1, 2), dtype=self.head.logits.weight.dtype), self.init_hidden, self.init_cell
+        )
         masks = self._masks(cubes, generator)
         # Wc X does not depend on the state: all steps in one product.
         projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)

@@ -28,7 +28,7 @@ class SoftmaxRegression(nn.Module):
         Returns:
             Class logits (B, T, C), no attention.
         """
-        return RecognizerOutput(self.logits(cubes.flatten(2)), None)
+        return RecognizerOutput(self.logits(cubes.flatten(2)).to(self.logits.weight.dtype), None)
 
 
 class PooledLSTM(nn.Module):
@@ -85,9 +85,9 @@ class PooledLSTM(nn.Module):
         Returns:
             Class logits (B, T, C), no attention.
         """
-        T = cubes.shape[1]
-        slices = cubes.mean(dim=2) if self.pooling == "avg" else cubes.amax(dim=2)  # (B, T, D)
-        mean_slice = slices.mean(dim=1) if self.pooling == "avg" else cubes.mean(dim=(1, 2))
+        T, dtype = cubes.shape[1], self.head.logits.weight.dtype
+        slices = cubes.mean(dim=2, dtype=dtype) if self.pooling == "avg" else cubes.amax(dim=2).to(dtype)  # (B, T, D)
+        mean_slice = slices.mean(dim=1) if self.pooling == "avg" else cubes.mean(dim=(1, 2), dtype=dtype)
         state = initial_state(mean_slice, self.init_hidden, self.init_cell)
         masks = None
         if self.training and (self.dropout or self.input_dropout):

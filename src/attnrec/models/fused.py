@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from attnrec.models.recurrence import LSTMState
 
@@ -97,8 +96,9 @@ def attention_recurrence(
         overwrite_projected: Whether `projected` may be used as a work buffer: nobody reads it afterwards.
 
     Returns:
-        h_t of the top layer (B, T, H) and attention (B, T, L), both of the type of the state.
+        h_t of the top layer (B, T, H) and attention (B, T, L), both of the type of the parameters.
     """
+    state = LSTMState(*([tensor.to(layers[0].hh.dtype) for tensor in part] for part in state))
     options = _Options(type(scorer), len(layers), product_dtype(state.hidden[0]), overwrite_projected)
     flat = (*state.hidden, *state.cell, *scorer, *(weight for layer in layers for weight in layer))
     differentiable = (*flat, *(() if projected is None else (projected,)))
@@ -120,8 +120,9 @@ def lstm_layer(inputs: Tensor, hidden: Tensor, cell: Tensor, weights: LayerWeigh
         weights: Parameters of the layer.
 
     Returns:
-        h_t, shape (T, B, H), of the type of the state.
+        h_t, shape (T, B, H), of the type of the parameters.
     """
+    hidden, cell = hidden.to(weights.hh.dtype), cell.to(weights.hh.dtype)
     dtype = product_dtype(hidden)
     with without_autocast(inputs):
         result: Tensor = _LSTMLayer.apply(dtype, inputs, hidden, cell, *weights)
@@ -337,10 +338,23 @@ class _ContentScores:
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """left @ right in the type of `left`, rounded to nothing less than that."""
+    """left @ right in the type of `left`.
+
+    Of rows that lie apart, some BLAS routines round each differently: a block's scores would depend on its place in
+    the batch.
+    """
+    left = left.contiguous()
     if left.dtype == out.dtype:
         return torch.mm(left, right, out=out)
     return out.copy_(torch.mm(left, right))
+
+
+def _refuse_second_derivative() -> None:
+    """Autograd runs a backward pass with gradients on where it is asked for a graph of it."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the fast recurrence has no second derivative, so no create_graph=True; set `plain` of the model"
+        )
 
 
 class _AttentionRecurrence(torch.autograd.Function):
@@ -361,8 +375,8 @@ class _AttentionRecurrence(torch.autograd.Function):
         return top, attention
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_top: Tensor, d_attention: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         options: _Options = ctx.options
         cubes, attention, squashed, *rest = ctx.saved_tensors
         N, num_scorer = options.num_layers, len(options.scorer._fields)
@@ -521,18 +535,18 @@ class _LSTMLayer(torch.autograd.Function):
                 cells.gates[t].add_(torch.mm(before.to(dtype), hh.t()))
             cells.step(t, t + 1, out=result[t])
             before = result[t]
-        ctx.dtype, ctx.operands, ctx.cells = dtype, (rows, ih, hh), cells
-        ctx.save_for_backward(hidden, result)
+        ctx.dtype = dtype
+        ctx.save_for_backward(hidden, result, rows, ih, hh, cells.gates, cells.cells, cells.squashed)
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, result = ctx.saved_tensors
-        (rows, ih, hh), cells, dtype = ctx.operands, ctx.cells, ctx.dtype
+        _refuse_second_derivative()
+        hidden, result, rows, ih, hh, gates, cells, squashed = ctx.saved_tensors
+        dtype = ctx.dtype
         T, B, _ = result.shape
         with without_autocast(result):
-            gradient = _CellGradients(cells.gates, cells.cells, cells.squashed, dtype)
+            gradient = _CellGradients(gates, cells, squashed, dtype)
             d_hidden = torch.zeros_like(hidden)
             for t in reversed(range(T)):
                 d_hidden += d_result[t]
