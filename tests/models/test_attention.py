@@ -65,6 +65,7 @@ def test_without_dropout_on_the_glimpse_the_first_layer_sees_all_of_it():
     seen = []
     for input_dropout in (None, 0.0):
         model = AttentionLSTM(**sizes, dropout=DROP_EVERYTHING, input_dropout=input_dropout).double().train()
+        model.plain = True
         model.cells[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
         model(make_cubes(T=1), seeded(0))
     assert not seen[0].any()

@@ -7,8 +7,9 @@ units, C classes.
 import torch
 from torch import Tensor, nn
 
+from attnrec.models.fused import ContentWeights, LocationWeights, attention_recurrence, cell_weights
 from attnrec.models.head import ClassHead, RecognizerOutput
-from attnrec.models.recurrence import init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
+from attnrec.models.recurrence import LSTMState, init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
 
 
 class ContentScorer(nn.Module):
@@ -69,6 +70,10 @@ class AttentionLSTM(nn.Module):
         dropout: Probability on every non-recurrent connection except the scorer's input.
         input_dropout: Probability on the glimpse, where it is another.
 
+    Attributes:
+        plain: Take `recurrence`, the equations as they read, in place of the function of `fused` that computes the
+            same faster. Cubes that need a gradient take it in any case.
+
     Raises:
         ValueError: `attention` is neither `location` nor `content`.
     """
@@ -101,6 +106,7 @@ class AttentionLSTM(nn.Module):
         else:
             raise ValueError(f"attention must be 'location' or 'content', got {attention!r}")
         self.attention = attention
+        self.plain = False
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
@@ -112,28 +118,62 @@ class AttentionLSTM(nn.Module):
         """Recognise a batch of blocks.
 
         Args:
-            cubes: Feature cubes X, shape (B, T, L, D).
+            cubes: Feature cubes X, shape (B, T, L, D); of a shorter floating type than the parameters only under
+                autocast.
             generator: Source of the dropout masks in training, on the device of `cubes`.
 
         Returns:
             Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
         """
-        T = cubes.shape[1]
-        state = initial_state(cubes.mean(dim=(1, 2)), self.init_hidden, self.init_cell)
+        state = initial_state(
+            cubes.mean(dim=(1, 2), dtype=self.head.logits.weight.dtype), self.init_hidden, self.init_cell
+        )
         masks = self._masks(cubes, generator)
         # Wc X does not depend on the state: all steps in one product.
         projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)
+        plain = self.plain or (cubes.requires_grad and torch.is_grad_enabled())
+        recurrence = self.recurrence if plain else self._fused_recurrence
+        top, attention = recurrence(cubes, projected, state, masks)
+        return RecognizerOutput(self.head(top, generator), attention)
 
+    def recurrence(
+        self, cubes: Tensor, projected: Tensor | None, state: LSTMState, masks: list[tuple[Tensor, ...]] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Eqs. 1-5 step by step.
+
+        Args:
+            cubes: Feature cubes X, shape (B, T, L, D).
+            projected: The content scorer's `project` of them.
+            state: State before the first step.
+            masks: Dropout masks of the layers' inputs at each step; None in evaluation.
+
+        Returns:
+            h_t of the top layer (B, T, H) and attention (B, T, L).
+        """
         top, attention = [], []
-        for t in range(T):
+        for t in range(cubes.shape[1]):
             scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
             location_probs = scores.softmax(dim=-1)  # (B, L), Eq. 1
             glimpse = torch.bmm(location_probs.unsqueeze(1), cubes[:, t]).squeeze(1)  # (B, D), Eq. 2
             state = stack_step(self.cells, glimpse, state, masks[t] if masks else None)  # Eqs. 3-5
             top.append(state.hidden[-1])
             attention.append(location_probs)
-        frame_logits = self.head(torch.stack(top, dim=1), generator)
-        return RecognizerOutput(frame_logits, torch.stack(attention, dim=1))
+        return torch.stack(top, dim=1), torch.stack(attention, dim=1)
+
+    def _fused_recurrence(
+        self, cubes: Tensor, projected: Tensor | None, state: LSTMState, masks: list[tuple[Tensor, ...]] | None
+    ) -> tuple[Tensor, Tensor]:
+        scorer: LocationWeights | ContentWeights
+        if projected is None:
+            scorer, overwrite = LocationWeights(self.location_scorer.weight), False
+        else:
+            query, score = self.content_scorer.from_hidden, self.content_scorer.score
+            scorer = ContentWeights(query.weight, query.bias, score.weight, score.bias)
+            # A product does not need its result for its gradient; a tanh after it does.
+            overwrite = not self.content_scorer.deeper
+        return attention_recurrence(
+            cubes, projected, state, scorer, cell_weights(self.cells), masks, overwrite_projected=overwrite
+        )
 
     def _location_scores(self, hidden: Tensor, projected: Tensor | None) -> Tensor:
         scorer = self.location_scorer if projected is None else self.content_scorer

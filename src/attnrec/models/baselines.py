@@ -6,8 +6,9 @@ Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channe
 import torch
 from torch import Tensor, nn
 
+from attnrec.models.fused import cell_weights, lstm_layer
 from attnrec.models.head import ClassHead, RecognizerOutput
-from attnrec.models.recurrence import init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
+from attnrec.models.recurrence import LSTMState, init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
 
 
 class SoftmaxRegression(nn.Module):
@@ -27,7 +28,7 @@ class SoftmaxRegression(nn.Module):
         Returns:
             Class logits (B, T, C), no attention.
         """
-        return RecognizerOutput(self.logits(cubes.flatten(2)), None)
+        return RecognizerOutput(self.logits(cubes.flatten(2)).to(self.logits.weight.dtype), None)
 
 
 class PooledLSTM(nn.Module):
@@ -42,6 +43,9 @@ class PooledLSTM(nn.Module):
         init_layers: Layers of Eq. 6's perceptrons.
         dropout: Probability on every non-recurrent connection.
         input_dropout: Probability on the pooled slice, where it is another.
+
+    Attributes:
+        plain: Take `recurrence`, step by step, in place of the function of `fused` that computes the same faster.
 
     Raises:
         ValueError: `pooling` is neither `avg` nor `max`.
@@ -63,6 +67,7 @@ class PooledLSTM(nn.Module):
         if pooling not in ("avg", "max"):
             raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
         self.pooling = pooling
+        self.plain = False
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
@@ -80,14 +85,38 @@ class PooledLSTM(nn.Module):
         Returns:
             Class logits (B, T, C), no attention.
         """
-        T = cubes.shape[1]
-        slices = cubes.mean(dim=2) if self.pooling == "avg" else cubes.amax(dim=2)  # (B, T, D)
-        state = initial_state(cubes.mean(dim=(1, 2)), self.init_hidden, self.init_cell)
+        T, dtype = cubes.shape[1], self.head.logits.weight.dtype
+        slices = cubes.mean(dim=2, dtype=dtype) if self.pooling == "avg" else cubes.amax(dim=2).to(dtype)  # (B, T, D)
+        mean_slice = slices.mean(dim=1) if self.pooling == "avg" else cubes.mean(dim=(1, 2), dtype=dtype)
+        state = initial_state(mean_slice, self.init_hidden, self.init_cell)
         masks = None
         if self.training and (self.dropout or self.input_dropout):
             masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator, self.input_dropout)
+        recurrence = self.recurrence if self.plain else self._fused_recurrence
+        return RecognizerOutput(self.head(recurrence(slices, state, masks), generator), None)
+
+    def recurrence(self, slices: Tensor, state: LSTMState, masks: list[tuple[Tensor, ...]] | None) -> Tensor:
+        """Eqs. 3-5 step by step.
+
+        Args:
+            slices: Pooled slices x_t, shape (B, T, D).
+            state: State before the first step.
+            masks: Dropout masks of the layers' inputs at each step; None in evaluation.
+
+        Returns:
+            h_t of the top layer, shape (B, T, H).
+        """
         top = []
-        for t in range(T):
+        for t in range(slices.shape[1]):
             state = stack_step(self.cells, slices[:, t], state, masks[t] if masks else None)
             top.append(state.hidden[-1])
-        return RecognizerOutput(self.head(torch.stack(top, dim=1), generator), None)
+        return torch.stack(top, dim=1)
+
+    def _fused_recurrence(self, slices: Tensor, state: LSTMState, masks: list[tuple[Tensor, ...]] | None) -> Tensor:
+        """The same layer by layer: nothing flows back from the top into the first layer's input."""
+        below = slices.transpose(0, 1)  # (T, B, D)
+        for n, weights in enumerate(cell_weights(self.cells)):
+            if masks is not None:
+                below = below * torch.stack([step[n] for step in masks])
+            below = lstm_layer(below, state.hidden[n], state.cell[n], weights)
+        return below.transpose(0, 1)

@@ -40,11 +40,11 @@ class ClassHead(nn.Module):
             generator: Source of the dropout masks in training.
 
         Returns:
-            Class logits, shape (B, T, C).
+            Class logits, shape (B, T, C), of the type of `hidden`: of full precision for the loss under autocast too.
         """
         squashed = torch.tanh(self.hidden(self._drop(hidden, generator)))
         logits: Tensor = self.logits(self._drop(squashed, generator))
-        return logits
+        return logits.to(hidden.dtype)
 
     def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training or not self.dropout:

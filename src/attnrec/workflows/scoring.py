@@ -4,7 +4,8 @@ Legend: N stored frames, M blocks, B blocks in a batch, T time-steps, K grid sid
 C classes.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,11 @@ class BlockScores(NamedTuple):
 
 
 def gather_cubes(
-    features: NDArray[np.float16], frames: NDArray[np.int64], scale: float, device: torch.device
+    features: NDArray[np.float16],
+    frames: NDArray[np.int64],
+    scale: float,
+    device: torch.device,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Cubes of a batch of blocks.
 
@@ -40,12 +45,31 @@ def gather_cubes(
         frames: Rows of each block's samples, shape (B, T).
         scale: Factor on the features.
         device: Where the cubes go.
+        out: Memory to use on the CPU, of at least as many blocks; fresh memory costs more than the copy into it.
 
     Returns:
-        Shape (B, T, L, D), float32.
+        Shape (B, T, L, D), float32. Written anew by the next call where `out` is given.
     """
-    cubes = torch.from_numpy(features[frames]).to(device).float()  # (B, T, K, K, D)
-    return cubes.flatten(2, 3).mul_(scale)
+    if device.type != "cpu":
+        cubes = torch.from_numpy(features[frames]).to(device).float()  # (B, T, K, K, D)
+        return cubes.flatten(2, 3).mul_(scale)
+    _, K, _, D = features.shape
+    cubes = torch.empty(*frames.shape, K * K, D) if out is None else out[: len(frames)]
+    for block, rows in zip(cubes, frames, strict=True):
+        # From the map into float32, a block at a time, so that the scale finds it in the processor's cache.
+        for steps, run in _runs(rows):
+            block[steps].copy_(torch.from_numpy(features[run]).flatten(1, 2))
+        if scale != 1:
+            block.mul_(scale)
+    return cubes
+
+
+def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
+    """Slices of steps, and of the rows that they show, of as many neighbouring rows as there are."""
+    ends = np.flatnonzero(np.diff(rows) != 1) + 1
+    for start, end in itertools.pairwise([0, *ends.tolist(), len(rows)]):
+        first = int(rows[start])
+        yield slice(start, end), slice(first, first + end - start)
 
 
 def score_blocks(
@@ -76,12 +100,14 @@ def score_blocks(
     model.eval()
     probs: NDArray[np.float32] | None = None
     attention: NDArray[np.float32] | None = None
+    cubes: Tensor | None = None
     with torch.inference_mode():
         for start in range(0, len(frames), BATCH_BLOCKS):
             batch = frames[start : start + BATCH_BLOCKS]
             done = start + len(batch)
             filled = np.concatenate([batch, np.repeat(batch[-1:], BATCH_BLOCKS - len(batch), axis=0)])
-            output = model(gather_cubes(features, filled, scale, device))
+            cubes = gather_cubes(features, filled, scale, device, out=cubes)
+            output = model(cubes)
             if probs is None:
                 # All at once: small results that stay between large ones that go would leave holes in memory.
                 probs = _empty_like(output.frame_logits, len(frames))
