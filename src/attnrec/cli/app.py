@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from attnrec.cli import compare, demo, evaluate, extract, info, predict, train, visualize
-from attnrec.cli.output import printable
+from attnrec.cli.output import is_first_process, printable
 from attnrec.errors import AttnrecError
 
 
@@ -24,8 +24,9 @@ class ErrorReportingGroup(TyperGroup):
                 raise
             print(f"attnrec: {printable(str(error))}", file=sys.stderr)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            print("attnrec: interrupted", file=sys.stderr)
+        except KeyboardInterrupt as error:
+            if is_first_process():
+                print(f"attnrec: {printable(str(error)) or 'interrupted'}", file=sys.stderr)
             raise typer.Exit(130) from None
 
 

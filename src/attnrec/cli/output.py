@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +23,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks: where there is no torchrun, and of its processes the first."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
+
+
 class Output:
-    """Output of one command; use as a context manager around its work.
+    """Output of one command; use as a context manager around its work. Of the processes of a torchrun the first speaks.
 
     Args:
         json: Print the result as one JSON document.
@@ -32,9 +38,11 @@ class Output:
 
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self.json = json
-        self.quiet = quiet
+        self.speaks = is_first_process()
+        self.quiet = quiet or not self.speaks
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, tuple[float, int]] = {}
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -56,9 +64,15 @@ class Output:
             return
         if sys.stderr.isatty():
             self._show_bar(event)
-        elif time.monotonic() - self._last_line > _LINE_SECONDS:
-            self._last_line = time.monotonic()
+            return
+        now = time.monotonic()
+        began, done_before = self._began.setdefault(event.stage, (now, event.done))
+        if now - self._last_line > _LINE_SECONDS:
+            self._last_line = now
             detail = f"  {printable(event.detail)}" if event.detail else ""
+            if done_before < event.done < event.total:
+                left = (now - began) / (event.done - done_before) * (event.total - event.done)
+                detail += f"  {duration(left)} left"
             print(f"{event.stage} {event.done}/{event.total}{detail}", file=sys.stderr)
 
     def note(self, text: str) -> None:
@@ -72,12 +86,15 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Say something on stderr that quiet does not silence."""
-        print(f"warning: {printable(text)}", file=sys.stderr)
+        if self.speaks:
+            print(f"warning: {printable(text)}", file=sys.stderr)
 
     def result(self, report: Any, show: Callable[[], None]) -> None:
         """Print the result: the report as JSON, or by `show`."""
         if self._bars is not None:
             self._bars.stop()
+        if not self.speaks:
+            return
         if self.json:
             document = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else report  # type: ignore[arg-type]
             print(json.dumps(json_safe(document), indent=2))
