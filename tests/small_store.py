@@ -1,9 +1,10 @@
 """Feature stores of made-up features, packed the way `extract` packs them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -56,6 +57,7 @@ def write_store(
     backbone_state: dict[str, np.ndarray] | None = None,
     dataset: str = "tiny",
     multilabel: bool = False,
+    status: Mapping[int, str] = MappingProxyType({}),
     seed: int = 0,
 ) -> Path:
     """Write a store with one video for each class and group, whose class is the channel that stands out.
@@ -85,7 +87,10 @@ def write_store(
             matrix.append(applies)
             part = PartFile(part_path(path, Path(video)), [spec])
             part.append({spec.layer: cubes.astype(np.float16)}, (np.arange(num_frames) / fps).tolist())
-            part.commit(row.fingerprint, DecodeSummary("ok", num_frames, num_frames / fps, fps, fps, False))
+            part.commit(
+                row.fingerprint,
+                DecodeSummary(status.get(len(rows), "ok"), num_frames, num_frames / fps, fps, fps, False),
+            )
             rows.append(row)
             sources.append(read_part(part.path, row.fingerprint))
     labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]

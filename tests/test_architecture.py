@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "render": COMMON,
     "run": COMMON | {"models"},
     "workflows": COMMON | {"distributed", "run", "models", "data", "render", "metrics", "intervals"},
-    "cli": COMMON | {"workflows", "run"},
+    "cli": COMMON | {"distributed", "workflows", "run"},
     "__init__": COMMON | {"workflows"},
     "__main__": {"cli"},
 }

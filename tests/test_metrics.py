@@ -9,6 +9,7 @@ from attnrec.metrics import (
     accuracy,
     attention_entropy,
     average_precision,
+    binary_log_loss,
     confusion,
     log_loss,
     mean_average_precision,
@@ -211,3 +212,11 @@ def test_unknown_figures():
         ValueError, match=r"no figure is called 'f1'; there are mean, accuracy, .*, vote, map, average_p"
     ):
         require_fitting("f1", multilabel=False)
+
+
+def test_binary_log_loss_is_scikit_learns():
+    rng = np.random.default_rng(5)
+    targets, probs = rng.integers(0, 2, (7, 4)).astype(np.uint8), rng.random((7, 4))
+    expected = reference.log_loss(targets.ravel(), probs.ravel(), labels=[0, 1])
+    assert binary_log_loss(targets, probs) == pytest.approx(expected)
+    assert binary_log_loss(np.ones((1, 1), np.uint8), np.zeros((1, 1))) == pytest.approx(-np.log(1e-12))

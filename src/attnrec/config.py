@@ -60,6 +60,7 @@ class FeatureSpec:
         resize: `stretch` distorts a frame to the square, `crop` keeps its aspect and cuts the middle out.
         sample_fps: Most frames per second that are kept of a video; None keeps all.
         precision: `fp32`, or `bf16` where the network computed in bfloat16.
+        scaler: How frames are resampled; a change of it makes other features.
     """
 
     backbone: str
@@ -72,6 +73,7 @@ class FeatureSpec:
     resize: Resize
     sample_fps: float | None
     precision: str
+    scaler: str = "bicubic a=-0.5, full chroma"
 
     @property
     def num_locations(self) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from small_store import write_store
 from torch.utils.data import DataLoader
 
 from attnrec.config import FeatureSpec
@@ -342,3 +343,12 @@ def test_workers_load_the_same_blocks(store_path, method):
         assert cubes.shape[1:] == (3, 2, 2, 5)
         torch.testing.assert_close(cubes, expected_cubes, rtol=0, atol=0)
         torch.testing.assert_close(labels, expected_labels)
+
+
+def test_the_dataset_gives_a_row_of_labels_where_videos_may_have_several(tmp_path):
+    path = write_store(tmp_path / "several.h5", multilabel=True)
+    store, dataset = FeatureStore(path), BlockDataset(path, "train", fps=10.0, block_frames=4)
+    for index in (0, len(dataset) - 1):
+        _, target = dataset[index]
+        assert target.dtype == torch.float32
+        np.testing.assert_array_equal(target.numpy(), store.label_matrix[dataset.table.video[index]])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,10 @@ def test_problems_count_and_name():
     assert str(few) == "missing videos: 2 (a, b)"
     (many,) = found_problems("missing", "missing videos", "gfedcba")
     assert str(many) == "missing videos: 7 (a, b, c, d, e, ...)"
+
+
+def test_splits_that_part_a_group_are_named():
+    dataset = dataset_of(("run",), ("run",), ("walk",), ("walk",))  # g0 to train and test, g1 unused and to train
+    assert dataset.leaking_splits == ["default"]
+    apart = np.array([TRAIN, TRAIN, TEST, TEST], np.uint8)
+    assert replace(dataset, splits={"mine": apart}).leaking_splits == []

@@ -139,3 +139,28 @@ def test_another_part_can_count(tiny_run):
     assert row.part == "validation"
     assert row.accuracy == json.loads((tiny_run / "evaluation-validation.json").read_text())["accuracy"]
     assert compare([tiny_run]).tables[0][0].accuracy is None
+
+
+def test_runs_of_several_labels_are_ranked_by_map(tmp_path):
+    store = write_store(tmp_path / "s.h5", multilabel=True, signal=4.0, num_groups=16)
+    runs = [
+        train(store, quick(epochs=5, model="softmax", learning_rate=rate), runs_dir=tmp_path / "runs").run
+        for rate in (1e-9, 0.05)
+    ]
+    reports = [evaluate(run) for run in runs]
+    assert reports[0].map < reports[1].map
+    (rows,) = compare(runs).tables
+    assert [row.path for row in rows] == runs[::-1]
+    assert [row.figure for row in rows] == [row.map for row in rows] == [report.map for report in reports[::-1]]
+    assert rows[0].metric == "map"
+    assert rows[0].accuracy is rows[0].validation_accuracy is None
+    assert rows[0].validation_figure == Run(runs[1]).manifest.result["validation_map"]
+    assert rows[0].interval == tuple(reports[1].intervals["map"])
+
+
+def test_an_interval_that_is_not_known_is_none(tmp_path):
+    store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [0, 2] * 3})  # one group to test
+    run = train(store, quick(epochs=1), runs_dir=tmp_path / "runs").run
+    evaluate(run)
+    ((row,),) = compare([run]).tables
+    assert row.interval is None

@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 from dataclasses import asdict
@@ -11,10 +12,10 @@ from small_store import quick, write_store
 
 from attnrec.data.splits import TEST, TRAIN, VALIDATION
 from attnrec.data.store import FeatureStore
-from attnrec.errors import FeatureStoreError, RunError
+from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.run import Run
 from attnrec.runtime import json_safe
-from attnrec.workflows.evaluate import evaluate, store_of_run
+from attnrec.workflows.evaluate import evaluate, evaluate_runs, store_of_run
 from attnrec.workflows.train import train
 
 
@@ -186,3 +187,78 @@ def test_progress_counts_all_blocks(trained):
     report = evaluate(trained, on_progress=seen.append)
     assert [event.done for event in seen] == sorted(event.done for event in seen)
     assert seen[-1].done == seen[-1].total == report.num_blocks
+
+
+def test_the_top_k_and_the_steps_that_count_can_be_chosen(unsure):
+    report = evaluate(unsure, top_k=2, last_steps=1)
+    arrays = predictions(unsure)
+    labels, probs = arrays["video_label"], arrays["video_probs"]
+    expected = sklearn.metrics.top_k_accuracy_score(labels, probs, k=2, labels=[0, 1, 2])
+    assert (report.top_k, report.last_steps) == (2, 1)
+    assert report.top_k_accuracy == pytest.approx(expected)
+    whole = evaluate(unsure)
+    assert (whole.top_k, whole.top_k_accuracy, whole.last_steps) == (None, None, 4)
+    assert whole.log_loss != report.log_loss
+    with pytest.raises(ConfigError, match="--top-k 4: must be from 1 to 3, the number of classes"):
+        evaluate(unsure, top_k=4)
+    with pytest.raises(ConfigError, match="--last-steps 5: must be from 1 to 4, the run's block"):
+        evaluate(unsure, last_steps=5)
+
+
+def test_the_intervals_hold_the_figures_and_are_over_groups(unsure):
+    report = evaluate(unsure, top_k=2)
+    assert set(report.intervals) == {"accuracy", "mean_class_accuracy", "top_k_accuracy"}
+    for name, (low, high) in report.intervals.items():
+        assert 0 <= low <= getattr(report, name) <= high <= 1
+    assert report.num_groups == report.num_videos / 3
+
+
+def test_the_tables_are_the_arrays(unsure):
+    report, arrays = evaluate(unsure), predictions(unsure)
+    with (unsure / "predictions-test.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["path", "label", "predicted", "probability", "bend", "jack", "wave"]
+    assert [(row[0], row[1], row[2]) for row in rows] == [(v.path, v.label, v.predicted) for v in report.videos]
+    np.testing.assert_allclose(np.array([row[4:] for row in rows], float), arrays["video_probs"], rtol=1e-5)
+    with (unsure / "blocks-test.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["path", "start_seconds", "bend", "jack", "wave"]
+    owners = [arrays["video_path"][i].decode() for i in arrays["block_video"]]
+    assert [row[0] for row in rows] == owners
+    np.testing.assert_allclose(np.array([row[1:] for row in rows], float)[:, 0], arrays["block_start_seconds"])
+    np.testing.assert_allclose(np.array([row[2:] for row in rows], float), arrays["block_probs"], rtol=1e-5)
+
+
+def test_a_run_is_evaluated_as_it_was_trained(tmp_path):
+    store = write_store(tmp_path / "s.h5", signal=0.5)
+    config = quick(epochs=1, reduction="vote", last_steps=2, block_starts="by-frame", fps=15.0)
+    run = train(store, config, runs_dir=tmp_path / "runs").run
+    report = evaluate(run)
+    assert (report.reduction, report.last_steps) == ("vote", 2)
+    # Every second of twelve frames as if there were 30 a second: the only start at a stride of 4 is 0, then 4.
+    assert report.num_blocks == 2 * report.num_videos
+    assert evaluate(run, reduction="mean", last_steps=4).log_loss != report.log_loss
+
+
+def test_the_number_of_blocks_is_told_before_the_work(trained):
+    seen = []
+    report = evaluate(trained, block_stride=1, on_progress=seen.append)
+    assert seen[0].message.endswith(f"{report.num_blocks} blocks of 6 videos, one every 1 stored frames")
+
+
+def test_several_runs_of_one_dataset_have_a_mean(tiny_store, tmp_path):
+    runs = [train(tiny_store, quick(epochs=1, split=f"cv3-{i}"), runs_dir=tmp_path).run for i in (1, 2, 3)]
+    summary = evaluate_runs(runs)
+    values = [evaluate(run).accuracy for run in runs]
+    assert [report.accuracy for report in summary.runs] == values
+    assert summary.mean["accuracy"] == pytest.approx(np.mean(values))
+    assert summary.sd["accuracy"] == pytest.approx(np.std(values, ddof=1))
+    assert "map" not in summary.mean
+    assert "top_k_accuracy" not in summary.mean
+
+
+def test_runs_of_different_datasets_have_no_mean(tiny_run, tmp_path):
+    other = write_store(tmp_path / "other.h5", dataset="other")
+    run = train(other, quick(epochs=1), runs_dir=tmp_path / "runs").run
+    with pytest.raises(ConfigError, match="runs of different datasets have no mean: other, tiny"):
+        evaluate_runs([tiny_run, run])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_store import write_store
 
 from attnrec.data.encode import write_video
 from attnrec.data.store import FeatureStore
@@ -19,7 +20,7 @@ def test_a_store_is_described(tiny_store):
     assert (document["num_videos"], document["num_frames"], document["num_groups"]) == (24, 24 * 12, 8)
     assert document["classes"] == {"bend": 8, "jack": 8, "wave": 8}
     assert document["num_unlabelled"] == 0
-    assert document["features"]["grid_size"] == 2
+    assert document["features"]["features"]["grid_size"] == 2
     assert document["fingerprint"] == store.fingerprint
     assert document["size_bytes"] == tiny_store.stat().st_size
     assert document["status"] == {"ok": 24}
@@ -76,3 +77,11 @@ def test_what_it_cannot_describe_is_refused(tmp_path, tiny_store):
         file.truncate(cut.stat().st_size // 2)
     with pytest.raises(AttnrecError, match=r"cut\.h5"):
         describe(cut)
+
+
+def test_damage_is_listed(tmp_path):
+    path = write_store(tmp_path / "out.h5", num_groups=2, status={1: "truncated", 4: "damaged"})
+    document = describe(path)
+    assert document["status"] == {"ok": 4, "truncated": 1, "damaged": 1}
+    store = FeatureStore(path)
+    assert document["damaged"] == [(store.path_of(1), "truncated"), (store.path_of(4), "damaged")]

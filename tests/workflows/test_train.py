@@ -313,3 +313,122 @@ def test_the_log_is_strict_json(trained):
 
     for line in (trained / "training.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> Path:
+    """A store whose videos have none, one or two of three classes."""
+    return write_store(tmp_path_factory.mktemp("several") / "several.h5", multilabel=True, num_groups=16, signal=4.0)
+
+
+@pytest.mark.parametrize("model", ["attention", "softmax"])
+def test_several_labels_are_learnt(several, tmp_path, model):
+    report = train(several, quick(model=model, epochs=30, learning_rate=0.02), runs_dir=tmp_path)
+    assert report.plan.multilabel
+    assert report.validation_accuracy is None
+    assert report.validation_map > 0.95
+    assert evaluate(report.run).map > 0.95
+
+
+def test_the_loss_of_several_labels_counts_every_class(several, tmp_path):
+    report = train(several, quick(epochs=1, learning_rate=1e-9, dropout=0.0, model="softmax"), runs_dir=tmp_path)
+    (line,) = read_training_log(Run(report.run))
+    assert line["validation_loss"] == pytest.approx(math.log(2), abs=0.4)  # one question
+    assert line["loss"] / (4 * 3) == pytest.approx(line["validation_loss"], abs=0.2)  # T steps of C questions
+
+
+def test_a_vote_is_refused_for_several_labels(several, tmp_path):
+    with pytest.raises(ConfigError, match="vote is for videos of one label each, and these have several; use mean"):
+        train(several, quick(reduction="vote"), runs_dir=tmp_path)
+    assert plan_training(several, quick(preset="authors-code")).settings.reduction == "mean"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_retraining_takes_the_validation_videos_until_the_loss_is_reached(tiny_store, tmp_path):
+    config = quick(epochs=12, retrain=True)
+    report, plain = (train(tiny_store, c, runs_dir=tmp_path) for c in (config, replace(config, retrain=False)))
+    again = report.retrained
+    lines = read_training_log(Run(report.run))
+    first = [line for line in lines if line["kind"] == "epoch"]
+    second = [line for line in lines if line["kind"] == "retrain-epoch"]
+    assert [line["loss"] for line in first] == [line["loss"] for line in read_training_log(Run(plain.run))]
+    assert again.reached
+    assert again.target_loss == first[report.best_epoch - 1]["loss"]
+    assert again.loss == second[-1]["loss"] <= again.target_loss
+    assert all(line["loss"] > again.target_loss for line in second[:-1])
+    blocks = report.plan.num_train_blocks + report.plan.num_validation_blocks
+    assert (
+        second[-1]["step"] - first[-1]["step"] == again.epochs * math.ceil(blocks / 8) == report.updates - plain.updates
+    )
+    assert plain.retrained is None
+    assert report.validation_loss == plain.validation_loss  # of the first training
+    assert any((weights(report.run)[name] != value).any() for name, value in weights(plain.run).items())
+    assert "-retrain-" in Path(report.run).name
+    assert Run(report.run).manifest.result["retrained"]["epochs"] == again.epochs
+    assert evaluate(report.run, part="validation").trained_on
+    assert not evaluate(report.run).trained_on
+    assert not evaluate(plain.run, part="validation").trained_on
+
+
+def test_retraining_does_not_read_test_labels(tiny_store, tmp_path):
+    scrambled = tmp_path / "scrambled.h5"
+    shutil.copy(tiny_store, scrambled)
+    with h5py.File(scrambled, "r+") as file:
+        test = file["splits/default"][:] == TEST
+        labels = file["videos/label"][:]
+        labels[test] = (labels[test] + 1) % 3
+        file["videos/label"][:] = labels
+    config = quick(retrain=True)
+    assert_same_weights(*(train(store, config, runs_dir=tmp_path / "runs").run for store in (tiny_store, scrambled)))
+
+
+def test_retraining_gives_up_and_says_so(tiny_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("attnrec.workflows.train.RETRAIN_EPOCHS", 1 / 12)
+    report = train(tiny_store, quick(epochs=12, retrain=True), runs_dir=tmp_path)
+    assert (report.retrained.epochs, report.retrained.reached) == (1, False)
+    assert report.retrained.loss > report.retrained.target_loss
+
+
+def test_retraining_needs_validation_videos(tmp_path):
+    store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [TRAIN, TEST] * 3})
+    with pytest.raises(ConfigError, match="split default has no validation video, which --retrain needs"):
+        train(store, quick(retrain=True), runs_dir=tmp_path / "runs")
+
+
+def test_without_a_name_the_stores_own_split_is_taken(tmp_path):
+    codes = [TRAIN, VALIDATION, TEST, TRAIN] * 3
+    store = write_store(tmp_path / "s.h5", num_groups=4, splits={"hmdb51-2": codes, "hmdb51-1": codes})
+    report = train(store, quick(epochs=1), runs_dir=tmp_path / "runs")
+    assert report.plan.split == Run(report.run).manifest.split["name"] == "hmdb51-1"
+    assert evaluate(report.run).split == "hmdb51-1"
+    assert plan_training(store, quick(split="hmdb51-2")).split == "hmdb51-2"
+
+
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "sgd"}, {"decay_per": "batch", "weight_decay": 0.1}, {"penalty_reduction": "mean"},
+    {"init_layers": 1}, {"input_dropout": 0.0}, {"block_starts": "by-frame"},
+    {"attention": "content", "scorer_layers": 3}, {"attention": "content", "attention_dim": 5},
+])  # fmt: skip
+def test_every_option_of_the_released_code_changes_the_training(tiny_store, tmp_path, changes):
+    config = quick(epochs=1, attention_penalty=0.5, weight_decay=changes.get("weight_decay", 1e-5))
+    config = replace(config, attention=changes.get("attention"))
+    plain, other = (train(tiny_store, c, runs_dir=tmp_path).run for c in (config, replace(config, **changes)))
+    one, two = weights(plain), weights(other)
+    assert one.keys() != two.keys() or any(
+        one[name].shape != two[name].shape or (one[name] != two[name]).any() for name in one
+    )
+
+
+def test_decay_per_batch_is_less_by_the_batch_size():
+    import torch
+
+    from attnrec.workflows.train import build_optimizer
+
+    model = torch.nn.Linear(2, 2)
+    block = build_optimizer(model, 0.1, 0.5, batch_size=128)
+    batch = build_optimizer(model, 0.1, 0.5, kind="sgd", decay_per="batch", batch_size=128)
+    assert isinstance(block, torch.optim.Adam)
+    assert isinstance(batch, torch.optim.SGD)
+    assert block.defaults["weight_decay"] == 1.0
+    assert batch.defaults["weight_decay"] == 1 / 128
+    assert batch.defaults["momentum"] == 0

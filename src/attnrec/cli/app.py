@@ -8,7 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from attnrec.cli import compare, demo, evaluate, extract, info, predict, train, visualize
-from attnrec.cli.output import is_first_process, printable
+from attnrec.cli.output import printable
+from attnrec.distributed import world_of_torchrun
 from attnrec.errors import AttnrecError
 
 
@@ -25,7 +26,7 @@ class ErrorReportingGroup(TyperGroup):
             print(f"attnrec: {printable(str(error))}", file=sys.stderr)
             raise typer.Exit(1) from None
         except KeyboardInterrupt as error:
-            if is_first_process():
+            if world_of_torchrun().is_first:
                 print(f"attnrec: {printable(str(error)) or 'interrupted'}", file=sys.stderr)
             raise typer.Exit(130) from None
 

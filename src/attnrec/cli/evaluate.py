@@ -20,7 +20,7 @@ from attnrec.cli.output import Output, duration, percent, printable, table
 from attnrec.config import Reduction
 
 if TYPE_CHECKING:
-    from attnrec.workflows.evaluate import EvaluationReport, EvaluationSummary
+    from attnrec.workflows.evaluation import EvaluationReport, EvaluationSummary
 
 _MATRIX_CLASSES = 12  # a confusion matrix of more does not fit a screen
 _NAMES = {

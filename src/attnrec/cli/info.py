@@ -35,6 +35,10 @@ def _show(document: dict[str, Any], indent: str = "") -> None:
         if isinstance(value, dict) and value:
             print(label.rstrip())
             _show(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], tuple):
+            print(label.rstrip())
+            for item, reason in value:
+                print(f"{indent}  {printable(item)}: {reason}")
         else:
             print(f"{label}  {_text(value)}")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from attnrec.distributed import world_of_torchrun
 from attnrec.runtime import Progress, json_safe
 
 if TYPE_CHECKING:
@@ -23,13 +24,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
-def is_first_process() -> bool:
-    """Whether this process speaks: where there is no torchrun, and of its processes the first."""
-    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
-
-
 class Output:
-    """Output of one command; use as a context manager around its work. Of the processes of a torchrun the first speaks.
+    """Output of one command; use as a context manager around its work. Under torchrun the first process alone speaks.
 
     Args:
         json: Print the result as one JSON document.
@@ -38,8 +34,8 @@ class Output:
 
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self.json = json
-        self.speaks = is_first_process()
-        self.quiet = quiet or not self.speaks
+        self._speaks = world_of_torchrun().is_first
+        self.quiet = quiet or not self._speaks
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}
@@ -86,14 +82,14 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Say something on stderr that quiet does not silence."""
-        if self.speaks:
+        if self._speaks:
             print(f"warning: {printable(text)}", file=sys.stderr)
 
     def result(self, report: Any, show: Callable[[], None]) -> None:
         """Print the result: the report as JSON, or by `show`."""
         if self._bars is not None:
             self._bars.stop()
-        if not self.speaks:
+        if not self._speaks:
             return
         if self.json:
             document = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else report  # type: ignore[arg-type]

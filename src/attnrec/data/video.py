@@ -39,7 +39,8 @@ REASONS = (
     "damaged",
     "truncated",
 )
-_SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+# Bicubic as in Pillow, a = -0.5; ffmpeg's own kernel has -0.6.
+_SCALER = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
 _UNKNOWN_PTS = -(2**63)
 
 
@@ -189,9 +190,9 @@ class FrameReader:
     def _output_arguments(self) -> list[str]:
         w, h = self.width, self.height
         if self.resize == "stretch":
-            scale = f"scale={w}:{h}:flags={_SCALER}"
+            scale = f"scale={w}:{h}:{_SCALER}"
         else:
-            scale = f"scale=w='max({w},round({h}*dar))':h='max({h},round({w}/dar))':flags={_SCALER},crop={w}:{h}"
+            scale = f"scale=w='max({w},round({h}*dar))':h='max({h},round({w}/dar))':{_SCALER},crop={w}:{h}"
         return ["-map", "0:v:0", "-vf", scale, "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo"]
 
 

@@ -15,7 +15,8 @@ from attnrec.errors import WeightsError
 from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand
 from attnrec.runtime import OnProgress, Progress, atomic_path, no_progress
 from attnrec.workflows.compare import CompareReport, compare
-from attnrec.workflows.evaluate import EvaluationReport, evaluate
+from attnrec.workflows.evaluate import evaluate
+from attnrec.workflows.evaluation import EvaluationReport
 from attnrec.workflows.extract import extract
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.train import train

@@ -1,23 +1,18 @@
 """Videos to CNN feature cubes: finds, decodes, runs the trunk and packs one feature store."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from attnrec.config import ExtractConfig, FeatureSpec
-from attnrec.data.dataset import Dataset, Problem, VideoEntry
+from attnrec.config import ExtractConfig
+from attnrec.data.dataset import Dataset, Problem
 from attnrec.data.layouts import read_dataset
 from attnrec.data.packing import VideoRow, pack_store, remove_parts, stored_sources
 from attnrec.data.parts import FeatureSource, parts_dir, sole_writer, video_id
-from attnrec.data.store import FeatureStore, is_store
-from attnrec.data.video import probe
 from attnrec.distributed import World, joined_world
-from attnrec.errors import DataError, FeatureStoreError, VideoError
+from attnrec.errors import DataError, FeatureStoreError
 from attnrec.models.backbone import Trunk
-from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
+from attnrec.models.inference import CubeExtractor
 from attnrec.runtime import (
     OnProgress,
     Progress,
@@ -29,11 +24,16 @@ from attnrec.runtime import (
     resolve_precision,
     versions,
 )
+from attnrec.workflows.earlier import (
+    earlier_store,
+    is_unchanged,
+    require_nothing_lost,
+    require_same_settings,
+    require_store_or_nothing,
+)
+from attnrec.workflows.estimates import estimated_frames, seconds_per_frame
 from attnrec.workflows.extraction import Extraction, Findings
 from attnrec.workflows.features import IMAGE_SIZE, frame_bytes, prepare_trunk
-
-_PROBED_VIDEOS = 24
-_LEAST_FRAME_BYTES = 20  # of a frame that repeats the last, in the codecs at hand
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
         needed_bytes=2 * size,
         free_bytes=require_disk_space(out.absolute().parent, 0),
         estimated_seconds=(
-            frames * _seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
+            frames * seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
         ),
     )
 
@@ -193,7 +193,7 @@ def extract(
     videos, out = Path(videos), Path(out)
     started = time.monotonic()
     data = _read_dataset(videos, config)
-    _require_store_or_nothing(out)
+    require_store_or_nothing(out)
     with joined_world() as world:
         job = _Job(data, out, config, world, on_progress)
         if not world.is_first:
@@ -228,21 +228,19 @@ class _Job:
     def work(self) -> Findings:
         """Compute the features that are missing, together with the other processes."""
         self.world.gather(None)  # the first has checked the store's name and holds its lock
-        self.earlier = _earlier_store(self.out, self.config)
+        self.earlier = earlier_store(self.out, self.config)
         if self.earlier is not None and not self.config.overwrite:
-            _require_same_settings(self.earlier, self.specs)
+            require_same_settings(self.earlier, self.specs)
         stored = {} if self.earlier is None else stored_sources(self.earlier)
-        pass_ = Extraction(self.root, self.out, self.specs, self.config, stored, self.on_progress)
-        mine = pass_.check(self.world.share(self.entries), self.jobs)
+        self.extraction = Extraction(self.root, self.out, self.specs, self.config, stored, self.on_progress)
+        mine = self.extraction.check(self.world.share(self.entries), self.jobs)
         everyones = self._merged(mine)
         if self.world.is_first:
             self._require_room(everyones)
         self.world.gather(None)
         frames = estimated_frames(self.root, mine.missing, self.config.sample_fps)
-        pass_.run(mine, self.extractor, self.jobs, frames)
-        findings = self._merged(mine)
-        self._find = pass_.source
-        return findings
+        self.extraction.run(mine, self.extractor, self.jobs, frames)
+        return self._merged(mine)
 
     def _merged(self, mine: Findings) -> Findings:
         merged = Findings()
@@ -253,7 +251,7 @@ class _Job:
     def _require_room(self, findings: Findings) -> None:
         """Say what the work takes on disk, and refuse it where it would lose videos or the disk has less."""
         if self.earlier is not None and not self.config.overwrite:
-            _require_nothing_lost(self.earlier, self.entries, findings.content)
+            require_nothing_lost(self.earlier, self.entries, findings.content)
         if not findings.missing:
             return
         each = frame_bytes(self.specs)
@@ -261,8 +259,9 @@ class _Job:
         needed = 2 * new + findings.num_frames * each  # parts and store are there at once
         free = require_disk_space(parts_dir(self.out).absolute().parent, needed)
         message = (
-            f"{len(findings.missing)} videos to extract in {self.specs[0].precision} on {self.extractor.device}, "
-            f"about {new / 1e9:.2f} GB of features; needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
+            f"{len(findings.missing)} of {len(self.entries)} videos to extract, {self.specs[0].precision} on "
+            f"{self.extractor.device}, about {new / 1e9:.2f} GB of features; "
+            f"needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
         )
         self.on_progress(Progress("extract", message=message))
 
@@ -273,7 +272,7 @@ class _Job:
         skipped = [
             (str(entry.path), findings.failed[entry.path][0]) for entry in self.entries if entry.path in findings.failed
         ]
-        if self.earlier is not None and _unchanged(self.earlier, rows, data, skipped):
+        if self.earlier is not None and is_unchanged(self.earlier, rows, data, skipped):
             remove_parts(self.out)
         else:
             self.on_progress(Progress("pack", 0, 1, str(self.out)))
@@ -321,7 +320,7 @@ class _Job:
         for entry in self.entries:
             if entry.path in findings.failed:
                 continue
-            source = self._find(entry.path, findings.content[entry.path])
+            source = self.extraction.source(entry.path, findings.content[entry.path])
             if source is None:
                 raise FeatureStoreError(
                     f"{parts_dir(self.out)}: lost {entry.path} while it was needed; run `attnrec extract` again"
@@ -340,107 +339,9 @@ def _read_dataset(videos: Path, config: ExtractConfig) -> Dataset:
     return read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
 
 
-def _require_store_or_nothing(out: Path) -> None:
-    if out.exists() and not is_store(out):
-        raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")
-
-
-def _earlier_store(out: Path, config: ExtractConfig) -> FeatureStore | None:
-    if not out.exists():
-        return None
-    try:
-        return FeatureStore(out)
-    except FeatureStoreError:
-        if config.overwrite:
-            return None
-        raise
-
-
-def _require_same_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> None:
-    if store.layers != [spec.layer for spec in specs]:
-        changed = f"layers {', '.join(store.layers)} -> {', '.join(spec.layer for spec in specs)}"
-    else:
-        pairs = [(old, replace(new, weights_id=old.weights_id)) for old, new in zip(store.specs, specs, strict=True)]
-        changes = {
-            f"{name} {value} -> {getattr(new, name)}"
-            for old, new in pairs
-            for name, value in vars(old).items()
-            if value != getattr(new, name)
-        }
-        changed = ", ".join(sorted(changes))
-    if changed:
-        raise FeatureStoreError(
-            f"{store.path}: was made with other settings ({changed}); choose another name, or --overwrite to replace it"
-        )
-
-
-def _require_nothing_lost(store: FeatureStore, entries: Sequence[VideoEntry], content: dict[Path, str]) -> None:
-    """Videos of the store must be there, by name or by content: a folder may not be mounted, or be another one."""
-    names, contents = {str(entry.path) for entry in entries}, set(content.values())
-    fingerprints = store.videos.fingerprint
-    gone = [
-        store.path_of(i)
-        for i in range(len(store.videos))
-        if store.path_of(i) not in names and fingerprints[i].decode() not in contents
-    ]
-    if gone:
-        raise FeatureStoreError(
-            f"{store.path}: {len(gone)} of its {len(store.videos)} videos are not here any more, the first {gone[0]}; "
-            "choose another name, or --overwrite to drop them"
-        )
-
-
 def _rows(data: Dataset, content: dict[Path, str]) -> list[VideoRow]:
     labels = [-1] * len(data.entries) if data.multilabel else data.label_index.tolist()
     return [
         VideoRow(video_id(entry.path), str(entry.path), content[entry.path], label, entry.group)
         for entry, label in zip(data.entries, labels, strict=True)
     ]
-
-
-def _unchanged(
-    store: FeatureStore, rows: Sequence[VideoRow], data: Dataset, skipped: Sequence[tuple[str, str]]
-) -> bool:
-    old = [
-        VideoRow(v.id[i].decode(), store.path_of(i), v.fingerprint[i].decode(), int(v.label[i]), store.groups[i])
-        for v in (store.videos,)
-        for i in range(len(v))
-    ]
-    return (
-        old == list(rows)
-        and (store.dataset, store.classes, store.multilabel) == (data.name, list(data.classes), data.multilabel)
-        and np.array_equal(store.label_matrix, data.label_matrix)
-        and set(store.split_names) == data.splits.keys()
-        and all(np.array_equal(store.split(name), codes) for name, codes in data.splits.items())
-        and store.skipped == skipped
-    )
-
-
-def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None) -> int:
-    """Frames of all videos, from the headers of some; videos that cannot be opened count for nothing.
-
-    A header may lie, so a video counts for no more frames than its bytes could hold.
-    """
-    if not paths:
-        return 0
-    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), _PROBED_VIDEOS)).astype(int)]
-    counts = []
-    for path in chosen:
-        try:
-            info = probe(root / path)
-        except VideoError:
-            counts.append(0.0)
-            continue
-        rate = info.fps if info.fps > 0 else 30.0
-        duration = info.duration_seconds if info.duration_seconds > 0 else 0.0
-        most = (root / path).stat().st_size / _LEAST_FRAME_BYTES
-        counts.append(min(duration * min(rate, sample_fps or rate), most) + 1)
-    return int(np.mean(counts) * len(paths))
-
-
-def _seconds_per_frame(extractor: CubeExtractor) -> float:
-    frames = np.zeros((BATCH_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    extractor(frames)  # the first pass sets things up
-    started = time.monotonic()
-    extractor(frames)
-    return (time.monotonic() - started) / BATCH_FRAMES

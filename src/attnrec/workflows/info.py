@@ -62,8 +62,14 @@ def _store(path: Path) -> dict[str, Any]:
             for name in store.split_names
         },
         "status": dict(Counter(status.decode() for status in store.videos.status.tolist())),
+        "num_variable_rate": int(store.videos.is_variable_rate.sum()),
+        "damaged": [
+            (store.path_of(i), status.decode())
+            for i, status in enumerate(store.videos.status.tolist())
+            if status != b"ok"
+        ],
         "skipped": store.skipped,
-        "features": asdict(store.spec),
+        "features": {spec.layer: asdict(spec) for spec in store.specs},
         "fingerprint": store.fingerprint,
         "program_version": store.program_version,
     }

@@ -1,0 +1,195 @@
+"""Extraction against a plainly written loop, stage by stage, on real clips.
+
+    python tests/bench/bench_extract.py [--device cuda] [--backbone googlenet] [--repeat N]
+
+Prints a Markdown table. The plain loop takes one clip after another: ffmpeg with its fps and scale filters,
+torchvision's network in fp32 and its default memory format at batch 32, nothing overlapping. The weights are the same.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+import torchvision
+
+from attnrec.config import ExtractConfig
+from attnrec.data.ffmpeg import ffmpeg_path
+from attnrec.data.parts import PartsWriter, part_path, parts_dir
+from attnrec.data.prefetch import DecodeAhead, gathered
+from attnrec.data.video import DecodeSummary
+from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
+from attnrec.models.pretrained import build_trunk
+from attnrec.runtime import default_jobs, prepare_cpu, processor, resolve_device, resolve_precision
+from attnrec.workflows.extract import extract
+from attnrec.workflows.features import frame_reader, prepare_trunk
+
+DATA = Path(os.environ.get("ATTNREC_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+FPS = 30
+
+
+def gather_clips(folder: Path, repeat: int) -> int:
+    """Link real clips of many sizes into a folder; the number of clips."""
+    sources = sorted((DATA / "fights").rglob("*.mp4"))[::8] + sorted((DATA / "weizmann4").rglob("*.mp4"))[::12]
+    for k in range(repeat):
+        for i, source in enumerate(sources):
+            (folder / f"{k}-{i}{source.suffix}").symlink_to(source)
+    return len(sources) * repeat
+
+
+def plain_loop(folder: Path, out: Path, backbone: str, device: torch.device) -> int:
+    """The loop that one would write first; the number of frames."""
+    trunk, _ = build_trunk(backbone, "random", grid_size=0)
+    build = torchvision.models.get_model_builder(backbone)
+    network = build(weights=None, init_weights=False, aux_logits=False) if backbone == "googlenet" else build()
+    network.load_state_dict(
+        {name: torch.from_numpy(weight) for name, weight in trunk.weights_state().items()}, strict=False
+    )
+    network.eval().to(device)
+    maps: list[torch.Tensor] = []
+    network.get_submodule(trunk.layers[0]).register_forward_hook(lambda _, __, output: maps.append(output))
+    total = 0
+    with h5py.File(out, "w") as file, torch.inference_mode():
+        for path in sorted(folder.iterdir()):
+            command = [ffmpeg_path(), "-loglevel", "error", "-i", str(path), "-vf", f"fps={FPS},scale=224:224"]
+            command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+            frames = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8)
+            frames = frames.reshape(-1, 224, 224, 3)
+            for start in range(0, len(frames), 32):
+                batch = torch.from_numpy(frames[start : start + 32].copy()).permute(0, 3, 1, 2).contiguous().float()
+                network(((batch / 255 - 0.5) / 0.5).to(device))
+            cubes = torch.cat(maps).permute(0, 2, 3, 1).half().cpu().numpy()
+            maps.clear()
+            file[path.name] = cubes
+            total += len(cubes)
+    return total
+
+
+def decode_only(folder: Path, config: ExtractConfig) -> list[np.ndarray]:
+    """All batches of frames, as the network would get them."""
+    _, specs = prepare_trunk(config, "fp32")
+    readers = [frame_reader(path, specs[0]) for path in sorted(folder.iterdir())]
+    with DecodeAhead(readers, jobs=config.jobs or default_jobs()) as decoded:
+        return [batch.frames for batch in gathered(decoded, BATCH_FRAMES) if len(batch.frames)]
+
+
+def network_only(extractor: CubeExtractor, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Cubes of ready frames."""
+    return [wait() for wait in [extractor.submit(frames) for frames in batches]]
+
+
+def write_only(out: Path, specs: list, cubes: list[dict[str, np.ndarray]]) -> None:
+    """Ready cubes into one part file, to the disk."""
+    parts_dir(out).mkdir()
+    with PartsWriter(specs) as writer:
+        for batch in cubes:
+            count = len(next(iter(batch.values())))
+            writer.append(part_path(out, Path("a.mp4")), batch, [0.0] * count)
+        writer.commit(part_path(out, Path("a.mp4")), "0", DecodeSummary("ok", 1, 1.0, 30.0, 30.0, False))
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[Callable[[], float]]:
+    """Highest resident memory of this process within the block, in GB; Linux."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+    def read() -> float:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1e6
+
+    yield read
+
+
+def timed(work: Callable[[], object], device: torch.device) -> tuple[float, object]:
+    """Seconds that it took, and what it gave."""
+    started = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, result
+
+
+def difference(backbone: str, device: torch.device, precision: str, batches: list[np.ndarray]) -> tuple[float, float]:
+    """Relative L2 and least cosine of a frame, against the plain trunk in fp32 on the same pixels."""
+    trunk, _ = build_trunk(backbone, "random")
+    extractor = CubeExtractor(trunk, device=device, precision=precision)
+    squares, total, cosines = 0.0, 0.0, []
+    for frames in batches:
+        actual = torch.from_numpy(next(iter(extractor(frames).values()))).double().flatten(1)
+        with torch.inference_mode():
+            expected = next(iter(trunk(torch.from_numpy(frames)).values())).double().flatten(1)
+        squares += float((actual - expected).square().sum())
+        total += float(expected.square().sum())
+        cosines.append(float(torch.nn.functional.cosine_similarity(actual, expected).min()))
+    return (squares / total) ** 0.5, min(cosines)
+
+
+Round = dict[str, float]
+
+
+def one_round(work: Path, k: int, config: ExtractConfig, extractor: CubeExtractor, specs: list) -> tuple[Round, list]:
+    """Seconds for each stored frame of every way and stage, with some batches of frames."""
+    device, videos = extractor.device, work / "videos"
+    plain, num_plain = timed(lambda: plain_loop(videos, work / "plain.h5", config.backbone, device), device)
+    with peak_memory() as read_peak:
+        ours, report = timed(lambda: extract(videos, work / f"{k}.h5", config), device)
+        peak = read_peak()
+    decode, batches = timed(lambda: decode_only(videos, config), device)
+    network, cubes = timed(lambda: network_only(extractor, batches), device)
+    write, _ = timed(lambda: write_only(work / f"alone{k}.h5", specs, cubes), device)
+    count = report.num_frames
+    stages = {"ours": ours / count, "decode": decode / count, "network": network / count, "write": write / count}
+    return {"plain": plain / num_plain, "peak": peak, "frames": count} | stages, batches[:4]
+
+
+def show(each: Round, bound: float) -> None:
+    """The Markdown table."""
+    print("| what | frames/s | against the plain loop |\n|---|---|---|")
+    for title, name in (("plain loop", "plain"), ("`attnrec extract`", "ours")):
+        print(f"| {title} | {1 / each[name]:.1f} | {each['plain'] / each[name]:.2f} x |")
+    for title, name in (("decoding alone", "decode"), ("network alone", "network"), ("writing alone", "write")):
+        print(f"| {title} | {1 / each[name]:.1f} | |")
+    print(f"| the stages one after another | {bound:.1f} | the whole reaches {1 / each['ours'] / bound:.2f} of it |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--backbone", default="googlenet")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--repeat", type=int, default=1, help="times that every clip is used")
+    parser.add_argument("--rounds", type=int, default=3, help="alternating rounds, of which the medians are printed")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, device)
+    prepare_cpu(None)
+    config = ExtractConfig(
+        backbone=options.backbone, weights="random", sample_fps=FPS, precision=options.precision, device=options.device
+    )
+    trunk, specs = prepare_trunk(config, precision)
+    extractor = CubeExtractor(trunk, device=device, precision=precision)
+    extractor(np.zeros((BATCH_FRAMES, 224, 224, 3), np.uint8))
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "videos").mkdir()
+        num_clips = gather_clips(Path(name) / "videos", options.repeat)
+        rounds = [one_round(Path(name), k, config, extractor, specs) for k in range(options.rounds)]
+    each = {key: statistics.median(figures[key] for figures, _ in rounds) for key in rounds[0][0]}
+    relative, cosine = difference(options.backbone, device, precision, rounds[0][1])
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()[0]
+    print(f"{options.backbone}, {precision}, {num_clips} clips, {each['frames']} frames stored; {hardware},")
+    print(f"{default_jobs()} cores, torch {torch.__version__}; medians of {options.rounds} rounds\n")
+    show(each, bound=1 / (each["decode"] + each["network"] + each["write"]))
+    print(f"\nagainst fp32 on the same pixels: relative L2 {relative:.1e}, least cosine of a frame {cosine:.6f}")
+    print(f"peak memory of the process {each['peak']:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

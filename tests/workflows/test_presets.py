@@ -1,0 +1,108 @@
+from dataclasses import asdict
+
+import pytest
+
+from attnrec.config import TrainConfig
+from attnrec.errors import ConfigError
+from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
+
+DATASETS = ("videos", "UCF-11", "ucf101", "hmdb51", "hollywood2")
+
+
+def filled(dataset="videos", *, num_blocks=100_000, multilabel=False, **given) -> TrainConfig:
+    config = with_protocol(TrainConfig(**given), dataset=dataset, feature_dim=1024, multilabel=multilabel)
+    return with_schedule(config, dataset=dataset, num_blocks=num_blocks)
+
+
+def subset(config: TrainConfig, expected: dict) -> dict:
+    return {name: getattr(config, name) for name in expected}
+
+
+@pytest.mark.parametrize("preset", ["auto", "paper", "authors-code"])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_no_setting_is_left_open(preset, dataset):
+    values = asdict(filled(dataset, preset=preset, split="default"))
+    open_ones = {name for name, value in values.items() if value is None}
+    assert open_ones <= {"layer", "jobs", "attention_dim"}
+
+
+@pytest.mark.parametrize("preset", ["auto", "paper"])
+def test_the_papers_model_and_protocol(preset):
+    expected = {
+        "attention": "location", "num_layers": 3, "init_layers": 2, "scorer_layers": 1, "input_dropout": 0.5,
+        "block_starts": "by-time", "penalty_reduction": "sum", "decay_per": "block", "optimizer": "adam",
+        "reduction": "mean", "last_steps": 30, "learning_rate": 2e-4, "batch_size": 128, "epochs": 15,
+        "hidden_dim": 512,
+    }  # fmt: skip
+    for dataset in ("videos", "UCF-11", "hollywood2"):
+        assert subset(filled(dataset, preset=preset), expected) == expected
+    assert filled("HMDB-51", preset=preset).hidden_dim == 1024
+
+
+def test_the_released_code_on_ucf11():
+    expected = {
+        "attention": "content", "num_layers": 1, "init_layers": 1, "scorer_layers": 1, "attention_dim": 1024,
+        "input_dropout": 0.0, "block_starts": "by-frame", "penalty_reduction": "mean", "decay_per": "batch",
+        "optimizer": "adam", "reduction": "vote", "last_steps": 30, "learning_rate": 2e-4, "batch_size": 128,
+        "epochs": 15, "hidden_dim": 512,
+    }  # fmt: skip
+    assert subset(filled("UCF-11", preset="authors-code"), expected) == expected
+
+
+def test_the_released_code_on_hmdb51_and_hollywood2():
+    hmdb51 = filled("hmdb51", preset="authors-code")
+    expected = {"optimizer": "sgd", "scorer_layers": 3, "last_steps": 16, "reduction": "vote", "hidden_dim": 1024}
+    assert subset(hmdb51, expected) == expected
+    assert hmdb51.learning_rate == pytest.approx(1e-5 * 128)
+    hollywood2 = filled("hollywood2", preset="authors-code", multilabel=True)
+    expected = {"optimizer": "sgd", "scorer_layers": 1, "last_steps": 16, "reduction": "mean", "hidden_dim": 512}
+    assert subset(hollywood2, expected) == expected
+    assert hollywood2.learning_rate == pytest.approx(1e-4 * 128)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_what_the_user_gives_wins(dataset):
+    given = {
+        "attention": "content", "num_layers": 2, "init_layers": 3, "scorer_layers": 2, "attention_dim": 7,
+        "input_dropout": 0.1, "block_starts": "by-time", "penalty_reduction": "sum", "decay_per": "block",
+        "optimizer": "sgd", "reduction": "mean", "last_steps": 3, "learning_rate": 0.5, "batch_size": 5,
+        "epochs": 6, "hidden_dim": 9,
+    }  # fmt: skip
+    assert subset(filled(dataset, preset="authors-code", **given), given) == given
+
+
+def test_the_rate_of_gradient_steps_follows_the_batch():
+    assert filled("hmdb51", preset="authors-code", batch_size=10).learning_rate == pytest.approx(1e-4)
+
+
+def test_short_blocks_count_all_their_steps():
+    assert filled("hmdb51", preset="authors-code", block_frames=8).last_steps == 8
+
+
+def test_baselines_have_no_scorer():
+    config = filled("hmdb51", preset="authors-code", model="avg-pool")
+    assert (config.scorer_layers, config.attention_dim) == (1, None)
+
+
+@pytest.mark.parametrize("given", [{"scorer_layers": 3}, {"attention_dim": 5}])
+def test_a_scorer_by_content_needs_its_form(given):
+    with pytest.raises(ConfigError, match="are for --attention content"):
+        filled(**given)
+    assert filled(preset="authors-code", attention="location").scorer_layers == 1
+
+
+def test_only_auto_stops_early():
+    assert patience_of(filled(num_blocks=100), True) is not None
+    assert patience_of(filled(num_blocks=100), False) is None
+    assert patience_of(filled(preset="paper"), True) is None
+    assert patience_of(filled(preset="authors-code"), True) is None
+
+
+def test_what_the_dataset_decided_is_said():
+    given = TrainConfig(preset="authors-code")
+    notes = notes_on(given, filled("hmdb51", preset="authors-code"), "hmdb51")
+    assert len(notes) == 4
+    for words in ("1024 hidden units", "SGD at 0.00128: the released code's 1e-05", "last 16 steps", "three layers"):
+        assert any(words in note for note in notes), words
+    assert notes_on(TrainConfig(), filled(), "videos") == []
+    assert notes_on(TrainConfig(preset="paper", hidden_dim=1024), filled(hidden_dim=1024), "hmdb51") == []
