@@ -1,7 +1,6 @@
 """A training that ends at any moment and goes on: the same weights as one that did not."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from ranks import start
 from safetensors.numpy import load_file
 from small_store import QUICK, quick, write_store
 from typer.testing import CliRunner
@@ -159,13 +159,10 @@ def test_what_a_killed_process_left_half_written_is_removed(whole, tiny_store, t
 
 @pytest.mark.parametrize("num_kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(tiny_store, tmp_path, num_kills):
-    fork = multiprocessing.get_context("forkserver")  # its processes start with everything imported
-    fork.set_forkserver_preload(["attnrec.workflows.train"])
     config, rng = quick(epochs=20 * num_kills, save_every=0.0), random.Random(num_kills)
-    process = fork.Process(target=train, args=(tiny_store, config), kwargs={"runs_dir": tmp_path / "runs"})
+    process = start(train, tiny_store, config, runs_dir=tmp_path / "runs")
+    log_bytes = 0
     for _ in range(num_kills):
-        log_bytes = sum(file.stat().st_size for file in tmp_path.glob("runs/*/training.jsonl"))
-        process.start()
         while sum(file.stat().st_size for file in tmp_path.glob("runs/*/training.jsonl")) == log_bytes:
             assert process.is_alive()
             time.sleep(0.002)
@@ -174,8 +171,8 @@ def test_kill_9_at_random_moments(tiny_store, tmp_path, num_kills):
         process.join()
         assert process.exitcode == -signal.SIGKILL, "the training was over too soon to be killed"
         run = only_run(tmp_path / "runs")
-        process = fork.Process(target=resume, args=(run,))
-    process.start()
+        log_bytes = sum(file.stat().st_size for file in tmp_path.glob("runs/*/training.jsonl"))
+        process = start(resume, run)
     process.join()
     assert_same(run, Path(train(tiny_store, config, runs_dir=tmp_path / "whole").run))
 
