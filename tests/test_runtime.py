@@ -3,9 +3,11 @@ import hashlib
 import json
 import math
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from attnrec.runtime import (
     Progress,
     atomic_path,
     default_jobs,
+    deferred_interruption,
     derived_seed,
     json_safe,
     no_progress,
@@ -238,3 +241,36 @@ def test_progress_can_be_ignored():
 def test_importing_the_runtime_does_not_import_torch():
     script = "import sys, attnrec.runtime, attnrec.config, attnrec.errors; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path.cwd())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_until_it_is_looked_at(number):
+    before = signal.getsignal(number)
+    with deferred_interruption() as interruption:
+        assert not interruption.requested
+        os.kill(os.getpid(), number)
+        assert interruption.requested
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_does_not_wait_unless_torchrun_sent_it():
+    with deferred_interruption(patient=True) as interruption:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested
+    with deferred_interruption():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interruptions_are_left_alone_in_other_threads():
+    def work() -> None:
+        with deferred_interruption() as interruption:
+            seen.append(interruption.requested)
+
+    seen: list[bool] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]

@@ -156,7 +156,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of `train`. None means: the preset decides (see `workflows.presets`), or, for `split`, the store."""
+    """Settings of `train`. None means: the preset decides (see `workflows.presets`), or, for `split`, the store.
+
+    For `clip` and `patience` 0 means never; for `max_steps` and `overfit` None does. `save_every` is in seconds.
+    """
 
     model: ArchitectureName = "attention"
     attention: AttentionForm | None = None
@@ -185,12 +188,18 @@ class TrainConfig:
     block_starts: BlockStarts | None = None
     reduction: Reduction | None = None
     last_steps: int | None = None
+    clip: float | None = None
+    patience: int | None = None
+    max_steps: int | None = None
+    overfit: int | None = None
+    precision: Precision = "fp32"
+    save_every: float = 120.0
     seed: int = 0
     device: str = "auto"
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choices(self, model=ArchitectureName, preset=Preset)
+        _check_choices(self, model=ArchitectureName, preset=Preset, precision=Precision)
         optional = {
             "attention": AttentionForm,
             "optimizer": OptimizerName,
@@ -201,17 +210,20 @@ class TrainConfig:
         }
         _check_choices(self, optional, **optional)
         counts = ("block_frames", "block_stride", "hidden_dim", "num_layers", "batch_size", "epochs")
-        depths = ("init_layers", "scorer_layers", "attention_dim", "last_steps")
+        depths = ("init_layers", "scorer_layers", "attention_dim", "last_steps", "max_steps", "overfit")
         for name in ("fps", *counts, *depths, "learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be a positive number, got {value}")
-        for name in ("attention_penalty", "weight_decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be zero or more, got {getattr(self, name)}")
+        for name in ("attention_penalty", "weight_decay", "clip", "patience", "save_every"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ConfigError(f"{name} must be zero or more, got {value}")
         for name in ("dropout", "input_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {value}")
+        if self.retrain and (self.max_steps is not None or self.overfit is not None):
+            raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
         if self.last_steps is not None and self.last_steps > self.block_frames:
             raise ConfigError(f"last_steps must be at most block_frames, {self.block_frames}, got {self.last_steps}")

@@ -50,8 +50,35 @@ class World:
         try:
             dist.all_gather_object(values, value)
         except RuntimeError as error:
-            raise AttnrecError(f"rank {self.rank}: another rank has ended ({str(error).splitlines()[0]})") from None
+            raise self.ended(error) from None
         return values
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Sums over the processes, added by rank, so that all have the same digits. All must call it.
+
+        Raises:
+            AttnrecError: Another process has ended.
+        """
+        if self.size == 1:
+            return list(values)
+        import torch
+        import torch.distributed as dist
+
+        mine = torch.tensor(values, dtype=torch.float64)
+        everyones = [torch.empty_like(mine) for _ in range(self.size)]
+        try:
+            dist.all_gather(everyones, mine)
+        except RuntimeError as error:
+            raise self.ended(error) from None
+        return torch.stack(everyones).sum(dim=0).tolist()
+
+    def ended(self, error: RuntimeError) -> AttnrecError:
+        """The error of a process that waited in vain for another."""
+        return AttnrecError(f"rank {self.rank}: another rank has ended ({str(error).splitlines()[0]})")
+
+    def rows(self, num_rows: int) -> slice:
+        """This process's rows of a batch: consecutive ones, every row in one process, some with one less."""
+        return slice(num_rows * self.rank // self.size, num_rows * (self.rank + 1) // self.size)
 
     def from_first(self, value: Any) -> Any:
         """The first process's value, on every process. All must call it. Raises as `gather`."""
@@ -67,8 +94,12 @@ def world_of_torchrun() -> World:
 
 
 @contextlib.contextmanager
-def joined_world() -> Iterator[World]:
-    """The processes of this torchrun, connected while the block runs."""
+def joined_world(*, cuda: bool = False) -> Iterator[World]:
+    """The processes of this torchrun, connected while the block runs.
+
+    Args:
+        cuda: They also exchange tensors of CUDA devices, by NCCL; those of the CPU always go by gloo.
+    """
     world = world_of_torchrun()
     if world.size == 1:
         yield world
@@ -78,7 +109,7 @@ def joined_world() -> Iterator[World]:
     import torch.distributed as dist
 
     # Ranks wait for the slowest of them, which may have hours of video more than the others.
-    dist.init_process_group("gloo", timeout=datetime.timedelta(days=7))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=datetime.timedelta(days=7))
     try:
         yield world
     finally:

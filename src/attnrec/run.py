@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from torch import nn
 
 from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
@@ -22,7 +22,7 @@ from attnrec.errors import ConfigError, RunError, WeightsError
 from attnrec.models.architectures import build_model
 from attnrec.models.backbone import Trunk
 from attnrec.models.pretrained import weights_sha256
-from attnrec.runtime import atomic_path, json_safe, write_text
+from attnrec.runtime import atomic_path, json_safe, write_error, write_text
 
 FORMAT = "attnrec-run"
 VERSION = 1
@@ -97,7 +97,7 @@ class Run:
         """Write the recogniser's parameters, atomically."""
         state = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
         with atomic_path(self.path / MODEL) as temporary:
-            save_file(state, temporary)
+            temporary.write_bytes(save(state))  # not save_file, whose errors do not say that the disk is full
 
     def load_model(self, device: torch.device) -> nn.Module:
         """The trained recogniser in evaluation mode.
@@ -131,8 +131,31 @@ class Run:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to `training.jsonl`."""
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(json_safe(record)) + "\n")
+        path = self.path / LOG
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(json_safe(record)) + "\n")
+        except OSError as error:
+            raise write_error(path, error) from None
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of `training.jsonl`."""
+        path = self.path / LOG
+        return path.stat().st_size if path.exists() else 0
+
+    def cut_log(self, num_bytes: int) -> None:
+        """Drop what `training.jsonl` says beyond its first `num_bytes`: lines that a killed training wrote last."""
+        if self.log_bytes > num_bytes:
+            os.truncate(self.path / LOG, num_bytes)
+
+    def mend(self, backbone_state: Callable[[], dict[str, NDArray[Any]]]) -> None:
+        """Remove what a killed process left half written, and write the backbone if it did not come to that."""
+        for name in map(Path, (CONFIG, MODEL, BACKBONE)):
+            for left_over in self.path.glob(f".{name.stem}-*{name.suffix}"):
+                left_over.unlink()
+        if not (self.path / BACKBONE).exists():
+            _save_backbone(self, backbone_state())
 
     def write_evaluation(self, part: str, report: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         """Write `evaluation-<part>.json` and `predictions-<part>.npz`, each atomically."""
@@ -227,7 +250,7 @@ def _save_backbone(run: Run, state: dict[str, NDArray[Any]]) -> None:
             except OSError:
                 break  # a file system without links: a copy serves
     with atomic_path(target) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))
 
 
 def _load_tensors(path: Path) -> dict[str, NDArray[Any]]:

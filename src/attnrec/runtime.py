@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attnrec.errors import AttnrecError, ConfigError
 
@@ -75,12 +75,19 @@ def resolve_device(name: str, local_rank: int | None = None) -> "torch.device":
     return device
 
 
-def resolve_precision(name: str, device: "torch.device") -> str:
+def cuda_devices() -> int:
+    """CUDA devices of this machine."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def resolve_precision(name: str, device: "torch.device") -> Literal["fp32", "bf16"]:
     """`fp32` or `bf16`; `auto` is bf16 where the hardware multiplies bfloat16 matrices, else fp32."""
     import torch
 
-    if name != "auto":
-        return name
+    if name in ("fp32", "bf16"):
+        return "bf16" if name == "bf16" else "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "bf16" if {"amx_bf16", "avx512_bf16"} & processor()[1] else "fp32"
@@ -217,6 +224,40 @@ def write_error(path: Path, error: OSError) -> AttnrecError:
     """The error of a file that cannot be written, for a user."""
     what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
     return AttnrecError(f"{path}: cannot be written: {what}")
+
+
+class Interruption:
+    """Whether the user, or whoever stops processes, has asked to end; see `deferred_interruption`."""
+
+    requested = False
+
+
+@contextlib.contextmanager
+def deferred_interruption(*, patient: bool = False) -> Iterator[Interruption]:
+    """While the block runs, let Ctrl-C and SIGTERM wait until it looks; a second Ctrl-C ends it at once.
+
+    Args:
+        patient: A second one waits as well: torchrun hands its processes the signal that they got from the terminal.
+    """
+    import signal
+    import threading
+
+    interruption = Interruption()
+
+    def request(number: int, _: object) -> None:
+        if interruption.requested and number == signal.SIGINT and not patient:
+            raise KeyboardInterrupt
+        interruption.requested = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption  # signals are the main thread's
+        return
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def json_safe(value: Any) -> Any:

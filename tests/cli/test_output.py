@@ -68,7 +68,10 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys, monk
         clock[0] = 100.0 + second
         output.progress(Progress("extract", second, 25, f"clip\n{second}"))
     captured = capsys.readouterr()
-    assert captured.err.splitlines() == ["extract 11/25  clip\\n11", "extract 22/25  clip\\n22"]
+    assert captured.err.splitlines() == [
+        "extract 11/25  clip\\n11  14.0 s left",
+        "extract 22/25  clip\\n22  3.0 s left",
+    ]
     assert captured.out == ""
 
 

@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from helpers import assert_close, make_cubes, make_recognizer, numpy_parameters
 
+from attnrec.metrics import attention_entropy
 from attnrec.models.head import RecognizerOutput, class_probs
 from attnrec.models.losses import (
     classification_loss,
     doubly_stochastic_penalty,
+    mean_entropy,
     penalty_floor,
     recognition_loss,
     sum_of_squares,
@@ -181,3 +183,11 @@ def test_coupled_decay_at_twice_gamma_is_gamma_in_the_loss(optimizer):
 def test_targets_that_do_not_fit_are_refused(targets):
     with pytest.raises(ValueError, match=r"targets must be integers \(2,\) or floats \(2, 3\)"):
         classification_loss(torch.zeros(2, 4, 3), targets)
+
+
+def test_entropy_is_that_of_the_figures():
+    attention = torch.softmax(3 * torch.randn(4, 5, 9, generator=torch.Generator().manual_seed(0)), dim=-1)
+    assert mean_entropy(attention).item() == pytest.approx(attention_entropy(attention.numpy()), rel=1e-5)
+    assert mean_entropy(uniform_attention(2, 3, 9)).item() == pytest.approx(1)
+    assert mean_entropy(torch.eye(4)[None]).item() == 0
+    assert mean_entropy(torch.ones(1, 2, 1)).item() == 0

@@ -148,7 +148,7 @@ def test_classes_without_videos_in_the_part_count_for_nothing(tmp_path):
 
 def test_another_store_is_refused(tiny_run, tmp_path):
     other = write_store(tmp_path / "other.h5", seed=1)
-    with pytest.raises(RunError, match=r"was trained on another store than .*other\.h5; name its own by --features"):
+    with pytest.raises(RunError, match=r"was trained on another store than .*other\.h5; name its own"):
         evaluate(tiny_run, other)
     assert not (tiny_run / "evaluation-test.json").exists()
 

@@ -18,11 +18,12 @@ from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.run import Run, find_runs, newest_run
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.planning import run_name
-from attnrec.workflows.train import plan_training, train
+from attnrec.workflows.train import plan_training, train, train_repeats
 
 
 def read_training_log(run: Run) -> list[dict]:
-    return [json.loads(line) for line in (run.path / "training.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run.path / "training.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] not in ("step", "retrain-step")]
 
 
 def weights(run) -> dict[str, np.ndarray]:
@@ -72,7 +73,8 @@ def test_the_run_directory_is_complete(tiny_store, tmp_path):
     assert run.finished
     assert manifest.training == report.plan.settings
     assert manifest.training.attention_penalty == 0.5
-    assert None not in {v for k, v in vars(manifest.training).items() if k not in ("layer", "attention_dim")}
+    open_ended = ("layer", "attention_dim", "max_steps", "overfit")
+    assert None not in {v for k, v in vars(manifest.training).items() if k not in open_ended}
     assert manifest.classes == store.classes
     assert manifest.features == store.spec
     assert manifest.store["fingerprint"] == store.fingerprint
@@ -229,7 +231,7 @@ def test_what_the_user_gives_wins_over_the_preset(store_of_48_blocks, preset):
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tiny_store, tmp_path):
-    with pytest.raises(RunError, match=r"the loss became (inf|nan) at step 0; lower --learning-rate"):
+    with pytest.raises(RunError, match=r"the loss became (inf|nan) at step 0, batch 1 of epoch 1"):
         train(tiny_store, quick(attention_penalty=1e300), runs_dir=tmp_path)
     assert find_runs(tmp_path) == []
 
@@ -381,7 +383,7 @@ def test_retraining_does_not_read_test_labels(tiny_store, tmp_path):
 
 
 def test_retraining_gives_up_and_says_so(tiny_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("attnrec.workflows.train.RETRAIN_EPOCHS", 1 / 12)
+    monkeypatch.setattr("attnrec.workflows.training.RETRAIN_EPOCHS", 1 / 12)
     report = train(tiny_store, quick(epochs=12, retrain=True), runs_dir=tmp_path)
     assert (report.retrained.epochs, report.retrained.reached) == (1, False)
     assert report.retrained.loss > report.retrained.target_loss
@@ -417,16 +419,98 @@ def test_every_option_of_the_released_code_changes_the_training(tiny_store, tmp_
     )
 
 
-def test_decay_per_batch_is_less_by_the_batch_size():
-    import torch
+# Repeats, limits, debugging
 
-    from attnrec.workflows.train import build_optimizer
 
-    model = torch.nn.Linear(2, 2)
-    block = build_optimizer(model, 0.1, 0.5, batch_size=128)
-    batch = build_optimizer(model, 0.1, 0.5, kind="sgd", decay_per="batch", batch_size=128)
-    assert isinstance(block, torch.optim.Adam)
-    assert isinstance(batch, torch.optim.SGD)
-    assert block.defaults["weight_decay"] == 1.0
-    assert batch.defaults["weight_decay"] == 1 / 128
-    assert batch.defaults["momentum"] == 0
+def test_repeats_are_the_runs_of_their_seeds(tiny_store, tmp_path):
+    reports = train_repeats(tiny_store, quick(seed=3, epochs=1), 2, runs_dir=tmp_path / "both")
+    assert [report.plan.settings.seed for report in reports] == [3, 4]
+    assert [Run(report.run).finished for report in reports] == [True, True]
+    assert_same_weights(reports[1].run, train(tiny_store, quick(seed=4, epochs=1), runs_dir=tmp_path / "one").run)
+
+
+def test_max_steps_ends_within_an_epoch_which_is_validated(tiny_store, tmp_path):
+    report = train(tiny_store, quick(epochs=5, max_steps=8), runs_dir=tmp_path)
+    assert (report.updates, report.plan.updates, report.epochs) == (8, 8, 2)
+    lines = read_training_log(Run(report.run))
+    assert [line["step"] for line in lines] == [6, 8]
+    assert "validation_loss" in lines[-1]
+    assert plan_training(tiny_store, quick(epochs=1, max_steps=8)).updates == 6
+
+
+def test_overfitting_takes_blocks_of_all_classes_and_validates_on_none(tiny_store, tmp_path):
+    config = quick(overfit=3, epochs=60, dropout=0.0, learning_rate=0.05)
+    report = train(tiny_store, config, runs_dir=tmp_path)
+    assert (report.plan.num_train_blocks, report.plan.num_validation_blocks) == (3, 0)
+    assert report.plan.missing_classes == []
+    assert report.validation_loss is None
+    assert (report.best_epoch, report.updates) == (60, 60)
+    assert read_training_log(Run(report.run))[-1]["loss"] < 0.1
+    assert plan_training(tiny_store, quick(overfit=10_000)).num_train_blocks == 45
+
+
+@pytest.mark.parametrize("changes", [{"max_steps": 3}, {"overfit": 3}])
+def test_retraining_is_of_a_whole_training(changes):
+    with pytest.raises(ConfigError, match="leave out --max-steps and --overfit"):
+        quick(retrain=True, **changes)
+
+
+def test_clipping_changes_what_exceeds_it_and_nothing_else(tiny_store, tmp_path):
+    config = quick(optimizer="sgd", epochs=1)
+    free, loose, tight = (
+        train(tiny_store, replace(config, clip=clip), runs_dir=tmp_path).run for clip in (0.0, 1e9, 1e-6)
+    )
+    assert_same_weights(free, loose)
+    start = train(tiny_store, replace(config, clip=1e-6, learning_rate=1e-9), runs_dir=tmp_path).run
+    moved = math.sqrt(sum(float(np.square(v - weights(start)[k]).sum()) for k, v in weights(tight).items()))
+    norm = math.sqrt(sum(float(np.square(v).sum()) for v in weights(tight).values()))
+    assert moved <= 6 * 0.01 * (1e-6 + 2 * config.weight_decay * norm * 1.01)  # the decay is not clipped
+    assert any((weights(free)[name] != value).any() for name, value in weights(tight).items())
+
+
+def test_the_presets_of_others_do_not_clip(tiny_store):
+    assert plan_training(tiny_store, TrainConfig(device="cpu")).settings.clip > 0
+    for preset in ("paper", "authors-code"):
+        assert plan_training(tiny_store, TrainConfig(preset=preset, device="cpu")).settings.clip == 0
+
+
+def test_patience_can_be_given(tmp_path):
+    store = write_store(tmp_path / "noise.h5", signal=0.0)
+    config = quick(epochs=30, learning_rate=0.05, dropout=0.0)
+    for preset in ("auto", "paper"):
+        report = train(store, replace(config, patience=2, preset=preset), runs_dir=tmp_path / "runs")
+        assert report.epochs == report.best_epoch + 2 < 30
+    assert plan_training(store, replace(config, patience=0)).patience is None
+
+
+def test_the_precision_is_recorded_and_changes_the_digits(tiny_store, tmp_path):
+    runs = [train(tiny_store, quick(precision=name), runs_dir=tmp_path).run for name in ("fp32", "bf16")]
+    assert [Run(run).manifest.training.precision for run in runs] == ["fp32", "bf16"]
+    first = [read_training_log(Run(run))[0]["loss"] for run in runs]
+    assert first[0] != first[1] == pytest.approx(first[0], rel=0.05)
+    assert all(value.dtype == np.float32 for value in weights(runs[1]).values())
+    assert plan_training(tiny_store, quick(precision="auto")).settings.precision in ("fp32", "bf16")
+
+
+def test_the_log_has_what_a_training_is_followed_by(tiny_store, tmp_path):
+    run = Path(train(tiny_store, quick(epochs=4, attention_penalty=1.0), runs_dir=tmp_path).run)
+    lines = [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert [line["step"] for line in steps] == [10, 20]
+    for line in steps:
+        assert {"loss", "penalty", "penalty_above_floor", "gradient_norm", "blocks_per_second"} <= line.keys()
+        assert 0 < line["attention_entropy"] <= 1
+        assert line["eta_seconds"] >= 0
+    for line in lines:
+        assert line["kind"] in ("step", "epoch")
+        assert line["kind"] == "step" or 0 <= line["validation_accuracy"] <= 1
+
+
+def test_progress_says_how_it_goes(tiny_store, tmp_path):
+    events = []
+    train(tiny_store, quick(epochs=1), runs_dir=tmp_path, on_progress=events.append)
+    for name in ("loss", "penalty over floor", "entropy", "blocks/s"):
+        assert name in events[0].detail
+    assert "validation" in events[-1].message
+    assert [event.done for event in events] == [1, 2, 3, 4, 5, 6, 6]
+    assert {event.total for event in events} == {6}

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from attnrec.cli import compare, demo, evaluate, extract, info, predict, train, visualize
 from attnrec.cli.output import printable
+from attnrec.distributed import world_of_torchrun
 from attnrec.errors import AttnrecError
 
 
@@ -24,8 +25,9 @@ class ErrorReportingGroup(TyperGroup):
                 raise
             print(f"attnrec: {printable(str(error))}", file=sys.stderr)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            print("attnrec: interrupted", file=sys.stderr)
+        except KeyboardInterrupt as error:
+            if world_of_torchrun().is_first:
+                print(f"attnrec: {printable(str(error)) or 'interrupted'}", file=sys.stderr)
             raise typer.Exit(130) from None
 
 

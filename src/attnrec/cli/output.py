@@ -37,6 +37,7 @@ class Output:
         self.quiet = quiet or not self._speaks
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, tuple[float, int]] = {}
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -58,9 +59,15 @@ class Output:
             return
         if sys.stderr.isatty():
             self._show_bar(event)
-        elif time.monotonic() - self._last_line > _LINE_SECONDS:
-            self._last_line = time.monotonic()
+            return
+        now = time.monotonic()
+        began, done_before = self._began.setdefault(event.stage, (now, event.done))
+        if now - self._last_line > _LINE_SECONDS:
+            self._last_line = now
             detail = f"  {printable(event.detail)}" if event.detail else ""
+            if done_before < event.done < event.total:
+                left = (now - began) / (event.done - done_before) * (event.total - event.done)
+                detail += f"  {duration(left)} left"
             print(f"{event.stage} {event.done}/{event.total}{detail}", file=sys.stderr)
 
     def note(self, text: str) -> None:

@@ -1,5 +1,6 @@
 """`attnrec train`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,8 @@ from attnrec.cli.options import (
     SeedOption,
     examples,
 )
-from attnrec.cli.output import Output, duration, percent, printable
+from attnrec.cli.output import Output, counted
+from attnrec.cli.training import plan_line, show_plan, show_report, show_reports, warn_of
 from attnrec.config import (
     ArchitectureName,
     AttentionForm,
@@ -23,13 +25,13 @@ from attnrec.config import (
     DecayPer,
     OptimizerName,
     PenaltyReduction,
+    Precision,
     Preset,
     Reduction,
     TrainConfig,
 )
 
 if TYPE_CHECKING:
-    from attnrec.workflows.planning import TrainPlan
     from attnrec.workflows.train import TrainReport
 
 EXAMPLES = examples(
@@ -38,10 +40,26 @@ EXAMPLES = examples(
     "attnrec train --attention content --dry-run",
     "attnrec train hmdb51.h5 --split hmdb51-1 --preset paper --retrain",
     "attnrec train hmdb51.h5 --split hmdb51-1 --preset authors-code",
+    "attnrec train --seeds 3",
+    "attnrec train --resume runs/attention-1",
+    "torchrun --nproc-per-node 2 -m attnrec train features.h5",
 )
 
 
+# Options under other names than their settings.
+_OPTIONS = {
+    "attention_penalty": "--lambda",
+    "hidden_dim": "--hidden",
+    "num_layers": "--layers",
+    "attention_dim": "--scorer-width",
+    "reduction": "--reduce",
+}
+# What may be given beside --resume: what leaves the weights as they are, but for their last digits.
+FREE = ("store", "resume", "device", "jobs", "save_every", "runs", "dry_run", "json", "quiet")
+
+
 def train(
+    context: typer.Context,
     store: Annotated[
         Path | None, typer.Argument(help="Feature store; the only one in the current folder where not given.")
     ] = None,
@@ -114,6 +132,32 @@ def train(
     last_steps: Annotated[
         int | None, typer.Option(help="Steps at a block's end that make its prediction.", min=1, metavar="N")
     ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(help="Make gradients of a greater norm this long; 0 for never, as in the paper.", min=0),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Epochs without a better validation that end the training; 0 for never.", min=0),
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Most optimiser steps.", min=1, metavar="N")] = None,
+    overfit: Annotated[
+        int | None,
+        typer.Option(help="For debugging: train on so many blocks and validate on none.", min=1, metavar="N"),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
+    ] = "fp32",
+    seeds: Annotated[
+        int, typer.Option(help="Repeat with so many seeds, from --seed on, each a run of its own.", min=1, metavar="N")
+    ] = 1,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with a run that was interrupted or killed, with its own settings.", metavar="RUN"),
+    ] = None,
+    save_every: Annotated[
+        float, typer.Option(help="Seconds between checkpoints within an epoch; each epoch ends with one.", min=0)
+    ] = 120.0,
     runs: RunsDirOption = Path("runs"),
     dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
@@ -156,81 +200,65 @@ def train(
         block_starts=block_starts,
         reduction=reduction,
         last_steps=last_steps,
+        clip=clip,
+        patience=patience,
+        max_steps=max_steps,
+        overfit=overfit,
+        precision=precision,
+        save_every=save_every,
         seed=seed,
         device=device,
         jobs=jobs,
     )
+    given = {name for name in context.params if _is_given(context, name)}
     with Output(json=json, quiet=quiet) as output:
+        if resume is not None:
+            _go_on(resume, store, config, given, dry_run, output)
+            return
         plan = workflow.plan_training(store, config)
         if store is None:
             output.note(f"store {plan.store}")
-        _warn(plan, output)
+        warn_of(plan, output)
         if dry_run:
-            output.result(plan, lambda: _show_plan(plan))
+            output.result(plan, lambda: show_plan(plan))
             return
-        output.note(_plan_line(plan))
-        report = workflow.train(store, config, runs_dir=runs, on_progress=output.progress)
-        output.result(report, lambda: _show(report))
-        if report.retrained is not None and not report.retrained.reached:
-            output.warn(
-                f"retraining ended after {report.retrained.epochs} epochs at a loss of {report.retrained.loss:.3f}, "
-                f"over the {report.retrained.target_loss:.3f} that it should have reached"
-            )
+        output.note(plan_line(plan))
+        if seeds == 1:
+            _tell(workflow.train(store, config, runs_dir=runs, on_progress=output.progress), output)
+        else:
+            reports = workflow.train_repeats(store, config, seeds, runs_dir=runs, on_progress=output.progress)
+            output.result([asdict(report) for report in reports], lambda: show_reports(reports))
         output.note("next: attnrec evaluate")
 
 
-def _plan_line(plan: "TrainPlan") -> str:
-    notes = "".join(f"; {note}" for note in plan.notes)
-    return (
-        f"split {plan.split}, {plan.num_train_blocks} training blocks of {plan.parts['train']} videos, "
-        f"batches of {plan.batch_size}, "
-        f"at most {plan.epochs} epochs ({plan.updates} updates), learning rate {plan.learning_rate:g}, "
-        f"{plan.hidden_dim} hidden units{notes}"
-    )
+def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], dry_run: bool, output: Output) -> None:
+    from attnrec.workflows import train as workflow
 
-
-def _warn(plan: "TrainPlan", output: Output) -> None:
-    if plan.leaking_groups:
-        output.warn(
-            f"split {plan.split} has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures will be too "
-            "good"
+    changed = workflow.changed_settings(run, config, given - set(FREE))
+    if changed:
+        names = ", ".join(_OPTIONS.get(name, "--" + name.replace("_", "-")) for name in changed)
+        raise typer.BadParameter(
+            f"the run has other settings than {names}; leave out what is given, or train anew", param_hint="--resume"
         )
-    if plan.missing_classes:
-        output.warn(f"no training video of {', '.join(plan.missing_classes)}; add groups or choose another --split")
-    if not plan.parts["validation"]:
-        output.warn("no validation video: the last epoch is kept; add groups for early stopping")
+    if dry_run:
+        plan = workflow.plan_resumption(run, store)
+        output.result(plan, lambda: show_plan(plan))
+        return
+    free = {name: getattr(config, name) for name in ("device", "jobs", "save_every") if name in given}
+    _tell(workflow.resume(run, store, **free, on_progress=output.progress), output)
+    output.note("next: attnrec evaluate")
 
 
-def _show(report: "TrainReport") -> None:
-    name, figure = (
-        ("mAP", report.validation_map) if report.plan.multilabel else ("accuracy", report.validation_accuracy)
-    )
-    validation = f", validation {name} {percent(figure)} %" if figure is not None else ""
-    again = report.retrained
-    kept = "kept" if again is None else f"best, {again.epochs} more on training and validation videos"
-    print(
-        f"{printable(report.run)}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}, "
-        f"{report.updates} updates in {duration(report.seconds)}"
-    )
+def _tell(report: "TrainReport", output: Output) -> None:
+    output.result(report, lambda: show_report(report))
+    if report.retrained is not None and not report.retrained.reached:
+        output.warn(
+            f"retraining ended after {counted(report.retrained.epochs, 'epoch')} at a loss of "
+            f"{report.retrained.loss:.3f}, over the {report.retrained.target_loss:.3f} that it should have reached"
+        )
 
 
-def _show_plan(plan: "TrainPlan") -> None:
-    print(f"run         {printable(plan.run_name)}")
-    print(f"store       {printable(plan.store)}")
-    print(f"split       {plan.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
-    print(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
-    print(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
-    print(f"batches     {plan.batch_size} blocks; {plan.epochs} epochs, {plan.updates} updates at most")
-    print(
-        f"stopping    {f'after {plan.patience} epochs without a better validation' if plan.patience else 'never early'}"
-    )
-    print(f"model       {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
-    print(f"rate        {plan.learning_rate:g}")
-    print(f"features    times {plan.feature_scale:.4g}")
-    chosen = plan.settings
-    print(f"loss        decay per {chosen.decay_per}, penalty's {chosen.penalty_reduction}, {chosen.optimizer}")
-    print(f"sampling    {chosen.block_starts}; predictions by {chosen.reduction} of the last {chosen.last_steps} steps")
-    if chosen.model == "attention":
-        print(f"attention   {chosen.attention}, {chosen.scorer_layers} scoring layers, {chosen.num_layers} LSTM layers")
-    for note in plan.notes:
-        print(f"note        {note}")
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was typed, whatever its value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

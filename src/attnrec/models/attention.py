@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from attnrec.models.fused import ContentWeights, LocationWeights, attention_recurrence, cell_weights
 from attnrec.models.head import ClassHead, RecognizerOutput
-from attnrec.models.recurrence import LSTMState, init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
+from attnrec.models.recurrence import (
+    LSTMState,
+    MaskSource,
+    init_mlps,
+    initial_state,
+    layer_input_masks,
+    lstm_cells,
+    stack_step,
+)
 
 
 class ContentScorer(nn.Module):
@@ -52,6 +60,11 @@ class ContentScorer(nn.Module):
         """
         scores: Tensor = self.score(torch.tanh(projected + self.from_hidden(hidden).unsqueeze(1))).squeeze(-1)
         return scores
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The type to take a softmax in: bfloat16 has too few digits for probabilities that must sum to one."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 class AttentionLSTM(nn.Module):
@@ -114,7 +127,7 @@ class AttentionLSTM(nn.Module):
         self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
-    def forward(self, cubes: Tensor, generator: torch.Generator | None = None) -> RecognizerOutput:
+    def forward(self, cubes: Tensor, generator: MaskSource = None) -> RecognizerOutput:
         """Recognise a batch of blocks.
 
         Args:
@@ -153,7 +166,7 @@ class AttentionLSTM(nn.Module):
         top, attention = [], []
         for t in range(cubes.shape[1]):
             scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
-            location_probs = scores.softmax(dim=-1)  # (B, L), Eq. 1
+            location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
             glimpse = torch.bmm(location_probs.unsqueeze(1), cubes[:, t]).squeeze(1)  # (B, D), Eq. 2
             state = stack_step(self.cells, glimpse, state, masks[t] if masks else None)  # Eqs. 3-5
             top.append(state.hidden[-1])
@@ -180,7 +193,7 @@ class AttentionLSTM(nn.Module):
         scores: Tensor = scorer(hidden) if projected is None else scorer(projected, hidden)
         return scores
 
-    def _masks(self, cubes: Tensor, generator: torch.Generator | None) -> list[tuple[Tensor, ...]] | None:
+    def _masks(self, cubes: Tensor, generator: MaskSource) -> list[tuple[Tensor, ...]] | None:
         if not self.training or not (self.dropout or self.input_dropout):
             return None
         return layer_input_masks(

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from attnrec.models.fused import cell_weights, lstm_layer
 from attnrec.models.head import ClassHead, RecognizerOutput
-from attnrec.models.recurrence import LSTMState, init_mlps, initial_state, layer_input_masks, lstm_cells, stack_step
+from attnrec.models.recurrence import (
+    LSTMState,
+    MaskSource,
+    init_mlps,
+    initial_state,
+    layer_input_masks,
+    lstm_cells,
+    stack_step,
+)
 
 
 class SoftmaxRegression(nn.Module):
@@ -18,7 +26,7 @@ class SoftmaxRegression(nn.Module):
         super().__init__()
         self.logits = nn.Linear(num_locations * feature_dim, num_classes)
 
-    def forward(self, cubes: Tensor, generator: torch.Generator | None = None) -> RecognizerOutput:
+    def forward(self, cubes: Tensor, generator: MaskSource = None) -> RecognizerOutput:
         """Score each time-step by itself.
 
         Args:
@@ -75,7 +83,7 @@ class PooledLSTM(nn.Module):
         self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
-    def forward(self, cubes: Tensor, generator: torch.Generator | None = None) -> RecognizerOutput:
+    def forward(self, cubes: Tensor, generator: MaskSource = None) -> RecognizerOutput:
         """Recognise a batch of blocks.
 
         Args:

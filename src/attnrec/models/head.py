@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attnrec.models.recurrence import dropout_mask
+from attnrec.models.recurrence import MaskSource, dropout_mask
 
 
 class RecognizerOutput(NamedTuple):
@@ -32,7 +32,7 @@ class ClassHead(nn.Module):
         self.logits = nn.Linear(hidden_dim, num_classes)
         self.dropout = dropout
 
-    def forward(self, hidden: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, generator: MaskSource = None) -> Tensor:
         """Score all time-steps at once.
 
         Args:
@@ -46,7 +46,7 @@ class ClassHead(nn.Module):
         logits: Tensor = self.logits(self._drop(squashed, generator))
         return logits.to(hidden.dtype)
 
-    def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _drop(self, x: Tensor, generator: MaskSource) -> Tensor:
         if not self.training or not self.dropout:
             return x
         return x * dropout_mask(tuple(x.shape), self.dropout, x, generator)

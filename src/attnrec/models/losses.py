@@ -3,6 +3,7 @@
 Legend: B blocks in a batch, T time-steps, L locations, C classes.
 """
 
+import math
 from collections.abc import Iterable
 from typing import get_args
 
@@ -64,6 +65,12 @@ def doubly_stochastic_penalty(attention: Tensor, reduction: PenaltyReduction = "
     return (1 - attention.sum(dim=1)).square().sum(dim=-1).mean() / _penalty_divisor(attention.shape[2], reduction)
 
 
+def mean_entropy(attention: Tensor) -> Tensor:
+    """Mean entropy of location probabilities (B, T, L), as a share of the uniform one's: in [0, 1]."""
+    entropy: Tensor = torch.special.entr(attention).sum(dim=-1).mean()
+    return entropy / math.log(max(2, attention.shape[-1]))
+
+
 def penalty_floor(num_steps: int, num_locations: int, reduction: PenaltyReduction = "sum") -> float:
     """Least value of the penalty: attention that is uniform once summed over time, L (1 - T / L)^2 as a sum."""
     floor: float = num_locations * (1 - num_steps / num_locations) ** 2
@@ -88,7 +95,7 @@ def recognition_loss(
     attention_penalty: float,
     penalty_reduction: PenaltyReduction = "sum",
 ) -> Tensor:
-    """Eq. 7 without its weight decay, which the optimiser applies (see `train.build_optimizer`).
+    """Eq. 7 without its weight decay, which the optimiser applies (see `stepping.build_optimizer`).
 
     Args:
         output: A recogniser's output.

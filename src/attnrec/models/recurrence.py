@@ -11,6 +11,23 @@ import torch
 from torch import Tensor, nn
 
 
+class BatchShare(NamedTuple):
+    """Randomness of a process that holds some rows of a batch: masks are drawn for the whole batch, its rows taken.
+
+    Attributes:
+        generator: In the same state in every process.
+        batch_size: Rows of the whole batch.
+        first: The first of the rows held here.
+    """
+
+    generator: torch.Generator
+    batch_size: int
+    first: int
+
+
+MaskSource = torch.Generator | BatchShare | None  # None takes torch's own randomness
+
+
 class LSTMState(NamedTuple):
     """Hidden and cell state of every layer, first layer first, each (B, H)."""
 
@@ -72,7 +89,7 @@ def stack_step(cells: nn.ModuleList, glimpse: Tensor, state: LSTMState, masks: S
 
 
 def dropout_mask(
-    shape: tuple[int, ...], dropout: float, like: Tensor, generator: torch.Generator | None = None
+    shape: tuple[int, ...], dropout: float, like: Tensor, generator: MaskSource = None, *, batch_dim: int = 0
 ) -> Tensor:
     """Inverted-dropout mask: zero with probability `dropout`, else 1 / (1 - dropout).
 
@@ -82,7 +99,8 @@ def dropout_mask(
         shape: Shape of the mask.
         dropout: Probability of a zero, in [0, 1).
         like: Tensor whose device and dtype the mask takes.
-        generator: Source of randomness on that device; None takes torch's own.
+        generator: Source of randomness on that device.
+        batch_dim: Dimension of the batch, for a share of one.
 
     Returns:
         The mask, of the given shape.
@@ -92,8 +110,14 @@ def dropout_mask(
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    mask = torch.empty(shape, device=like.device, dtype=like.dtype)
-    return mask.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
+    share = generator if isinstance(generator, BatchShare) else None
+    source = share.generator if share else generator
+    assert not isinstance(source, BatchShare)
+    drawn = list(shape)
+    drawn[batch_dim] = share.batch_size if share else shape[batch_dim]
+    mask = torch.empty(drawn, device=like.device, dtype=like.dtype).bernoulli_(1 - dropout, generator=source)
+    rows = mask.narrow(batch_dim, share.first, shape[batch_dim]) if share else mask
+    return rows.div_(1 - dropout)
 
 
 def layer_input_masks(
@@ -101,7 +125,7 @@ def layer_input_masks(
     num_steps: int,
     dropout: float,
     like: Tensor,
-    generator: torch.Generator | None,
+    generator: MaskSource,
     input_dropout: float | None = None,
 ) -> list[tuple[Tensor, ...]]:
     """Dropout masks of every layer's input for a whole block, one tuple of (B, width) masks for each step.
@@ -112,7 +136,7 @@ def layer_input_masks(
     widths = [int(cell.get_parameter("weight_ih").shape[1]) for cell in cells]
     dropouts = [dropout if input_dropout is None else input_dropout] + [dropout] * (len(widths) - 1)
     masks = [
-        dropout_mask((num_steps, batch, width), probability, like, generator)
+        dropout_mask((num_steps, batch, width), probability, like, generator, batch_dim=1)
         for width, probability in zip(widths, dropouts, strict=True)
     ]
     return list(zip(*(mask.unbind(0) for mask in masks), strict=True))

@@ -131,9 +131,7 @@ def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
     path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd())
     features = FeatureStore(path, run.manifest.features.layer)
     if features.fingerprint != run.manifest.store["fingerprint"]:
-        raise RunError(
-            f"{run.path}: was trained on another store than {path}; name its own by --features, or train again"
-        )
+        raise RunError(f"{run.path}: was trained on another store than {path}; name its own, or train again")
     if features.split_sha256(_split(run)) != run.manifest.split["sha256"]:
         raise RunError(f"{path}: split {_split(run)} has changed since {run.path} was trained; train again")
     return features

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from attnrec.config import ModelConfig, TrainConfig
 from attnrec.data.blocks import BlockTable, block_table
 from attnrec.data.splits import SPLIT_PARTS, leaking_groups, preferred_split
 from attnrec.data.store import FeatureStore, find_store
-from attnrec.errors import ConfigError
+from attnrec.distributed import World
+from attnrec.errors import ConfigError, RunError
 from attnrec.models.architectures import build_model
-from attnrec.run import RunManifest, utc_now
-from attnrec.runtime import prepare_cpu, resolve_device, versions
+from attnrec.run import Run, RunManifest, utc_now
+from attnrec.runtime import default_jobs, prepare_cpu, resolve_device, resolve_precision, versions
 from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
 
 _SCALE_SAMPLE_FRAMES = 512
@@ -36,6 +38,7 @@ class TrainPlan:
         epochs: Most passes over the training blocks.
         patience: Epochs without a better validation after which training ends; None: never.
         updates: Most optimiser steps, those of `--retrain` not counted.
+        processes: That share each batch.
         learning_rate: Of the optimiser.
         hidden_dim: H.
         feature_scale: Factor on stored features before they enter the model.
@@ -57,6 +60,7 @@ class TrainPlan:
     epochs: int
     patience: int | None
     updates: int
+    processes: int
     learning_rate: float
     hidden_dim: int
     feature_scale: float
@@ -82,10 +86,14 @@ class Session:
     threads: int
 
 
-def prepare(store_path: str | Path | None, given: TrainConfig) -> Session:
-    """Open the store and plan a training on it. Takes and raises as `train.train`."""
+def prepare(store_path: str | Path | None, given: TrainConfig, world: World | None = None) -> Session:
+    """Open the store and plan a training on it, in one of several processes. Takes and raises as `train.train`."""
+    world = world or World()
     store = FeatureStore(find_store(Path.cwd()) if store_path is None else store_path, given.layer)
-    threads, device = prepare_cpu(given.jobs), resolve_device(given.device)
+    # torchrun leaves one thread to each process, whatever the machine has.
+    jobs = given.jobs if world.size == 1 else given.jobs or max(1, default_jobs() // world.local_size)
+    threads = prepare_cpu(jobs)
+    device = resolve_device(given.device, world.local_rank if world.size > 1 else None)
     if len(store.classes) < 2:
         found = "one class" if store.classes else "no classes"
         raise ConfigError(f"{store.path}: has {found}; a recogniser needs two, each in a folder of its own")
@@ -97,14 +105,46 @@ def prepare(store_path: str | Path | None, given: TrainConfig) -> Session:
         multilabel=store.multilabel,
     )
     tables = {part: run_blocks(store, config, part) for part in ("train", "validation")}
+    if config.overfit is not None:
+        tables = {"train": _spread(tables["train"], config.overfit), "validation": _spread(tables["train"], 0)}
     if not len(tables["train"]):
         raise ConfigError(f"{store.path}: split {split} has no training video; choose another by --split")
     if config.retrain and not len(tables["validation"]):
         raise ConfigError(f"{store.path}: split {split} has no validation video, which --retrain needs")
     config = with_schedule(config, dataset=store.dataset, num_blocks=len(tables["train"]))
+    config = dataclasses.replace(
+        config,
+        patience=patience_of(config, len(tables["validation"]) > 0) or 0,
+        precision=resolve_precision(config.precision, device),
+    )
     model_config = _model_config(store, config)
-    plan = _plan(store, given, config, model_config, tables["train"], tables["validation"])
+    plan = _plan(store, given, config, model_config, tables["train"], tables["validation"], world)
     return Session(store, config, plan, model_config, tables["train"], tables["validation"], device, threads)
+
+
+def prepare_again(run: Run, store: FeatureStore, config: TrainConfig, world: World) -> Session:
+    """What `prepare` made when the run began, for going on with it.
+
+    Args:
+        run: That was interrupted.
+        store: That it was trained on.
+        config: Its settings, but for those that leave its weights as they are.
+        world: The processes.
+
+    Raises:
+        RunError: This attnrec would train another model than the run's.
+    """
+    session, manifest = prepare(store.path, config, world), run.manifest
+    if session.model_config != manifest.model or session.store.spec != manifest.features:
+        raise RunError(f"{run.path}: another attnrec began it, whose model this one does not make; train anew")
+    plan = dataclasses.replace(session.plan, feature_scale=manifest.feature_scale, run_name=run.name, notes=[])
+    return dataclasses.replace(session, plan=plan)
+
+
+def _spread(table: BlockTable, count: int) -> BlockTable:
+    """So many blocks of a table, or all, from its whole length and so of most classes."""
+    picked = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
+    return BlockTable(table.frames[picked], table.video[picked])
 
 
 def run_blocks(store: FeatureStore, config: TrainConfig, part: str, block_stride: int | None = None) -> BlockTable:
@@ -151,8 +191,10 @@ def _plan(
     model_config: ModelConfig,
     train_blocks: BlockTable,
     validation_blocks: BlockTable,
+    world: World,
 ) -> TrainPlan:
     filled = vars(config)
+    updates = filled["epochs"] * math.ceil(len(train_blocks) / filled["batch_size"])
     with torch.device("meta"):
         num_parameters = sum(parameter.numel() for parameter in build_model(model_config).parameters())
     present = store.label_matrix[np.unique(train_blocks.video)].sum(axis=0, dtype=int).tolist()
@@ -166,7 +208,8 @@ def _plan(
         batch_size=filled["batch_size"],
         epochs=filled["epochs"],
         patience=patience_of(config, len(validation_blocks) > 0),
-        updates=filled["epochs"] * math.ceil(len(train_blocks) / filled["batch_size"]),
+        updates=min(updates, config.max_steps or updates),
+        processes=world.size,
         learning_rate=filled["learning_rate"],
         hidden_dim=filled["hidden_dim"],
         feature_scale=_feature_scale(store, train_blocks) if config.preset == "auto" else 1.0,
@@ -191,7 +234,7 @@ def run_name(config: TrainConfig) -> str:
     """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`."""
     short = {"attention_penalty": "lambda", "attention": "", "block_frames": "frames", "block_stride": "stride"}
     parts = [str(config.model)]
-    left_out = {"model", "device", "jobs"} | (
+    left_out = {"model", "device", "jobs", "save_every"} | (
         set() if config.model == "attention" else {"attention", "attention_penalty"}
     )
     for field in dataclasses.fields(config):
@@ -200,6 +243,12 @@ def run_name(config: TrainConfig) -> str:
             text = f"{value:g}" if isinstance(value, float) else "" if value is True else str(value)
             parts.append(short.get(field.name, field.name.replace("_", "")) + text)
     return "-".join(parts).replace("/", "_")
+
+
+def machine_of(session: Session) -> dict[str, Any]:
+    """What else the last digits of a training depend on."""
+    machine: dict[str, Any] = {"device": str(session.device), "threads": session.threads}
+    return machine | ({"processes": session.plan.processes} if session.plan.processes > 1 else {})
 
 
 def manifest_of(session: Session) -> RunManifest:
@@ -226,5 +275,5 @@ def manifest_of(session: Session) -> RunManifest:
             "parts": plan.parts,
         },
         versions=versions(),
-        machine={"device": str(session.device), "threads": session.threads},
+        machine=machine_of(session),
     )

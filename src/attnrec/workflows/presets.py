@@ -14,6 +14,8 @@ PAPER_BATCH, PAPER_EPOCHS, ADAM_RATE = 128, 15, 2e-4
 AUTHORS_SGD_RATES = {"hmdb51": 1e-5, "hollywood2": 1e-4}
 AUTHORS_LAST_STEPS = 16  # of a block, on the same datasets
 
+AUTO_CLIP = 500.0  # gradient norm; some ten times the usual one, so that only outliers are touched
+
 _AUTO_UPDATES = 400
 _AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # below so many blocks, batches of so many
 _AUTO_LARGE = 20_000  # from so many on the paper's 15 epochs are enough updates
@@ -52,6 +54,7 @@ def with_protocol(config: TrainConfig, *, dataset: str, feature_dim: int, multil
         "optimizer": "adam",
         "reduction": "mean",
         "last_steps": config.block_frames,
+        "clip": AUTO_CLIP if config.preset == "auto" else 0.0,
     }
     if config.preset == "authors-code":
         known = canonical_dataset(dataset)
@@ -111,7 +114,11 @@ def with_schedule(config: TrainConfig, *, dataset: str, num_blocks: int) -> Trai
 
 def patience_of(config: TrainConfig, has_validation: bool) -> int | None:
     """Epochs without a better validation after which training ends; None for never, as in the paper."""
-    if config.preset != "auto" or not has_validation:
+    if not has_validation:
+        return None
+    if config.patience is not None:
+        return config.patience or None
+    if config.preset != "auto":
         return None
     assert config.epochs is not None
     return max(3, math.ceil(config.epochs / 3))

@@ -1,46 +1,21 @@
-"""Feature cubes to a trained run: plan, optimise Eq. 7, keep the weights that validate best."""
+"""Feature cubes to a trained run: plan, optimise Eq. 7, keep the weights that validate best; go on after an end."""
 
-import math
-import time
-from collections.abc import Iterator
+import dataclasses
+import shlex
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
-from attnrec.config import DecayPer, OptimizerName, TrainConfig
-from attnrec.data.blocks import BlockTable
+from attnrec.config import TrainConfig
+from attnrec.distributed import World, joined_world, world_of_torchrun
 from attnrec.errors import RunError
-from attnrec.metrics import accuracy, binary_log_loss, log_loss, mean_average_precision, reduce_blocks
-from attnrec.models.architectures import build_model
-from attnrec.models.losses import doubly_stochastic_penalty, penalty_floor, recognition_loss
 from attnrec.run import Run, create_run, utc_now
-from attnrec.runtime import OnProgress, Progress, derived_seed, no_progress
-from attnrec.workflows.planning import Session, TrainPlan, manifest_of, prepare
-from attnrec.workflows.scoring import gather_cubes, score_blocks
-
-RETRAIN_EPOCHS = 2  # times the planned epochs, after which retraining gives up reaching its cost
-
-
-@dataclass(frozen=True)
-class RetrainReport:
-    """The second training, on training and validation videos.
-
-    Attributes:
-        target_loss: Training loss of the first training's best epoch, which ends the second.
-        loss: Of its last epoch.
-        epochs: Done.
-        reached: Whether the loss came down to the target.
-    """
-
-    target_loss: float
-    loss: float
-    epochs: int
-    reached: bool
+from attnrec.runtime import OnProgress, Progress, cuda_devices, deferred_interruption, no_progress, resolve_device
+from attnrec.workflows.checkpoint import load_checkpoint, remove_checkpoint, sole_trainer
+from attnrec.workflows.evaluate import store_of_run
+from attnrec.workflows.planning import Session, TrainPlan, machine_of, manifest_of, prepare, prepare_again
+from attnrec.workflows.training import RetrainReport, Training
 
 
 @dataclass(frozen=True)
@@ -57,7 +32,7 @@ class TrainReport:
         validation_map: The same for several labels a video.
         validation_loss: Mean negative log probability of the true class, likewise.
         retrained: The second training, if one was asked for.
-        seconds: Taken.
+        seconds: Taken, those before an interruption included.
     """
 
     run: str
@@ -74,7 +49,23 @@ class TrainReport:
 
 def plan_training(store: str | Path | None = None, config: TrainConfig | None = None) -> TrainPlan:
     """What `train` would do, without doing it. Takes and raises the same."""
-    return prepare(store, config or TrainConfig()).plan
+    return prepare(store, config or TrainConfig(), world_of_torchrun()).plan
+
+
+def plan_resumption(run: str | Path, store: str | Path | None = None) -> TrainPlan:
+    """What `resume` would go on with. Takes and raises the same."""
+    opened = _unfinished(run)
+    return prepare_again(opened, store_of_run(opened, store), opened.manifest.training, world_of_torchrun()).plan
+
+
+def changed_settings(run: str | Path, config: TrainConfig, names: Collection[str]) -> list[str]:
+    """Those of the named settings that a run, which `resume` would go on with, has otherwise.
+
+    Raises:
+        RunError: It is no run, or is finished.
+    """
+    recorded = _unfinished(run).manifest.training
+    return sorted(name for name in names if name == "seeds" or getattr(config, name) != getattr(recorded, name))
 
 
 def train(
@@ -86,7 +77,8 @@ def train(
 ) -> TrainReport:
     """Train a recogniser on the training videos of a split and keep the weights that validate best.
 
-    The labels of test videos are not read.
+    The labels of test videos are not read. Under torchrun the processes share each batch: the weights are those of a
+    single process but for rounding.
 
     Args:
         store: Feature store; None takes the only one in the current folder.
@@ -101,198 +93,143 @@ def train(
         FeatureStoreError: The store cannot be used or has no such split.
         ConfigError: The settings do not fit the store.
         RunError: The run cannot be written, or the loss became infinite.
+        KeyboardInterrupt: The process was asked to end, by Ctrl-C or SIGTERM; `resume` goes on after its last step.
     """
-    session = prepare(store, config or TrainConfig())
-    run = create_run(Path(runs_dir), manifest_of(session), session.store.backbone_state())
-    return _Training(session, run, on_progress).fit()
+    return train_repeats(store, config, 1, runs_dir=runs_dir, on_progress=on_progress)[0]
 
 
-def build_optimizer(
-    model: nn.Module,
-    learning_rate: float,
-    weight_decay: float,
+def train_repeats(
+    store: str | Path | None = None,
+    config: TrainConfig | None = None,
+    num_seeds: int = 1,
     *,
-    kind: OptimizerName = "adam",
-    decay_per: DecayPer = "block",
-    batch_size: int = 1,
-) -> torch.optim.Optimizer:
-    """Adam, or plain gradient steps, with Eq. 7's weight decay: its gradient 2 gamma theta is coupled decay at 2 gamma.
+    runs_dir: str | Path = "runs",
+    on_progress: OnProgress = no_progress,
+) -> list[TrainReport]:
+    """Train as `train` does, once for each of so many seeds from `config.seed` on; takes and raises the same."""
+    first = config or TrainConfig()
+    reports = []
+    with _world_of(first) as world:
+        for seed in range(first.seed, first.seed + num_seeds):
+            session = prepare(store, dataclasses.replace(first, seed=seed), world)
+            path = None
+            if world.is_first:
+                path = create_run(Path(runs_dir), manifest_of(session), session.store.backbone_state()).path
+            run = Run(world.from_first(path))
+            reports.append(_complete(session, run, world, on_progress))
+    return reports
+
+
+def resume(
+    run: str | Path,
+    store: str | Path | None = None,
+    *,
+    device: str | None = None,
+    jobs: int | None = None,
+    save_every: float | None = None,
+    on_progress: OnProgress = no_progress,
+) -> TrainReport:
+    """Go on with a run that was interrupted or killed, at whatever moment.
+
+    On the CPU, with as many threads and processes as before, its weights become those of a run that was not.
 
     Args:
-        model: Whose parameters are trained.
-        learning_rate: Of either.
-        weight_decay: gamma.
-        kind: `adam` or `sgd`.
-        decay_per: `block` adds gamma theta^2 to the mean over a batch's blocks; `batch` to their sum, as the released
-            code does, which makes it less by the factor `batch_size`.
-        batch_size: Blocks in a batch.
+        run: Its folder.
+        store: The feature store that it is trained on; None looks where it was, then in the current folder.
+        device: As in `TrainConfig`; None takes the run's. So do the next two.
+        jobs: Likewise.
+        save_every: Likewise.
+        on_progress: Told of every step.
+
+    Returns:
+        What was done, the part before the interruption included.
+
+    Raises:
+        RunError: It is no run, is finished, belongs to another store or split, or another process is at work on it.
+        FeatureStoreError: The store cannot be used.
+        KeyboardInterrupt: As in `train`.
     """
-    decay = 2 * weight_decay / (batch_size if decay_per == "batch" else 1)
-    optimizer = torch.optim.SGD if kind == "sgd" else torch.optim.Adam
-    return optimizer(model.parameters(), lr=learning_rate, weight_decay=decay)
+    opened = _unfinished(run)
+    given = {"device": device, "jobs": jobs, "save_every": save_every}
+    config = dataclasses.replace(opened.manifest.training, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    features = store_of_run(opened, store)
+    with _world_of(config) as world:
+        session = prepare_again(opened, features, config, world)
+        return _complete(session, opened, world, on_progress)
 
 
-class _Training:
-    """The loop over epochs of one run."""
+def _unfinished(path: str | Path) -> Run:
+    run = Run(path)
+    if run.finished:
+        raise RunError(f"{path}: is finished; to train longer, train anew with more --epochs")
+    return run
 
-    def __init__(self, session: Session, run: Run, on_progress: OnProgress) -> None:
-        self.session = session
-        self.run = run
-        self.on_progress = on_progress
-        self.features = session.store.features()
-        self.targets = torch.from_numpy(session.store.targets)
-        self.step = 0
-        self._begin()
 
-    def _begin(self) -> None:
-        """Fresh parameters and a fresh optimiser."""
-        session, config = self.session, self.session.config
-        torch.manual_seed(derived_seed(config.seed, "parameters"))
-        self.model = build_model(session.model_config).to(session.device)
-        self.optimizer = build_optimizer(
-            self.model,
-            session.plan.learning_rate,
-            config.weight_decay,
-            kind=config.optimizer or "adam",
-            decay_per=config.decay_per or "block",
-            batch_size=session.plan.batch_size,
-        )
+@contextmanager
+def _world_of(config: TrainConfig) -> Iterator[World]:
+    """The processes of this torchrun. Those that share a CUDA device cannot use NCCL."""
+    local_size = world_of_torchrun().local_size
+    cuda = local_size > 1 and resolve_device(config.device).type == "cuda" and cuda_devices() >= local_size
+    with joined_world(cuda=cuda) as world:
+        yield world
 
-    def fit(self) -> TrainReport:
-        started = time.monotonic()
-        best, epochs = self._search()
-        retrained = self._retrain(best["loss"]) if self.session.config.retrain else None
-        result = {
-            "best_epoch": best["epoch"],
-            "epochs": epochs,
-            "updates": self.step,
-            "validation_accuracy": best.get("validation_accuracy"),
-            "validation_map": best.get("validation_map"),
-            "validation_loss": best.get("validation_loss"),
-            "seconds": time.monotonic() - started,
-        }
-        kept = {"penalty_above_floor": best.get("penalty_above_floor")}
-        kept |= {"retrained": None if retrained is None else vars(retrained)}
-        self.run.update(finished_at=utc_now(), result=result | kept)
-        return TrainReport(run=str(self.run.path), plan=self.session.plan, retrained=retrained, **result)
 
-    def _search(self) -> tuple[dict[str, Any], int]:
-        """Train until the plan says to stop. Returns the figures of the best epoch and the number of epochs."""
-        plan, started = self.session.plan, time.monotonic()
-        best: dict[str, Any] = {"key": math.inf, "epoch": 0}
-        epoch = 0
-        for epoch in range(1, plan.epochs + 1):
-            figures = self._train_epoch(self.session.train, ("order", epoch))
-            figures |= self._validate()
-            figures |= {"kind": "epoch", "epoch": epoch, "step": self.step, "seconds": time.monotonic() - started}
-            self.run.log(figures)
-            # The loss is a steadier judge than the accuracy of a few videos. Without any, the last epoch counts.
-            key = figures.get("validation_loss", -epoch)
-            if key < best["key"]:
-                best = {"key": key, "epoch": epoch} | figures
-                self.run.save_model(self.model)
-            self._tell(figures)
-            if plan.patience is not None and epoch - best["epoch"] >= plan.patience:
-                break
-        return best, epoch
+def _complete(session: Session, run: Run, world: World, on_progress: OnProgress) -> TrainReport:
+    """Train a run to its end from its checkpoint, or from the start where it has none."""
+    with ExitStack() as stack:
+        if world.is_first:
+            stack.enter_context(sole_trainer(run.path))
+            _note_other_machine(session, run, on_progress)
+            run.mend(session.store.backbone_state)
+        world.gather(None)  # the first holds the run
+        interruption = stack.enter_context(deferred_interruption(patient=world.size > 1))
+        training = Training(session, run, world, interruption, on_progress)
+        training.restore(load_checkpoint(run.path))
+        try:
+            training.search()
+            retrained = training.retrain() if session.config.retrain else None
+        except KeyboardInterrupt as error:
+            line = f"attnrec train --resume {shlex.quote(str(run.path))}"
+            raise KeyboardInterrupt(f"{error or 'interrupted'}; go on with `{line}`") from None
+        report = _report(session, run, training, retrained)
+        if world.is_first:
+            _record(run, report, training)
+            remove_checkpoint(run.path)
+        return report
 
-    def _retrain(self, target_loss: float) -> RetrainReport:
-        """The authors' protocol: from the start on training and validation videos, until the training loss is as low.
 
-        The loss that is compared is the mean over an epoch's batches, with dropout, in both trainings.
-        """
-        train, validation = self.session.train, self.session.validation
-        table = BlockTable(
-            np.concatenate([train.frames, validation.frames]), np.concatenate([train.video, validation.video])
-        )
-        self._begin()
-        loss, epoch = math.inf, 0
-        while loss > target_loss and epoch < RETRAIN_EPOCHS * self.session.plan.epochs:
-            epoch += 1
-            figures = self._train_epoch(table, ("retrain-order", epoch))
-            loss = figures["loss"]
-            self.run.log(figures | {"kind": "retrain-epoch", "epoch": epoch, "step": self.step})
-            message = f"retraining, epoch {epoch}: loss {loss:.3f}, to reach {target_loss:.3f}"
-            self.on_progress(Progress("retrain", message=message))
-        self.run.save_model(self.model)
-        return RetrainReport(target_loss, loss, epoch, loss <= target_loss)
+def _report(session: Session, run: Run, training: Training, retrained: RetrainReport | None) -> TrainReport:
+    position = training.position
+    best = position.best
+    return TrainReport(
+        run=str(run.path),
+        plan=session.plan,
+        best_epoch=best["epoch"],
+        epochs=position.search_epochs or position.epoch,
+        updates=position.step,
+        validation_accuracy=best.get("validation_accuracy"),
+        validation_map=best.get("validation_map"),
+        validation_loss=best.get("validation_loss"),
+        retrained=retrained,
+        seconds=training.seconds,
+    )
 
-    def _train_epoch(self, table: BlockTable, order: tuple[str, int]) -> dict[str, Any]:
-        self.model.train()
-        totals = np.zeros(3)
-        for batch in self._batches(table, order):
-            totals += np.array(self._update(table, batch)) * len(batch)
-            self._tell({"loss": totals[0] / totals[2]})
-        figures = {"loss": float(totals[0] / totals[2])}
-        if self.session.model_config.architecture == "attention":
-            floor = penalty_floor(self.session.config.block_frames, self.session.model_config.num_locations)
-            figures |= {"penalty": totals[1] / totals[2], "penalty_above_floor": totals[1] / totals[2] - floor}
-        return figures
 
-    def _batches(self, table: BlockTable, order: tuple[str, int]) -> Iterator[NDArray[np.int64]]:
-        """Indices of blocks, each once, in an order that is a function of seed and epoch."""
-        rng = np.random.default_rng(derived_seed(self.session.config.seed, *order))
-        shuffled = rng.permutation(len(table))
-        size = self.session.plan.batch_size
-        return (shuffled[start : start + size] for start in range(0, len(shuffled), size))
+def _record(run: Run, report: TrainReport, training: Training) -> None:
+    result = {k: v for k, v in vars(report).items() if k not in ("run", "plan", "retrained")}
+    best = training.position.best
+    result |= {name: best.get(name) for name in ("penalty_above_floor", "attention_entropy")}
+    retrained = None if report.retrained is None else vars(report.retrained)
+    run.update(finished_at=utc_now(), result=result | {"retrained": retrained})
 
-    def _update(self, table: BlockTable, batch: NDArray[np.int64]) -> tuple[float, float, float]:
-        """One optimiser step. Returns the loss, Eq. 7's penalty and one."""
-        session = self.session
-        cubes = gather_cubes(self.features, table.frames[batch], session.plan.feature_scale, session.device)
-        targets = self.targets[torch.from_numpy(table.video[batch])].to(session.device)
-        # Dropout is a function of seed and step, whatever was drawn before.
-        generator = torch.Generator(session.device).manual_seed(derived_seed(session.config.seed, "step", self.step))
-        output = self.model(cubes, generator)
-        loss = recognition_loss(
-            output,
-            targets,
-            attention_penalty=session.config.attention_penalty,
-            penalty_reduction=session.config.penalty_reduction or "sum",
-        )
-        value = loss.item()
-        if not math.isfinite(value):
-            raise RunError(
-                f"{self.run.path}: the loss became {value} at step {self.step}; lower --learning-rate or --lambda"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.step += 1
-        with torch.no_grad():
-            penalty = 0.0 if output.attention is None else doubly_stochastic_penalty(output.attention).item()
-        return value, penalty, 1.0
 
-    def _validate(self) -> dict[str, float]:
-        session, table = self.session, self.session.validation
-        if not len(table):
-            return {}
-        scores = score_blocks(
-            self.model,
-            self.features,
-            table.frames,
-            scale=session.plan.feature_scale,
-            multilabel=session.model_config.multilabel,
-        )
-        targets = self.targets.numpy()[np.unique(table.video)]
-        means, probs = (
-            reduce_blocks(scores.frame_probs, table.video, reduction, session.config.last_steps)
-            for reduction in ("mean", session.config.reduction or "mean")
-        )
-        if session.model_config.multilabel:
-            return {
-                "validation_map": mean_average_precision(targets.astype(np.uint8), probs),
-                "validation_loss": binary_log_loss(targets.astype(np.uint8), means),
-            }
-        return {"validation_accuracy": accuracy(targets, probs), "validation_loss": log_loss(targets, means)}
-
-    def _tell(self, figures: dict[str, Any]) -> None:
-        names = {
-            "loss": "loss",
-            "penalty_above_floor": "penalty over floor",
-            "validation_accuracy": "validation",
-            "validation_map": "validation mAP",
-        }
-        detail = ", ".join(f"{text} {figures[name]:.3f}" for name, text in names.items() if name in figures)
-        message = f"epoch {figures['epoch']}: {detail}" if "epoch" in figures else None
-        self.on_progress(Progress("train", self.step, max(self.step, self.session.plan.updates), detail, message))
+def _note_other_machine(session: Session, run: Run, on_progress: OnProgress) -> None:
+    """Record, and say, that a run goes on where the last digits may differ."""
+    began, now = dict(run.manifest.machine), machine_of(session)
+    resumed = began.pop("resumed_on", [])
+    if now == began:
+        return
+    changes = ", ".join(f"{name} {now.get(name)}" for name in sorted(now | began) if now.get(name) != began.get(name))
+    on_progress(Progress("train", message=f"note: now with {changes}; the weights may differ in their last digits"))
+    if now not in resumed:
+        run.update(machine=began | {"resumed_on": [*resumed, now]})

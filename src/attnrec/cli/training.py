@@ -1,0 +1,88 @@
+"""How `attnrec train` shows its plan and its report."""
+
+from typing import TYPE_CHECKING
+
+from attnrec.cli.output import Output, duration, percent, printable
+
+if TYPE_CHECKING:
+    from attnrec.workflows.planning import TrainPlan
+    from attnrec.workflows.train import TrainReport
+
+
+def plan_line(plan: "TrainPlan") -> str:
+    """The plan in a line, for stderr."""
+    notes = "".join(f"; {note}" for note in plan.notes)
+    clipping = f"gradients clipped at {plan.settings.clip:g}" if plan.settings.clip else "no clipping"
+    processes = f"; {plan.processes} processes share each batch" if plan.processes > 1 else ""
+    return (
+        f"split {plan.split}, {plan.num_train_blocks} training blocks of {plan.parts['train']} videos, "
+        f"batches of {plan.batch_size}, "
+        f"at most {plan.epochs} epochs ({plan.updates} updates), learning rate {plan.learning_rate:g}, "
+        f"{plan.hidden_dim} hidden units, {plan.settings.precision}, {clipping}{processes}{notes}"
+    )
+
+
+def warn_of(plan: "TrainPlan", output: Output) -> None:
+    """Say what will make the figures of a training worse than they look, or impossible."""
+    if plan.leaking_groups:
+        output.warn(
+            f"split {plan.split} has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures will be too "
+            "good"
+        )
+    if plan.missing_classes:
+        output.warn(f"no training video of {', '.join(plan.missing_classes)}; add groups or choose another --split")
+    if plan.settings.overfit is not None:
+        output.warn(f"--overfit: trains on {plan.num_train_blocks} blocks and validates on none; for debugging alone")
+    elif not plan.parts["validation"]:
+        output.warn("no validation video: the last epoch is kept; add groups for early stopping")
+
+
+def show_report(report: "TrainReport") -> None:
+    """Print what a training did."""
+    name, figure = (
+        ("mAP", report.validation_map) if report.plan.multilabel else ("accuracy", report.validation_accuracy)
+    )
+    validation = f", validation {name} {percent(figure)} %" if figure is not None else ""
+    again = report.retrained
+    kept = "kept" if again is None else f"best, {again.epochs} more on training and validation videos"
+    print(
+        f"{printable(report.run)}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}, "
+        f"{report.updates} updates in {duration(report.seconds)}"
+    )
+
+
+def show_reports(reports: "list[TrainReport]") -> None:
+    """Print what several trainings did, a line each."""
+    for report in reports:
+        show_report(report)
+
+
+def _clipping(plan: "TrainPlan") -> str:
+    limit = plan.settings.clip
+    return f"gradients of a norm over {limit:g} are clipped" if limit else "no gradient is clipped"
+
+
+def show_plan(plan: "TrainPlan") -> None:
+    """Print what a training would do."""
+    print(f"run         {printable(plan.run_name)}")
+    print(f"store       {printable(plan.store)}")
+    print(f"split       {plan.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
+    print(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
+    print(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
+    print(f"batches     {plan.batch_size} blocks; {plan.epochs} epochs, {plan.updates} updates at most")
+    print(
+        f"stopping    {f'after {plan.patience} epochs without a better validation' if plan.patience else 'never early'}"
+    )
+    print(f"model       {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
+    print(f"rate        {plan.learning_rate:g}; {_clipping(plan)}")
+    print(f"numbers     {plan.settings.precision}")
+    if plan.processes > 1:
+        print(f"processes   {plan.processes}, which share each batch")
+    print(f"features    times {plan.feature_scale:.4g}")
+    chosen = plan.settings
+    print(f"loss        decay per {chosen.decay_per}, penalty's {chosen.penalty_reduction}, {chosen.optimizer}")
+    print(f"sampling    {chosen.block_starts}; predictions by {chosen.reduction} of the last {chosen.last_steps} steps")
+    if chosen.model == "attention":
+        print(f"attention   {chosen.attention}, {chosen.scorer_layers} scoring layers, {chosen.num_layers} LSTM layers")
+    for note in plan.notes:
+        print(f"note        {note}")
