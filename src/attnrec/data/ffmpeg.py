@@ -164,6 +164,11 @@ class Log:
         return [message for message in self._messages if not _REFUSED_CODEC.search(message)]
 
     @property
+    def says_anything(self) -> bool:
+        """Whether there is any message of ffmpeg's own."""
+        return bool(self._messages) or self.has_streams
+
+    @property
     def refused_codec(self) -> str | None:
         """Codec of the video stream, where it is one that is not opened."""
         stream = re.match(r"Video: (\w+)", self.video_stream or "")

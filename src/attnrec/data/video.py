@@ -282,6 +282,8 @@ def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
     """Why a video gave no frames."""
     if exit_code < 0:
         return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg ended by signal {-exit_code}")
+    if exit_code and not log.says_anything:  # the system's loader may have had no memory for it
+        return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg did not start ({exit_code})")
     reason, cause = log.failure(_head(path)[0])
     if reason == "no-frames" and _is_cut_riff(path):
         reason = "truncated"
