@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from attnrec.cli.output import Output, duration, percent, printable
+from attnrec.cli.output import Output, duration, percent, printable, size
 
 if TYPE_CHECKING:
     from attnrec.workflows.planning import TrainPlan
@@ -76,6 +76,7 @@ def show_plan(plan: "TrainPlan") -> None:
     print(f"model       {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
     print(f"rate        {plan.learning_rate:g}; {_clipping(plan)}")
     print(f"numbers     {plan.settings.precision}")
+    print(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
     if plan.processes > 1:
         print(f"processes   {plan.processes}, which share each batch")
     print(f"features    times {plan.feature_scale:.4g}")

@@ -45,6 +45,8 @@ class TrainPlan:
         parts: Number of videos in each part of the split.
         leaking_groups: Groups with videos on both sides of the split.
         num_parameters: Of the model.
+        batch_bytes: Memory for the cubes of a batch, in each process; the store itself is mapped.
+        state_bytes: Memory for parameters, gradients and the optimiser's state, likewise.
         missing_classes: Classes without a training video.
         settings: All settings, without gaps.
         notes: What the dataset decided, in words.
@@ -67,6 +69,8 @@ class TrainPlan:
     parts: dict[str, int]
     leaking_groups: list[str]
     num_parameters: int
+    batch_bytes: int
+    state_bytes: int
     missing_classes: list[str]
     settings: TrainConfig
     notes: list[str]
@@ -216,6 +220,12 @@ def _plan(
         parts={part: len(store.split_members(filled["split"], part)) for part in SPLIT_PARTS[:3]},
         leaking_groups=leaking_groups(store.split(filled["split"]), store.groups),
         num_parameters=num_parameters,
+        batch_bytes=4
+        * train_blocks.frames.shape[1]
+        * store.spec.num_locations
+        * store.spec.feature_dim
+        * min(len(train_blocks), math.ceil(filled["batch_size"] / world.size)),
+        state_bytes=4 * num_parameters * (2 if config.optimizer == "sgd" else 4),
         missing_classes=[name for name, count in zip(store.classes, present, strict=True) if not count],
         settings=config,
         notes=notes_on(given, config, store.dataset),
