@@ -7,7 +7,7 @@ units, C classes.
 import torch
 from torch import Tensor, nn
 
-from attnrec.models.fused import ContentWeights, LocationWeights, attention_recurrence, cell_weights
+from attnrec.models.fused import ContentWeights, LocationWeights, attention_recurrence, cell_weights, takes_plain
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.recurrence import (
     LSTMState,
@@ -84,7 +84,7 @@ class AttentionLSTM(nn.Module):
         input_dropout: Probability on the glimpse, where it is another.
 
     Attributes:
-        plain: Take `recurrence`, the equations as they read, in place of the function of `fused` that computes the
+        plain: Take `recurrence`, the equations as they read (None: on CUDA only), in place of the function of `fused` that computes the
             same faster. Cubes that need a gradient take it in any case.
 
     Raises:
@@ -119,7 +119,7 @@ class AttentionLSTM(nn.Module):
         else:
             raise ValueError(f"attention must be 'location' or 'content', got {attention!r}")
         self.attention = attention
-        self.plain = False
+        self.plain: bool | None = None
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
@@ -144,7 +144,7 @@ class AttentionLSTM(nn.Module):
         masks = self._masks(cubes, generator)
         # Wc X does not depend on the state: all steps in one product.
         projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)
-        plain = self.plain or (cubes.requires_grad and torch.is_grad_enabled())
+        plain = takes_plain(self.plain, cubes) or (cubes.requires_grad and torch.is_grad_enabled())
         recurrence = self.recurrence if plain else self._fused_recurrence
         top, attention = recurrence(cubes, projected, state, masks)
         return RecognizerOutput(self.head(top, generator), attention)

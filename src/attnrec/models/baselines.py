@@ -6,7 +6,7 @@ Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channe
 import torch
 from torch import Tensor, nn
 
-from attnrec.models.fused import cell_weights, lstm_layer
+from attnrec.models.fused import cell_weights, lstm_layer, takes_plain
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.recurrence import (
     LSTMState,
@@ -53,7 +53,7 @@ class PooledLSTM(nn.Module):
         input_dropout: Probability on the pooled slice, where it is another.
 
     Attributes:
-        plain: Take `recurrence`, step by step, in place of the function of `fused` that computes the same faster.
+        plain: Take `recurrence`, step by step (None: on CUDA only), in place of the function of `fused` that computes the same faster.
 
     Raises:
         ValueError: `pooling` is neither `avg` nor `max`.
@@ -75,7 +75,7 @@ class PooledLSTM(nn.Module):
         if pooling not in ("avg", "max"):
             raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
         self.pooling = pooling
-        self.plain = False
+        self.plain: bool | None = None
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
@@ -100,7 +100,7 @@ class PooledLSTM(nn.Module):
         masks = None
         if self.training and (self.dropout or self.input_dropout):
             masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator, self.input_dropout)
-        recurrence = self.recurrence if self.plain else self._fused_recurrence
+        recurrence = self.recurrence if takes_plain(self.plain, cubes) else self._fused_recurrence
         return RecognizerOutput(self.head(recurrence(slices, state, masks), generator), None)
 
     def recurrence(self, slices: Tensor, state: LSTMState, masks: list[tuple[Tensor, ...]] | None) -> Tensor:

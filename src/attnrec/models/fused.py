@@ -60,6 +60,11 @@ def cell_weights(cells: nn.ModuleList) -> list[LayerWeights]:
     return [LayerWeights(*(getattr(cell, name) for name in names)) for cell in cells]
 
 
+def takes_plain(choice: bool | None, like: Tensor) -> bool:
+    """Whether a model takes its plain loop: as it was told, and untold on CUDA, where this code has not been timed."""
+    return like.is_cuda if choice is None else choice
+
+
 def product_dtype(like: Tensor) -> torch.dtype:
     """Type of the operands of large products: autocast's where it is on, else that of a tensor."""
     kind = like.device.type
