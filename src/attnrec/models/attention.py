@@ -84,8 +84,8 @@ class AttentionLSTM(nn.Module):
         input_dropout: Probability on the glimpse, where it is another.
 
     Attributes:
-        plain: Take `recurrence`, the equations as they read (None: on CUDA only), in place of the function of `fused` that computes the
-            same faster. Cubes that need a gradient take it in any case.
+        plain: Take `recurrence`, the equations as they read, in place of the function of `fused` that computes the
+            same faster; None does so on CUDA only. Cubes that need a gradient take it in any case.
 
     Raises:
         ValueError: `attention` is neither `location` nor `content`.

@@ -53,7 +53,8 @@ class PooledLSTM(nn.Module):
         input_dropout: Probability on the pooled slice, where it is another.
 
     Attributes:
-        plain: Take `recurrence`, step by step (None: on CUDA only), in place of the function of `fused` that computes the same faster.
+        plain: Take `recurrence`, step by step, in place of the function of `fused` that computes the same faster;
+            None does so on CUDA only.
 
     Raises:
         ValueError: `pooling` is neither `avg` nor `max`.
