@@ -23,7 +23,8 @@ def subset(config: TrainConfig, expected: dict) -> dict:
 def test_no_setting_is_left_open(preset, dataset):
     values = asdict(filled(dataset, preset=preset, split="default"))
     open_ones = {name for name, value in values.items() if value is None}
-    assert open_ones <= {"layer", "jobs", "attention_dim"}
+    # What ends a training early depends on the videos, and is filled in with them.
+    assert open_ones <= {"layer", "jobs", "attention_dim", "patience", "max_steps", "overfit"}
 
 
 @pytest.mark.parametrize("preset", ["auto", "paper"])
