@@ -471,7 +471,8 @@ def test_an_interrupted_training_is_passed_over(folder, monkeypatch):
         result = attnrec("train", "--lambda", "1", "--fps", "6", *QUICK)
     assert result.exit_code == 130
     assert result.stdout == ""
-    assert result.stderr.splitlines()[-1] == "attnrec: interrupted"
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("attnrec: interrupted; go on with `attnrec train --resume runs/")
     assert [run.path for run in find_runs(Path("runs"))] == earlier
     assert f"run {earlier[-1]}" in attnrec("evaluate", "--jobs", "1").stderr
     assert attnrec("train", "--lambda", "1", "--fps", "6", *QUICK).exit_code == 0

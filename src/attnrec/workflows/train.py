@@ -190,7 +190,7 @@ def _complete(session: Session, run: Run, world: World, on_progress: OnProgress)
             retrained = training.retrain() if session.config.retrain else None
         except KeyboardInterrupt as error:
             line = f"attnrec train --resume {shlex.quote(str(run.path))}"
-            raise KeyboardInterrupt(f"{error or 'interrupted'}; go on with `{line}`") from None
+            raise KeyboardInterrupt(f"{str(error) or 'interrupted'}; go on with `{line}`") from None
         report = _report(session, run, training, retrained)
         if world.is_first:
             _record(run, report, training)
