@@ -81,11 +81,12 @@ def class_scores(params, h):
     return affine(params, "head.logits", np.tanh(affine(params, "head.hidden", h)))
 
 
-def recognize(params, X, kind):
+def recognize(params, X, kind, given=None):
     """Logits (T, C) and attention (T, L) of one block X, shape (T, L, D).
 
     `kind` says where the input of the LSTM comes from: attention (`location`, `content`) or pooling (`avg`, `max`);
-    `softmax` is the regression on the whole cube, without an LSTM. Only attention gives the second.
+    `softmax` is the regression on the whole cube, without an LSTM. Only attention gives the second. `given` (T, L)
+    takes the place of Eq. 1.
     """
     T, L, D = X.shape
     if kind == "softmax":
@@ -98,7 +99,7 @@ def recognize(params, X, kind):
         elif kind == "max":
             x = np.array([max(X[t, i, d] for i in range(L)) for d in range(D)])
         else:
-            attention.append(location_softmax(params, h[-1], X[t]))
+            attention.append(location_softmax(params, h[-1], X[t]) if given is None else given[t])
             x = glimpse(attention[t], X[t])
         for layer in range(len(h)):
             h[layer], c[layer] = lstm_layer(params, layer, x, h[layer], c[layer])
@@ -107,9 +108,9 @@ def recognize(params, X, kind):
     return np.array(logits), np.array(attention) if attention else None
 
 
-def recognize_batch(params, cubes, kind):
+def recognize_batch(params, cubes, kind, given=None):
     """`recognize` for each block of (B, T, L, D)."""
-    blocks = [recognize(params, X, kind) for X in cubes]
+    blocks = [recognize(params, X, kind, None if given is None else given[b]) for b, X in enumerate(cubes)]
     attention = None if blocks[0][1] is None else np.stack([l for _, l in blocks])  # noqa: E741
     return np.stack([logits for logits, _ in blocks]), attention
 

@@ -19,6 +19,8 @@ BlockStarts = Literal["by-time", "by-frame"]
 OnError = Literal["skip", "fail"]
 Precision = Literal["auto", "fp32", "bf16"]
 SplitPart = Literal["test", "validation", "train"]
+PictureStyle = Literal["paper", "heat", "contour", "grid"]
+PictureScale = Literal["frame", "clip", "fixed"]
 DatasetLayout = Literal["auto", "folders", "names", "unlabelled", "ucf11", "ucf101", "hmdb51", "hollywood2", "csv"]
 
 Config = TypeVar("Config")
@@ -227,3 +229,52 @@ class TrainConfig:
             raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
         if self.last_steps is not None and self.last_steps > self.block_frames:
             raise ConfigError(f"last_steps must be at most block_frames, {self.block_frames}, got {self.last_steps}")
+
+
+# Options of `train` under other names than their settings.
+_OPTIONS = {
+    "attention_penalty": "--lambda",
+    "hidden_dim": "--hidden",
+    "num_layers": "--layers",
+    "attention_dim": "--scorer-width",
+    "reduction": "--reduce",
+}
+
+
+def option_of(setting: str) -> str:
+    """The option of `train` that gives a setting of `TrainConfig`."""
+    return _OPTIONS.get(setting, "--" + setting.replace("_", "-"))
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """Settings of `visualize`.
+
+    Attributes:
+        style: `paper` is white light on the darkened frame, `heat` a colour map, `contour` lines of equal attention,
+            `grid` the cells with their weights.
+        scale: What is drawn at full strength: the `frame`'s own peak, the `clip`'s, or a `fixed` multiple of uniform
+            attention.
+        width: Widest that one picture of a frame may be, in px; the aspect is the video's.
+        strip: Steps of a strip.
+        start: Where in the clip to begin, in seconds.
+        duration: Seconds to draw; None draws up to the end.
+    """
+
+    style: PictureStyle = "paper"
+    scale: PictureScale = "clip"
+    width: int = 240
+    strip: int = 6
+    start: float = 0.0
+    duration: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_choices(self, style=PictureStyle, scale=PictureScale)
+        if not 64 <= self.width <= 1920:
+            raise ConfigError(f"--width {self.width}: must be from 64 to 1920 px")
+        if not 1 <= self.strip <= 60:
+            raise ConfigError(f"--strip {self.strip}: must be from 1 to 60 steps")
+        if not 0 <= self.start < float("inf"):
+            raise ConfigError(f"--start {self.start:g}: must be zero or more seconds")
+        if self.duration is not None and not 0 < self.duration < float("inf"):
+            raise ConfigError(f"--duration {self.duration:g}: must be over zero seconds")

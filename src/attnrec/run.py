@@ -38,6 +38,7 @@ class RunManifest:
         created_at: UTC, ISO 8601.
         model: Architecture and sizes.
         training: Settings of `train`, as the preset filled them in.
+        given: Those that were not left to their defaults; None in runs of an attnrec that did not record them.
         features: Settings of the features it was trained on, which a clip's must equal.
         feature_scale: Factor on stored features before they enter the model.
         classes: Class names, which the model's outputs index.
@@ -60,6 +61,7 @@ class RunManifest:
     split: dict[str, Any]
     versions: dict[str, str]
     machine: dict[str, Any]
+    given: dict[str, Any] | None = None
     finished_at: str | None = None
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -138,6 +140,20 @@ class Run:
         except OSError as error:
             raise write_error(path, error) from None
 
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of `training.jsonl`, the first first; none where there is no such file.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        path = self.path / LOG
+        if not path.exists():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from None
+
     @property
     def log_bytes(self) -> int:
         """Size of `training.jsonl`."""
@@ -162,6 +178,12 @@ class Run:
         with atomic_path(self.path / f"predictions-{part}.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         write_text(self.path / f"evaluation-{part}.json", json.dumps(json_safe(report), indent=2) + "\n")
+
+    def drop_evaluations(self) -> None:
+        """Remove the figures of all parts, which are of other weights once a training has gone on."""
+        for pattern in ("evaluation-*.json", "predictions-*.npz", "predictions-*.csv", "blocks-*.csv"):
+            for path in self.path.glob(pattern):
+                path.unlink()
 
     def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a CSV file into the folder, atomically. Names that are no UTF-8 keep their bytes."""
@@ -209,17 +231,17 @@ def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, 
     return run
 
 
-def find_runs(runs_dir: Path) -> list[Run]:
-    """All finished runs in a folder, the oldest first; folders that are no runs are passed over."""
+def find_runs(runs_dir: Path, *, finished: bool = True) -> list[Run]:
+    """All runs in a folder that are finished, or not, the oldest first; folders that are no runs are passed over."""
     found = []
     for config in runs_dir.glob(f"*/{CONFIG}"):
         try:
             run = Run(config.parent)
         except RunError:
             continue
-        if run.finished:
+        if run.finished == finished:
             found.append(run)
-    return sorted(found, key=lambda run: (run.manifest.finished_at or "", run.name))
+    return sorted(found, key=lambda run: (run.manifest.finished_at or run.manifest.created_at, run.name))
 
 
 def newest_run(runs_dir: Path, *, with_attention: bool = False) -> Run:

@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnrec.data.cubes import CubeFeed
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
 from attnrec.models.head import RecognizerOutput
 from attnrec.models.losses import recognition_loss
 from attnrec.runtime import prepare_cpu, processor, resolve_device, resolve_precision
-from attnrec.workflows.scoring import gather_cubes
 
 Step = Callable[[], None]
 
@@ -159,13 +159,12 @@ class DataPath:
         self.features = np.memmap(folder / "features", "<f2", "c", shape=shape)
         self.rng = rng
         self.device = options.device
-        B, T = options.batch, options.steps
-        self.out = torch.empty(B, T, side * side, options.features) if self.device.type == "cpu" else None
+        self.feed = CubeFeed(self.features, 0.5, self.device)
 
     def step(self) -> None:
         starts = self.rng.integers(0, len(self.features) - self.options.steps, self.options.batch)
         rows = starts[:, None] + np.arange(self.options.steps)
-        gather_cubes(self.features, rows, 0.5, self.device, self.out)
+        next(self.feed.batches([rows]))
 
 
 def products(kind: str, options: argparse.Namespace) -> Step:

@@ -8,10 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
+from attnrec.data.hdf5 import decoded, encoded
 from attnrec.data.packing import VideoRow, pack_store, stored_sources
 from attnrec.data.parts import FeatureSource, PartFile, file_sha256, part_fingerprint, parts_dir, read_part, video_id
 from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
-from attnrec.data.store import FeatureStore, decoded, encoded, find_store, is_store
+from attnrec.data.store import FeatureStore, find_store, is_store
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
 

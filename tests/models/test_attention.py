@@ -205,3 +205,36 @@ def test_every_input_of_the_head_carries_dropout():
 def test_unknown_form():
     with pytest.raises(ValueError, match="attention must be 'location' or 'content', got 'hard'"):
         AttentionLSTM(feature_dim=2, num_locations=3, num_classes=2, attention="hard")
+
+
+@pytest.mark.parametrize("form", ATTENTION)
+def test_given_attention_takes_the_place_of_the_scorers(form):
+    model, cubes = make_recognizer(form), make_cubes()
+    given = torch.rand(3, 4, 5, dtype=torch.float64, generator=seeded(1))
+    given /= given.sum(dim=-1, keepdim=True)
+    frame_logits, attention = model(cubes, given=given)
+    expected, _ = paper_equations.recognize_batch(numpy_parameters(model), cubes.numpy(), form, given.numpy())
+    assert_close(frame_logits, expected)
+    assert_close(attention, given, atol=0)
+    assert not torch.allclose(frame_logits, model(cubes).frame_logits)
+
+
+@pytest.mark.parametrize("form", ATTENTION)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_its_own_attention_given_back_changes_nothing(form, dtype):
+    model, cubes = make_recognizer(form).to(dtype), make_cubes().to(dtype)
+    fused = model(cubes)
+    torch.testing.assert_close(model(cubes, given=fused.attention).frame_logits, fused.frame_logits)
+    model.plain = True
+    plain = model(cubes)
+    assert torch.equal(model(cubes, given=plain.attention).frame_logits, plain.frame_logits)
+
+
+@pytest.mark.parametrize("form", ATTENTION)
+def test_a_scorer_forgets_and_nothing_else_does(form):
+    model = make_recognizer(form, scorer_layers=2) if form == "content" else make_recognizer(form)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(0)
+    model.reset_scorer()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if "scorer" in name} != set()

@@ -9,7 +9,7 @@ import torch
 from helpers import ATTENTION, POOLING, assert_close, make_cubes, make_recognizer, numpy_parameters, seeded
 from torch import Tensor, nn
 
-from attnrec.models.fused import LayerWeights, lstm_layer
+from attnrec.models.fused_lstm import LayerWeights, lstm_layer
 from attnrec.models.losses import recognition_loss
 
 RECURRENT = (*ATTENTION, *POOLING)

@@ -22,7 +22,8 @@ from attnrec.data.encode import write_video
 from attnrec.data.ffmpeg import ffmpeg_path
 from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, VideoError
-from attnrec.workflows.extract import extract, plan_extraction
+from attnrec.workflows.estimates import plan_extraction
+from attnrec.workflows.extract import extract
 
 
 def config(weights: Path | str = "random", **changes) -> ExtractConfig:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
-from attnrec.data.hdf5 import new_hdf5_file
+from attnrec.data.hdf5 import encoded, new_hdf5_file
 from attnrec.data.parts import FeatureSource, identity, part_fingerprint, parts_dir
-from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable, encoded
+from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
 from attnrec.runtime import atomic_path

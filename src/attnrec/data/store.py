@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
+from attnrec.data.hdf5 import checked_column, checked_dataset, checked_object, decoded, text
 from attnrec.data.splits import SPLIT_PARTS
 from attnrec.errors import FeatureStoreError
 
@@ -119,24 +120,24 @@ class FeatureStore:
                 f"{self.path}: format version {file.attrs['version']}, this attnrec reads {VERSION}; "
                 "install the attnrec that made it, or run `attnrec extract` again"
             )
-        self.dataset = _text(file.attrs["dataset"])
-        self.program_version = _text(file.attrs["program_version"])
-        self.fingerprint = _text(file.attrs["fingerprint"])
-        self.videos_dir = _text(file.attrs["videos_dir"])
+        self.dataset = text(file.attrs["dataset"])
+        self.program_version = text(file.attrs["program_version"])
+        self.fingerprint = text(file.attrs["fingerprint"])
+        self.videos_dir = text(file.attrs["videos_dir"])
         columns = {
-            field.name: _column(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
+            field.name: checked_column(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
             for field in fields(VideoTable)
         }
         self.videos = VideoTable(**columns)
         self.classes = [decoded(name) for name in checked_dataset(file, "classes", "S", 1)[:]]
         self._labels: NDArray[np.uint8] | None = None
-        if "labels" in _checked(file, "videos", h5py.Group):
+        if "labels" in checked_object(file, "videos", h5py.Group):
             self._labels = checked_dataset(file, "videos/labels", "u", 2)[:]
         self.multilabel = self._labels is not None
         self.pts: NDArray[np.float64] = checked_dataset(file, "frames/pts", "f", 1)[:]
         self._splits: dict[str, NDArray[np.uint8]] = {
             name: checked_dataset(file, f"splits/{name}", "u", 1)[:]
-            for name in sorted(_checked(file, "splits", h5py.Group))
+            for name in sorted(checked_object(file, "splits", h5py.Group))
         }
         self.skipped = [
             (decoded(path), decoded(reason))
@@ -146,7 +147,7 @@ class FeatureStore:
                 strict=True,
             )
         ]
-        layers = json.loads(_text(file.attrs["layers"]))
+        layers = json.loads(text(file.attrs["layers"]))
         if not isinstance(layers, list) or not layers or not all(isinstance(layer, str) for layer in layers):
             raise ValueError("no list of layers")
         features = [checked_dataset(file, f"features/{layer}", "f", 4) for layer in layers]
@@ -265,7 +266,7 @@ class FeatureStore:
     def backbone_state(self) -> dict[str, NDArray[Any]]:
         """Weights of the trunk that made the features, by parameter name."""
         with self._opened() as file:
-            names = list(_checked(file, "backbone", h5py.Group))
+            names = list(checked_object(file, "backbone", h5py.Group))
             return {name: np.asarray(checked_dataset(file, f"backbone/{name}", "fi", None)) for name in names}
 
 
@@ -273,66 +274,10 @@ def _spec_from_attributes(attributes: Any) -> FeatureSpec:
     values: dict[str, Any] = {}
     for field in fields(FeatureSpec):
         value = attributes[field.name]
-        values[field.name] = _text(value) if isinstance(value, str | bytes) else value.item()
+        values[field.name] = text(value) if isinstance(value, str | bytes) else value.item()
     if math.isinf(values["sample_fps"]):
         values["sample_fps"] = None
     return FeatureSpec(**values)
-
-
-def _text(value: str | bytes) -> str:
-    """A text attribute; those that hold a user's names are bytes, as such names need not be UTF-8."""
-    if not isinstance(value, str | bytes):
-        raise TypeError(f"an attribute is {type(value).__name__}, not a text")
-    return value if isinstance(value, str) else decoded(value)
-
-
-def _column(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:
-    column: NDArray[Any] = checked_dataset(file, name, kinds, 1)[:]
-    return column.astype(column.dtype.str)  # without h5py's notes on the type, which NumPy's own files cannot hold
-
-
-def checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:
-    """A dataset that lies in the file itself, of an expected kind of numbers and rank.
-
-    A crafted HDF5 file can point at other files of the machine (external links and storage, virtual datasets) or
-    claim sizes far beyond its own; none of that is followed or read.
-
-    Raises:
-        ValueError: It is not so.
-        KeyError: It is not there.
-    """
-    dataset = _checked(file, name, h5py.Dataset)
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} is not stored in the file itself")
-    if dataset.dtype.kind not in kinds or ndim not in (None, dataset.ndim):
-        raise ValueError(f"{name} has type {dataset.dtype} and rank {dataset.ndim}")
-    if dataset.chunks is None and dataset.size * dataset.dtype.itemsize > Path(file.filename).stat().st_size:
-        raise ValueError(f"{name} claims more than the file holds")
-    if dataset.chunks is not None:
-        raise ValueError(f"{name} is chunked")
-    return dataset
-
-
-def _checked(file: h5py.File, name: str, kind: type) -> Any:
-    """An object that is reached from the root by hard links alone; links are looked at before they are followed."""
-    found: Any = file
-    for part in name.split("/"):
-        if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is missing or a link")
-        found = found[part]
-    if not isinstance(found, kind):
-        raise ValueError(f"{name} is not a {kind.__name__.lower()}")
-    return found
-
-
-def decoded(value: bytes) -> str:
-    """Text of file-system bytes; bytes that are no UTF-8 survive as surrogates, as in `os.fsdecode`."""
-    return value.decode("utf-8", "surrogateescape")
-
-
-def encoded(value: str) -> bytes:
-    """The inverse of `decoded`."""
-    return value.encode("utf-8", "surrogateescape")
 
 
 def find_store(directory: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from attnrec.config import ModelConfig
@@ -65,3 +66,9 @@ def build_model(config: ModelConfig) -> nn.Module:
         A module that maps cubes (B, T, L, D) to a `RecognizerOutput`.
     """
     return ARCHITECTURES[config.architecture](config)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of a recogniser, which is not built for it."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(config).parameters())

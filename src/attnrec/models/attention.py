@@ -7,7 +7,9 @@ units, C classes.
 import torch
 from torch import Tensor, nn
 
-from attnrec.models.fused import ContentWeights, LocationWeights, attention_recurrence, cell_weights, takes_plain
+from attnrec.models.fused import attention_recurrence
+from attnrec.models.fused_lstm import cell_weights, takes_plain
+from attnrec.models.fused_scores import ContentWeights, LocationWeights
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.recurrence import (
     LSTMState,
@@ -127,13 +129,14 @@ class AttentionLSTM(nn.Module):
         self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
-    def forward(self, cubes: Tensor, generator: MaskSource = None) -> RecognizerOutput:
+    def forward(self, cubes: Tensor, generator: MaskSource = None, *, given: Tensor | None = None) -> RecognizerOutput:
         """Recognise a batch of blocks.
 
         Args:
             cubes: Feature cubes X, shape (B, T, L, D); of a shorter floating type than the parameters only under
                 autocast.
             generator: Source of the dropout masks in training, on the device of `cubes`.
+            given: Attention to look with in place of the scorer's, shape (B, T, L), by the plain loop.
 
         Returns:
             Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
@@ -142,6 +145,9 @@ class AttentionLSTM(nn.Module):
             cubes.mean(dim=(1, 2), dtype=self.head.logits.weight.dtype), self.init_hidden, self.init_cell
         )
         masks = self._masks(cubes, generator)
+        if given is not None:
+            top, attention = self.recurrence(cubes, None, state, masks, given)
+            return RecognizerOutput(self.head(top, generator), attention)
         # Wc X does not depend on the state: all steps in one product.
         projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)
         plain = takes_plain(self.plain, cubes) or (cubes.requires_grad and torch.is_grad_enabled())
@@ -150,7 +156,12 @@ class AttentionLSTM(nn.Module):
         return RecognizerOutput(self.head(top, generator), attention)
 
     def recurrence(
-        self, cubes: Tensor, projected: Tensor | None, state: LSTMState, masks: list[tuple[Tensor, ...]] | None
+        self,
+        cubes: Tensor,
+        projected: Tensor | None,
+        state: LSTMState,
+        masks: list[tuple[Tensor, ...]] | None,
+        given: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Eqs. 1-5 step by step.
 
@@ -159,14 +170,18 @@ class AttentionLSTM(nn.Module):
             projected: The content scorer's `project` of them.
             state: State before the first step.
             masks: Dropout masks of the layers' inputs at each step; None in evaluation.
+            given: Attention (B, T, L) in place of Eq. 1's.
 
         Returns:
             h_t of the top layer (B, T, H) and attention (B, T, L).
         """
         top, attention = [], []
         for t in range(cubes.shape[1]):
-            scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
-            location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
+            if given is None:
+                scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
+                location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
+            else:
+                location_probs = given[:, t]
             glimpse = torch.bmm(location_probs.unsqueeze(1), cubes[:, t]).squeeze(1)  # (B, D), Eq. 2
             state = stack_step(self.cells, glimpse, state, masks[t] if masks else None)  # Eqs. 3-5
             top.append(state.hidden[-1])
@@ -187,6 +202,12 @@ class AttentionLSTM(nn.Module):
         return attention_recurrence(
             cubes, projected, state, scorer, cell_weights(self.cells), masks, overwrite_projected=overwrite
         )
+
+    def reset_scorer(self) -> None:
+        """Draw the scorer's parameters anew, from torch's own randomness; all else stays as it was trained."""
+        for module in (self.location_scorer if self.attention == "location" else self.content_scorer).modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
 
     def _location_scores(self, hidden: Tensor, projected: Tensor | None) -> Tensor:
         scorer = self.location_scorer if projected is None else self.content_scorer

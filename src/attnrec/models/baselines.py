@@ -6,7 +6,7 @@ Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channe
 import torch
 from torch import Tensor, nn
 
-from attnrec.models.fused import cell_weights, lstm_layer, takes_plain
+from attnrec.models.fused_lstm import cell_weights, lstm_layer, takes_plain
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.recurrence import (
     LSTMState,

@@ -20,60 +20,21 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from attnrec.models.fused_lstm import (
+    CellGradients,
+    Cells,
+    LayerWeights,
+    product,
+    product_dtype,
+    refuse_second_derivative,
+    without_autocast,
+)
+from attnrec.models.fused_scores import ContentWeights, LocationWeights, Scorer, score_gradients_of, scores_of
 from attnrec.models.recurrence import LSTMState
 
 Masks = Sequence[Sequence[Tensor]] | None
-
-
-class LayerWeights(NamedTuple):
-    """Parameters of an LSTM layer, as `nn.LSTMCell` has them: gates in the order i, f, g, o."""
-
-    ih: Tensor  # (4H, W)
-    hh: Tensor  # (4H, H)
-    bias_ih: Tensor  # (4H,)
-    bias_hh: Tensor  # (4H,)
-
-
-class LocationWeights(NamedTuple):
-    """Parameters of the scorer of Eq. 1."""
-
-    weight: Tensor  # (L, H)
-
-
-class ContentWeights(NamedTuple):
-    """Parameters of the content scorer that act in the loop."""
-
-    hidden: Tensor  # Wd (A, H)
-    bias: Tensor  # b (A,)
-    score: Tensor  # u (1, A)
-    score_bias: Tensor  # c (1,), which no softmax feels
-
-
-Scorer = LocationWeights | ContentWeights
-
-
-def cell_weights(cells: nn.ModuleList) -> list[LayerWeights]:
-    """Parameters of a stack of `nn.LSTMCell`."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return [LayerWeights(*(getattr(cell, name) for name in names)) for cell in cells]
-
-
-def takes_plain(choice: bool | None, like: Tensor) -> bool:
-    """Whether a model takes its plain loop: as it was told, and untold on CUDA, where this code has not been timed."""
-    return like.is_cuda if choice is None else choice
-
-
-def product_dtype(like: Tensor) -> torch.dtype:
-    """Type of the operands of large products: autocast's where it is on, else that of a tensor."""
-    kind = like.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
-
-
-def without_autocast(like: Tensor) -> torch.autocast:
-    """Within it, every operation takes its operands as they are."""
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def attention_recurrence(
@@ -115,25 +76,6 @@ def attention_recurrence(
     return top, attention
 
 
-def lstm_layer(inputs: Tensor, hidden: Tensor, cell: Tensor, weights: LayerWeights) -> Tensor:
-    """Eqs. 3-5 of one layer over all time-steps, for inputs that are known beforehand.
-
-    Args:
-        inputs: Shape (T, B, W).
-        hidden: h_0, shape (B, H).
-        cell: c_0, shape (B, H).
-        weights: Parameters of the layer.
-
-    Returns:
-        h_t, shape (T, B, H), of the type of the parameters.
-    """
-    hidden, cell = hidden.to(weights.hh.dtype), cell.to(weights.hh.dtype)
-    dtype = product_dtype(hidden)
-    with without_autocast(inputs):
-        result: Tensor = _LSTMLayer.apply(dtype, inputs, hidden, cell, *weights)
-    return result
-
-
 @dataclass(frozen=True)
 class _Options:
     """What `_AttentionRecurrence` gets besides tensors."""
@@ -142,46 +84,6 @@ class _Options:
     num_layers: int
     dtype: torch.dtype
     overwrite_projected: bool
-
-
-class _Cells:
-    """Gates and cells of one layer over time, written step by step.
-
-    Args:
-        T: Steps to keep: all, or one slot that every step uses again.
-        cell: c_0, shape (B, H).
-        dtype: Of the operands of products.
-    """
-
-    def __init__(self, T: int, cell: Tensor, dtype: torch.dtype) -> None:
-        B, H = cell.shape
-        self.gates = cell.new_empty(T, B, 4 * H)  # i, f, g, o after their squashing
-        self.cells = cell.new_empty(T + 1, B, H)  # c_{t-1} at t
-        self.cells[0] = cell
-        self.squashed = cell.new_empty(T, B, H)  # tanh(c_t)
-        self.low = None if dtype == cell.dtype else cell.new_empty(B, 4 * H, dtype=dtype)
-
-    def affine(self, slot: int, bias: Tensor, inputs: Tensor, weight: Tensor) -> None:
-        """Gates before their squashing: bias + inputs @ weight."""
-        if self.low is None:
-            torch.addmm(bias, inputs, weight, out=self.gates[slot])
-        else:
-            torch.mm(inputs, weight, out=self.low)
-            torch.add(self.low, bias, out=self.gates[slot])
-
-    def step(self, slot: int, next_slot: int, out: Tensor) -> None:
-        """Squash the gates, move the cell on, and write h_t to `out`."""
-        H = out.shape[-1]
-        gates = self.gates[slot]
-        gates[:, : 2 * H].sigmoid_()
-        gates[:, 2 * H : 3 * H].tanh_()
-        gates[:, 3 * H :].sigmoid_()
-        i, f, g, o = gates.chunk(4, dim=1)
-        cell = self.cells[next_slot]
-        torch.mul(f, self.cells[slot], out=cell)
-        cell.addcmul_(i, g)
-        torch.tanh(cell, out=self.squashed[slot])
-        torch.mul(o, self.squashed[slot], out=out)
 
 
 class _Trace(NamedTuple):
@@ -196,38 +98,6 @@ class _Trace(NamedTuple):
     @property
     def width(self) -> int:
         return self.weight.shape[1] - self.squashed.shape[2]
-
-
-class _CellGradients:
-    """The backward loop of one layer: its share at each step, with what depends on no gradient computed before."""
-
-    def __init__(self, gates: Tensor, cells: Tensor, squashed: Tensor, dtype: torch.dtype) -> None:
-        T, B, H = squashed.shape
-        i, f, g, o = gates.chunk(4, dim=2)
-        # d gates = (dc, dc, dc, dh) * local, where local holds the other factor of each product and the derivative
-        # of the squashing.
-        self.local = torch.empty_like(gates).view(T, B, 4, H)
-        di, df, dg, do = self.local.unbind(2)
-        torch.addcmul(i, i, i, value=-1, out=di).mul_(g)
-        torch.addcmul(f, f, f, value=-1, out=df).mul_(cells[:T])
-        torch.addcmul(i, g.square(), i, value=-1, out=dg)
-        torch.addcmul(o, o, o, value=-1, out=do).mul_(squashed)
-        self.cell_from_hidden = torch.addcmul(o, squashed.square(), o, value=-1)
-        self.forget = f
-        self.cell = torch.zeros_like(squashed[0])
-        self.gates = self.local if dtype == gates.dtype else torch.empty_like(self.local, dtype=dtype)
-
-    def step(self, t: int, hidden: Tensor) -> Tensor:
-        """Gradient of step t's gates (B, 4H) from that of h_t; moves the gradient of the cell back by a step."""
-        self.cell.addcmul_(hidden, self.cell_from_hidden[t])
-        torch.mul(self.local[t, :, :3], self.cell.unsqueeze(1), out=self.gates[t, :, :3])
-        torch.mul(self.local[t, :, 3], hidden, out=self.gates[t, :, 3])
-        self.cell.mul_(self.forget[t])
-        return self.gates[t].flatten(1)
-
-    def flat(self) -> Tensor:
-        """Gradients of the gates of all steps, shape (T * B, 4H)."""
-        return self.gates.flatten(0, 1).flatten(1)
 
 
 def _forward(
@@ -257,9 +127,9 @@ def _forward(
     joined = [like.new_empty(slots + 1, B, width + H, dtype=dtype) for width in widths]
     for n, width in enumerate(widths):
         joined[n][0, :, width:] = state.hidden[n]
-    cells = [_Cells(slots, cell, dtype) for cell in state.cell]
+    cells = [Cells(slots, cell, dtype) for cell in state.cell]
     top, attention = like.new_empty(B, T, H), like.new_empty(B, T, L)
-    score = _scores(scorer, projected, attention, options, keep)
+    score = scores_of(scorer, projected, attention, dtype, overwrite=options.overwrite_projected, keep=keep)
     glimpse = cubes.new_empty(B, 1, D)
     low_probs = None if cubes.dtype == like.dtype else cubes.new_empty(B, 1, L)
     below = like.new_empty(B, H)
@@ -287,81 +157,6 @@ def _masked(x: Tensor, mask: Tensor | None, out: Tensor) -> None:
         torch.mul(x, mask, out=out)
 
 
-def _scores(
-    scorer: Scorer, projected: Tensor | None, attention: Tensor, options: "_Options", keep: bool
-) -> "_LocationScores | _ContentScores":
-    if isinstance(scorer, LocationWeights):
-        return _LocationScores(scorer, attention, options.dtype)
-    assert projected is not None
-    return _ContentScores(scorer, projected, attention, options, keep)
-
-
-class _LocationScores:
-    """Eq. 1 before the softmax."""
-
-    squashed = None
-
-    def __init__(self, scorer: LocationWeights, attention: Tensor, dtype: torch.dtype) -> None:
-        self.weight = scorer.weight.to(dtype)
-        self.scores = torch.empty_like(attention[:, 0])
-
-    def step(self, t: int, hidden: Tensor) -> None:
-        """Scores from h_{t-1}, shape (B, H)."""
-        _product(hidden, self.weight.t(), out=self.scores)
-
-
-class _ContentScores:
-    """The content scorer before the softmax; tanh(...) of every step stays in `squashed` where it is to be kept."""
-
-    def __init__(
-        self,
-        scorer: ContentWeights,
-        projected: Tensor,
-        attention: Tensor,
-        options: _Options,
-        keep: bool,
-    ) -> None:
-        B, _, _, A = projected.shape
-        self.projected = projected
-        self.squashed = (
-            projected if options.overwrite_projected else torch.empty_like(projected if keep else projected[:, :1])
-        )
-        self.weight, self.bias = scorer.hidden.to(options.dtype), scorer.bias
-        self.score = scorer.score.to(projected.dtype).view(1, A, 1).expand(B, A, 1)
-        self.score_bias = scorer.score_bias
-        self.query = attention.new_empty(B, A)
-        self.scores = torch.empty_like(attention[:, 0])
-
-    def step(self, t: int, hidden: Tensor) -> None:
-        """Scores from h_{t-1}, shape (B, H), and the frame at t."""
-        _product(hidden, self.weight.t(), out=self.query)
-        self.query.add_(self.bias)
-        squashed = self.squashed[:, t if len(self.squashed[0]) > 1 else 0]  # (B, L, A)
-        torch.add(self.projected[:, t], self.query.unsqueeze(1), out=squashed)
-        squashed.tanh_()
-        torch.add(torch.bmm(squashed, self.score).squeeze(2), self.score_bias, out=self.scores)
-
-
-def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """left @ right in the type of `left`.
-
-    Of rows that lie apart, some BLAS routines round each differently: a block's scores would depend on its place in
-    the batch.
-    """
-    left = left.contiguous()
-    if left.dtype == out.dtype:
-        return torch.mm(left, right, out=out)
-    return out.copy_(torch.mm(left, right))
-
-
-def _refuse_second_derivative() -> None:
-    """Autograd runs a backward pass with gradients on where it is asked for a graph of it."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "the fast recurrence has no second derivative, so no create_graph=True; set `plain` of the model"
-        )
-
-
 class _AttentionRecurrence(torch.autograd.Function):
     """`attention_recurrence` with a gradient."""
 
@@ -381,7 +176,7 @@ class _AttentionRecurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_top: Tensor, d_attention: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
+        refuse_second_derivative()
         options: _Options = ctx.options
         cubes, attention, squashed, *rest = ctx.saved_tensors
         N, num_scorer = options.num_layers, len(options.scorer._fields)
@@ -420,16 +215,16 @@ def _backward(
     """Gradients of `projected` and of the flat parameters, in their order."""
     B, T, L, D = cubes.shape
     H = d_top.shape[2]
-    layers = [_CellGradients(trace.gates, trace.cells, trace.squashed, dtype) for trace in traces]
+    layers = [CellGradients(trace.gates, trace.cells, trace.squashed, dtype) for trace in traces]
     d_hidden = [d_top.new_zeros(B, H) for _ in traces]
-    d_scores = _score_gradients(scorer, squashed, attention, dtype)
+    d_scores = score_gradients_of(scorer, squashed, attention, dtype)
     d_joined = [d_top.new_empty(B, trace.width + H) for trace in traces]
     d_glimpse = cubes.new_empty(B, 1, D)
     d_probs = d_top.new_empty(B, L)
     for t in reversed(range(T)):
         d_hidden[-1] += d_top[:, t]
         for n in reversed(range(len(traces))):
-            _product(layers[n].step(t, d_hidden[n]), traces[n].weight, out=d_joined[n])
+            product(layers[n].step(t, d_hidden[n]), traces[n].weight, out=d_joined[n])
             d_x, d_hidden[n] = d_joined[n].tensor_split([traces[n].width], dim=1)
             mask = masks[t][n] if masks else None
             if n == 0:
@@ -454,113 +249,3 @@ def _backward(
     scorer_weights = d_scores.weights(traces[-1].joined[:T, :, traces[-1].width :])
     d_cells = [layer.cell for layer in layers]
     return d_scores.projected, *(d.contiguous() for d in d_hidden), *d_cells, *scorer_weights, *weights
-
-
-def _score_gradients(
-    scorer: Scorer, squashed: Tensor | None, attention: Tensor, dtype: torch.dtype
-) -> "_LocationScoreGradients | _ContentScoreGradients":
-    if isinstance(scorer, LocationWeights):
-        return _LocationScoreGradients(scorer, attention, dtype)
-    assert squashed is not None
-    return _ContentScoreGradients(scorer, squashed, attention, dtype)
-
-
-class _LocationScoreGradients:
-    """Backward of `_LocationScores`: the caller writes the gradient of step t's scores to `scores[:, t]`."""
-
-    projected = None
-
-    def __init__(self, scorer: LocationWeights, attention: Tensor, dtype: torch.dtype) -> None:
-        self.weight = scorer.weight.to(dtype)
-        self.scores = torch.empty_like(attention)
-
-    def step(self, t: int) -> Tensor:
-        """Gradient of h_{t-1}."""
-        return torch.mm(self.scores[:, t].to(self.weight.dtype), self.weight)
-
-    def weights(self, hidden: Tensor) -> list[Tensor]:
-        """Gradients of the parameters, from h_{t-1} of all steps, shape (T, B, H)."""
-        scores = self.scores.transpose(0, 1).flatten(0, 1).to(hidden.dtype)  # (T * B, L)
-        return [torch.mm(scores.t(), hidden.flatten(0, 1)).to(self.scores.dtype)]
-
-
-class _ContentScoreGradients:
-    """Backward of `_ContentScores`, likewise."""
-
-    def __init__(self, scorer: ContentWeights, squashed: Tensor, attention: Tensor, dtype: torch.dtype) -> None:
-        B, T, _, A = squashed.shape
-        self.squashed = squashed
-        self.weight, self.score = scorer.hidden.to(dtype), scorer.score
-        self.low_score = scorer.score.to(squashed.dtype)
-        self.scores = torch.empty_like(attention)
-        self.projected = torch.empty_like(squashed)
-        self.queries = attention.new_empty(T, B, A)
-        self.one = squashed.new_ones(())
-
-    def step(self, t: int) -> Tensor:
-        """Gradient of h_{t-1}."""
-        squashed, projected = self.squashed[:, t], self.projected[:, t]
-        scores = self.scores[:, t].to(squashed.dtype)
-        torch.addcmul(self.one, squashed, squashed, value=-1, out=projected)
-        query = self.queries[t]
-        query.copy_(torch.bmm(scores.unsqueeze(1), projected).squeeze(1)).mul_(self.score)
-        projected.mul_(scores.unsqueeze(2)).mul_(self.low_score)
-        return torch.mm(query.to(self.weight.dtype), self.weight)
-
-    def weights(self, hidden: Tensor) -> list[Tensor]:
-        """Gradients of the parameters, from h_{t-1} of all steps, shape (T, B, H)."""
-        queries = self.queries.flatten(0, 1)  # (T * B, A)
-        rows = self.squashed.flatten(0, 2)  # (B * T * L, A)
-        d_score = torch.mm(self.scores.view(1, -1).to(rows.dtype), rows).to(self.scores.dtype)
-        d_hidden = torch.mm(queries.to(hidden.dtype).t(), hidden.flatten(0, 1)).to(queries.dtype)
-        return [d_hidden, queries.sum(dim=0), d_score, self.scores.sum().view(1)]
-
-
-class _LSTMLayer(torch.autograd.Function):
-    """`lstm_layer`: the input's product for all steps at once, then a loop over the recurrent one."""
-
-    @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, inputs: Tensor, hidden: Tensor, cell: Tensor, *weights: Tensor) -> Tensor:
-        T, B, W = inputs.shape
-        layer = LayerWeights(*weights)
-        rows, ih, hh = inputs.reshape(T * B, W).to(dtype), layer.ih.to(dtype), layer.hh.to(dtype)
-        cells = _Cells(T, cell, dtype)
-        flat = cells.gates.view(T * B, -1)
-        bias = layer.bias_ih + layer.bias_hh
-        if dtype == cell.dtype:
-            torch.addmm(bias, rows, ih.t(), out=flat)
-        else:
-            torch.add(torch.mm(rows, ih.t()), bias, out=flat)
-        result = hidden.new_empty(T, B, hidden.shape[1])
-        before = hidden
-        for t in range(T):
-            if dtype == cell.dtype:
-                cells.gates[t].addmm_(before, hh.t())
-            else:
-                cells.gates[t].add_(torch.mm(before.to(dtype), hh.t()))
-            cells.step(t, t + 1, out=result[t])
-            before = result[t]
-        ctx.dtype = dtype
-        ctx.save_for_backward(hidden, result, rows, ih, hh, cells.gates, cells.cells, cells.squashed)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
-        hidden, result, rows, ih, hh, gates, cells, squashed = ctx.saved_tensors
-        dtype = ctx.dtype
-        T, B, _ = result.shape
-        with without_autocast(result):
-            gradient = _CellGradients(gates, cells, squashed, dtype)
-            d_hidden = torch.zeros_like(hidden)
-            for t in reversed(range(T)):
-                d_hidden += d_result[t]
-                _product(gradient.step(t, d_hidden), hh, out=d_hidden)
-            d_gates = gradient.flat()
-            bias = d_gates.sum(dim=0, dtype=result.dtype)
-            before = torch.cat([hidden.unsqueeze(0), result[:-1]]).flatten(0, 1).to(dtype)
-            d_ih, d_hh = (torch.mm(d_gates.t(), operand).to(result.dtype) for operand in (rows, before))
-            d_inputs = None
-            if ctx.needs_input_grad[1]:
-                d_inputs = torch.mm(d_gates, ih).to(result.dtype).view(T, B, -1)
-            return None, d_inputs, d_hidden, gradient.cell, d_ih, d_hh, bias, bias.clone()

@@ -2,17 +2,105 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from attnrec.config import ExtractConfig
+from attnrec.data.dataset import Problem
+from attnrec.data.layouts import read_dataset
 from attnrec.data.video import probe
 from attnrec.errors import VideoError
+from attnrec.models.backbone import Trunk
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
+from attnrec.runtime import prepare_cpu, require_disk_space, resolve_device, resolve_precision
 from attnrec.workflows.features import IMAGE_SIZE
 
 _PROBED_VIDEOS = 24
 _LEAST_FRAME_BYTES = 20  # of a frame that repeats the last, in the codecs at hand
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """What `extract` would do.
+
+    Attributes:
+        out: The store.
+        dataset: Name of the dataset.
+        layout: That labels and splits were read off.
+        multilabel: A video may have several labels.
+        num_videos: Videos found.
+        classes: Number of videos of each class.
+        num_groups: Groups among them.
+        splits: Number of videos in each part, by split.
+        leaking_splits: Splits that part a group.
+        problems: What is odd about the videos and their lists.
+        estimated_frames: Frames to store, from the headers of some of the videos.
+        estimated_bytes: Size of the store.
+        needed_bytes: Disk space while parts and store are both there.
+        free_bytes: What the disk has.
+        estimated_seconds: For all videos on this machine.
+    """
+
+    out: str
+    dataset: str
+    layout: str
+    multilabel: bool
+    num_videos: int
+    classes: dict[str, int]
+    num_groups: int
+    splits: dict[str, dict[str, int]]
+    leaking_splits: list[str]
+    problems: list[Problem]
+    estimated_frames: int
+    estimated_bytes: int
+    needed_bytes: int
+    free_bytes: int
+    estimated_seconds: float
+
+
+def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPlan:
+    """Estimate an extraction without decoding more than headers.
+
+    Args:
+        videos: As in `extract`.
+        out: The store to be made.
+        config: Settings.
+
+    Returns:
+        The plan.
+
+    Raises:
+        DataError: There are no videos, or their lists cannot be used.
+        ConfigError: The settings do not fit together.
+    """
+    data = read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
+    trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
+    prepare_cpu(config.jobs)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    frames = estimated_frames(data.root, [entry.path for entry in data.entries], config.sample_fps)
+    size = frames * sum(K * K * D * 2 for K, D in trunk.cube_shapes(IMAGE_SIZE).values())
+    return ExtractPlan(
+        out=str(out),
+        dataset=data.name,
+        layout=data.layout,
+        multilabel=data.multilabel,
+        num_videos=len(data.entries),
+        classes=data.class_counts,
+        num_groups=len(set(data.groups)),
+        splits=data.split_counts,
+        leaking_splits=data.leaking_splits,
+        problems=list(data.problems),
+        estimated_frames=frames,
+        estimated_bytes=size,
+        needed_bytes=2 * size,
+        free_bytes=require_disk_space(out.absolute().parent, 0),
+        estimated_seconds=(
+            frames * seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
+        ),
+    )
 
 
 def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None) -> int:

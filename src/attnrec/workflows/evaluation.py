@@ -1,6 +1,6 @@
 """What `evaluate` reports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from attnrec.workflows.figures import ClassFigure, Interval
 
@@ -20,6 +20,91 @@ class VideoFigure:
     label: str
     predicted: str
     probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faithfulness:
+    """How much a run's predictions rest on where it looks, and whether it looks at what was annotated.
+
+    What could not be measured is None, and absent from the tables by name.
+
+    Attributes:
+        metric: `accuracy`, or `map` where videos may have several labels.
+        learned: The metric with the attention that was learned.
+        uniform: With uniform attention in its place.
+        other_video: With that of another video, of another class wherever possible; None of a single video.
+        time_shuffled: With its own, the steps of each block in random order.
+        untrained: With that of an untrained scorer in the trained model, mean over several.
+        changed: Share of videos whose most probable class is another then, by the name of the replacement.
+        shift: Mean total variation distance of the videos' predictions from those with the learned attention.
+        other_class_share: Share of videos whose attention came from a video of another class.
+        deletion: Area under the probability of the predicted class as the most attended cells are removed first,
+            brought to 1 for all cells and 0 for none; the less, the more attention tells what matters.
+        insertion: As the least attended cells are removed first, that is, the most attended come first.
+        random: As cells are removed in random order.
+        curve_shares: Share of the cells that is removed at each point of `curves`.
+        curves: Mean probability of the predicted class, by `deletion`, `insertion` and `random`.
+        num_curve_blocks: Blocks that the curves are of.
+        pointing: Share of annotated frames whose most attended cell touches a box; None without boxes, as all below.
+        pointing_uniform: Of a cell at random.
+        pointing_centre: Of the centre of the frame.
+        mass: Share of the attention inside the boxes.
+        mass_uniform: Of uniform attention, which is the share of the area.
+        mass_centre: Of a Gaussian in the centre of the frame.
+        num_boxed_videos: Videos with boxes.
+        num_boxed_frames: Frames with boxes.
+        differences: What speaks for the learned attention when over 0: `learned` less each replacement, by its name;
+            `random` less `deletion`, and `insertion` less `random`, as `deletion` and `insertion`; and `pointing` and
+            `mass` less those of the baselines, by the baselines' names.
+        intervals: Paired 95 % bootstrap intervals of the differences over groups.
+    """
+
+    metric: str
+    learned: float
+    uniform: float
+    other_video: float | None = None
+    time_shuffled: float
+    untrained: float
+    changed: dict[str, float]
+    shift: dict[str, float]
+    other_class_share: float | None = None
+    deletion: float | None = None
+    insertion: float | None = None
+    random: float | None = None
+    curve_shares: list[float]
+    curves: dict[str, list[float]]
+    num_curve_blocks: int
+    pointing: float | None = None
+    pointing_uniform: float | None = None
+    pointing_centre: float | None = None
+    mass: float | None = None
+    mass_uniform: float | None = None
+    mass_centre: float | None = None
+    num_boxed_videos: int | None = None
+    num_boxed_frames: int | None = None
+    differences: dict[str, float]
+    intervals: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two runs look at the same frames.
+
+    Attributes:
+        runs: Their folders.
+        num_maps: Time-steps that were compared.
+        jensen_shannon: Mean divergence of their maps in bits, from 0 for equal ones to 1.
+        rank_correlation: Mean correlation of Spearman between them; None where a run's attention is uniform.
+        other_jensen_shannon: The same of maps of different videos, which is what a habit alone gives.
+        other_rank_correlation: Likewise.
+    """
+
+    runs: tuple[str, str]
+    num_maps: int
+    jensen_shannon: float | None
+    rank_correlation: float | None
+    other_jensen_shannon: float | None
+    other_rank_correlation: float | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +145,7 @@ class EvaluationReport:
         confusion: Videos by true class (rows) and predicted class (columns).
         videos: Figures of each video.
         seconds: Taken.
+        faithfulness: Of the attention, where it was asked for.
     """
 
     run: str
@@ -95,6 +181,7 @@ class EvaluationReport:
     confusion: list[list[int]] | None
     videos: list[VideoFigure]
     seconds: float
+    faithfulness: Faithfulness | None = None
 
 
 @dataclass(frozen=True)
@@ -105,8 +192,10 @@ class EvaluationSummary:
         runs: Figures of each.
         mean: Of each figure that all runs have.
         sd: Standard deviation over the runs, of a sample.
+        agreement: Of the attention of each two runs on the same blocks, such as seeds, where it was asked for.
     """
 
     runs: list[EvaluationReport]
     mean: dict[str, float]
     sd: dict[str, float]
+    agreement: list[Agreement] = field(default_factory=list)

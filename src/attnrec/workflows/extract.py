@@ -11,7 +11,6 @@ from attnrec.data.packing import VideoRow, pack_store, remove_parts, stored_sour
 from attnrec.data.parts import FeatureSource, parts_dir, sole_writer, video_id
 from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError
-from attnrec.models.backbone import Trunk
 from attnrec.models.inference import CubeExtractor
 from attnrec.runtime import (
     OnProgress,
@@ -31,48 +30,9 @@ from attnrec.workflows.earlier import (
     require_same_settings,
     require_store_or_nothing,
 )
-from attnrec.workflows.estimates import estimated_frames, seconds_per_frame
+from attnrec.workflows.estimates import estimated_frames
 from attnrec.workflows.extraction import Extraction, Findings
-from attnrec.workflows.features import IMAGE_SIZE, frame_bytes, prepare_trunk
-
-
-@dataclass(frozen=True)
-class ExtractPlan:
-    """What `extract` would do.
-
-    Attributes:
-        out: The store.
-        dataset: Name of the dataset.
-        layout: That labels and splits were read off.
-        multilabel: A video may have several labels.
-        num_videos: Videos found.
-        classes: Number of videos of each class.
-        num_groups: Groups among them.
-        splits: Number of videos in each part, by split.
-        leaking_splits: Splits that part a group.
-        problems: What is odd about the videos and their lists.
-        estimated_frames: Frames to store, from the headers of some of the videos.
-        estimated_bytes: Size of the store.
-        needed_bytes: Disk space while parts and store are both there.
-        free_bytes: What the disk has.
-        estimated_seconds: For all videos on this machine.
-    """
-
-    out: str
-    dataset: str
-    layout: str
-    multilabel: bool
-    num_videos: int
-    classes: dict[str, int]
-    num_groups: int
-    splits: dict[str, dict[str, int]]
-    leaking_splits: list[str]
-    problems: list[Problem]
-    estimated_frames: int
-    estimated_bytes: int
-    needed_bytes: int
-    free_bytes: int
-    estimated_seconds: float
+from attnrec.workflows.features import frame_bytes, prepare_trunk
 
 
 @dataclass(frozen=True)
@@ -120,49 +80,6 @@ class ExtractReport:
     num_variable_rate: int
     size_bytes: int
     seconds: float
-
-
-def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPlan:
-    """Estimate an extraction without decoding more than headers.
-
-    Args:
-        videos: As in `extract`.
-        out: The store to be made.
-        config: Settings.
-
-    Returns:
-        The plan.
-
-    Raises:
-        DataError: There are no videos, or their lists cannot be used.
-        ConfigError: The settings do not fit together.
-    """
-    data = _read_dataset(videos, config)
-    trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
-    prepare_cpu(config.jobs)
-    device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    frames = estimated_frames(data.root, [entry.path for entry in data.entries], config.sample_fps)
-    size = frames * sum(K * K * D * 2 for K, D in trunk.cube_shapes(IMAGE_SIZE).values())
-    return ExtractPlan(
-        out=str(out),
-        dataset=data.name,
-        layout=data.layout,
-        multilabel=data.multilabel,
-        num_videos=len(data.entries),
-        classes=data.class_counts,
-        num_groups=len(set(data.groups)),
-        splits=data.split_counts,
-        leaking_splits=data.leaking_splits,
-        problems=list(data.problems),
-        estimated_frames=frames,
-        estimated_bytes=size,
-        needed_bytes=2 * size,
-        free_bytes=require_disk_space(out.absolute().parent, 0),
-        estimated_seconds=(
-            frames * seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
-        ),
-    )
 
 
 def extract(

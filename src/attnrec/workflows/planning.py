@@ -15,9 +15,10 @@ from attnrec.data.splits import SPLIT_PARTS, leaking_groups, preferred_split
 from attnrec.data.store import FeatureStore, find_store
 from attnrec.distributed import World
 from attnrec.errors import ConfigError, RunError
-from attnrec.models.architectures import build_model
+from attnrec.models.architectures import count_parameters
 from attnrec.run import Run, RunManifest, utc_now
 from attnrec.runtime import default_jobs, prepare_cpu, resolve_device, resolve_precision, versions
+from attnrec.workflows.identity import run_name, settings_given
 from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
 
 _SCALE_SAMPLE_FRAMES = 512
@@ -81,6 +82,7 @@ class Session:
     """All that a training needs, once its plan stands. `config` has no gaps."""
 
     store: FeatureStore
+    given: TrainConfig
     config: TrainConfig
     plan: TrainPlan
     model_config: ModelConfig
@@ -123,7 +125,7 @@ def prepare(store_path: str | Path | None, given: TrainConfig, world: World | No
     )
     model_config = _model_config(store, config)
     plan = _plan(store, given, config, model_config, tables["train"], tables["validation"], world)
-    return Session(store, config, plan, model_config, tables["train"], tables["validation"], device, threads)
+    return Session(store, given, config, plan, model_config, tables["train"], tables["validation"], device, threads)
 
 
 def prepare_again(run: Run, store: FeatureStore, config: TrainConfig, world: World) -> Session:
@@ -198,9 +200,8 @@ def _plan(
     world: World,
 ) -> TrainPlan:
     filled = vars(config)
+    num_parameters = count_parameters(model_config)
     updates = filled["epochs"] * math.ceil(len(train_blocks) / filled["batch_size"])
-    with torch.device("meta"):
-        num_parameters = sum(parameter.numel() for parameter in build_model(model_config).parameters())
     present = store.label_matrix[np.unique(train_blocks.video)].sum(axis=0, dtype=int).tolist()
     return TrainPlan(
         store=str(store.path),
@@ -240,21 +241,6 @@ def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
     return 1 / math.sqrt(mean_square) if mean_square > 0 else 1.0
 
 
-def run_name(config: TrainConfig) -> str:
-    """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`."""
-    short = {"attention_penalty": "lambda", "attention": "", "block_frames": "frames", "block_stride": "stride"}
-    parts = [str(config.model)]
-    left_out = {"model", "device", "jobs", "save_every"} | (
-        set() if config.model == "attention" else {"attention", "attention_penalty"}
-    )
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name not in left_out and value != field.default:
-            text = f"{value:g}" if isinstance(value, float) else "" if value is True else str(value)
-            parts.append(short.get(field.name, field.name.replace("_", "")) + text)
-    return "-".join(parts).replace("/", "_")
-
-
 def machine_of(session: Session) -> dict[str, Any]:
     """What else the last digits of a training depend on."""
     machine: dict[str, Any] = {"device": str(session.device), "threads": session.threads}
@@ -285,5 +271,6 @@ def manifest_of(session: Session) -> RunManifest:
             "parts": plan.parts,
         },
         versions=versions(),
+        given=settings_given(session.given),
         machine=machine_of(session),
     )

@@ -5,6 +5,7 @@ Legend: B blocks in a batch.
 
 import contextlib
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from attnrec.config import DecayPer, OptimizerName
 from attnrec.data.blocks import BlockTable
+from attnrec.data.cubes import CubeFeed
 from attnrec.distributed import World
 from attnrec.models.architectures import build_model
 from attnrec.models.head import RecognizerOutput
@@ -22,7 +24,24 @@ from attnrec.models.losses import doubly_stochastic_penalty, mean_entropy, recog
 from attnrec.models.recurrence import BatchShare
 from attnrec.runtime import derived_seed
 from attnrec.workflows.planning import Session
-from attnrec.workflows.scoring import gather_cubes
+
+
+class Batch(NamedTuple):
+    """A batch, and the part of it that this process works on.
+
+    Attributes:
+        blocks: Indices of the whole batch's blocks, shape (B,).
+        first: The first of the rows that this process computes.
+        num_rows: How many of them count: all, or not even the one that it computes where it has none.
+        cubes: Of these rows, shape (rows, T, L, D), on the device.
+        targets: Likewise.
+    """
+
+    blocks: NDArray[np.int64]
+    first: int
+    num_rows: int
+    cubes: Tensor
+    targets: Tensor
 
 
 class StepFigures(NamedTuple):
@@ -86,7 +105,7 @@ class Stepper:
     def __init__(self, session: Session, world: World) -> None:
         self.session = session
         self.world = world
-        self.features = session.store.features()
+        self.feed = CubeFeed(session.store.features(), session.plan.feature_scale, session.device)
         self.targets = torch.from_numpy(session.store.targets)
         config = session.config
         torch.manual_seed(derived_seed(config.seed, "parameters"))
@@ -101,52 +120,59 @@ class Stepper:
         )
         self._parallel = self.model if world.size == 1 else DistributedDataParallel(self.model)
 
-    def take(self, table: BlockTable, batch: NDArray[np.int64], step: int, stop: bool = False) -> StepFigures:
-        """Take a step along the gradient of a batch, unless that is no number.
+    def batches(self, table: BlockTable, batches: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
+        """Batches with their cubes, each valid until the next is asked for.
 
         Args:
             table: Of the blocks.
-            batch: Indices of the whole batch's blocks, shape (B,).
+            batches: Indices of each whole batch's blocks, shape (B,).
+        """
+        shares = [self.world.rows(len(blocks)) for blocks in batches]
+        # A process without a row computes one for nothing, so that no other waits for it.
+        computed = [rows if rows.stop > rows.start else slice(0, 1) for rows in shares]
+        mine = [blocks[rows] for blocks, rows in zip(batches, computed, strict=True)]
+        feed = self.feed.batches(table.frames[blocks] for blocks in mine)
+        for i, cubes in enumerate(feed):
+            targets = self.targets[torch.from_numpy(table.video[mine[i]])].to(self.session.device)
+            yield Batch(batches[i], computed[i].start, shares[i].stop - shares[i].start, cubes, targets)
+
+    def take(self, batch: Batch, step: int, stop: bool = False) -> StepFigures:
+        """Take a step along the gradient of a batch, unless that is no number.
+
+        Args:
+            batch: Of `batches`.
             step: Its number, which with the seed decides the dropout.
             stop: Whether this process was asked to end.
 
         Raises:
             AttnrecError: Another process has ended.
         """
-        # A process without a row computes the first one for nothing, so that no other waits for it.
-        rows = self.world.rows(len(batch))
-        num_rows = rows.stop - rows.start
-        mine = batch[rows] if num_rows else batch[:1]
-        output, targets = self._forward(table, mine, len(batch), rows.start if num_rows else 0, step)
-        loss = self._loss(output, targets)
+        batch_size, num_rows = len(batch.blocks), batch.num_rows
+        output = self._forward(batch, step)
+        loss = self._loss(output, batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
         # Processes average their gradients: what each weighs makes that the mean over the batch.
-        self._backward(loss * (num_rows * self.world.size / len(batch)) if self.world.size > 1 else loss)
+        self._backward(loss * (num_rows * self.world.size / batch_size) if self.world.size > 1 else loss)
         norm = self._clipped_norm()
         sums = [figure * num_rows for figure in (loss.item(), *_attention_figures(output))]
         *totals, stops = self.world.total([*sums, float(stop)])
-        means = [total / len(batch) for total in totals]
-        figures = StepFigures(means[0], means[1], means[2], len(batch), norm, stops > 0)
+        means = [total / batch_size for total in totals]
+        figures = StepFigures(means[0], means[1], means[2], batch_size, norm, stops > 0)
         if figures.finite:
             self.optimizer.step()
         return figures
 
-    def _forward(
-        self, table: BlockTable, mine: NDArray[np.int64], batch_size: int, first: int, step: int
-    ) -> tuple[RecognizerOutput, Tensor]:
-        session = self.session
-        cubes = gather_cubes(self.features, table.frames[mine], session.plan.feature_scale, session.device)
-        targets = self.targets[torch.from_numpy(table.video[mine])].to(session.device)
+    def _forward(self, batch: Batch, step: int) -> RecognizerOutput:
         # Dropout is a function of seed and step, whatever was drawn before and however many share the batch.
-        generator = torch.Generator(session.device).manual_seed(derived_seed(session.config.seed, "step", step))
+        generator = torch.Generator(self.session.device)
+        generator.manual_seed(derived_seed(self.session.config.seed, "step", step))
+        share = BatchShare(generator, len(batch.blocks), batch.first)
         with self._autocast():
-            output = self._parallel(
-                cubes, generator if self.world.size == 1 else BatchShare(generator, batch_size, first)
-            )
-        if session.config.precision == "bf16":
+            output: RecognizerOutput = self._parallel(batch.cubes, generator if self.world.size == 1 else share)
+        if self.session.config.precision == "bf16":
             attention = None if output.attention is None else output.attention.float()
             output = RecognizerOutput(output.frame_logits.float(), attention)
-        return output, targets
+        return output
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         enabled = self.session.config.precision == "bf16"

@@ -220,6 +220,7 @@ def _record(run: Run, report: TrainReport, training: Training) -> None:
     best = training.position.best
     result |= {name: best.get(name) for name in ("penalty_above_floor", "attention_entropy")}
     retrained = None if report.retrained is None else vars(report.retrained)
+    run.drop_evaluations()
     run.update(finished_at=utc_now(), result=result | {"retrained": retrained})
 
 

@@ -145,12 +145,12 @@ class Training:
         self.stepper.model.train()
         position, began = self.position, time.monotonic()
         self._blocks_seen = 0
-        for batch in self._batches(table, order)[position.batch :]:
+        for batch in self.stepper.batches(table, self._batches(table, order)[position.batch :]):
             if position.phase == "search" and position.step >= self.session.plan.updates:
                 break  # --max-steps
-            figures = self.stepper.take(table, batch, position.step, self.interruption.requested)
+            figures = self.stepper.take(batch, position.step, self.interruption.requested)
             if not figures.finite:
-                raise self._no_number(figures, table, batch)
+                raise self._no_number(figures, table, batch.blocks)
             position.batch += 1
             position.step += 1
             position.sums = [
@@ -240,9 +240,8 @@ class Training:
         if rows.stop > rows.start:
             mine = score_blocks(
                 self.stepper.model,
-                self.stepper.features,
+                self.stepper.feed,
                 table.frames[rows],
-                scale=session.plan.feature_scale,
                 multilabel=session.model_config.multilabel,
             ).frame_probs
         frame_probs = np.concatenate([share for share in self.world.gather(mine) if share is not None])

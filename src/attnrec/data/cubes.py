@@ -1,0 +1,191 @@
+"""Feature cubes of blocks, brought from a store's mapped array to where they are used.
+
+Legend: N stored frames, B blocks in a batch, T time-steps, K grid side, L = K * K locations, D channels.
+"""
+
+import itertools
+import os
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+DEVICE_SHARE = 0.5  # of a CUDA device's free memory, which a store may take
+
+Way = Literal["mapped", "resident", "staged"]
+Rows = NDArray[np.int64]
+
+
+class CubeFeed:
+    """Gathers batches of blocks from stored cubes, float16, and hands them out as float32 on a device.
+
+    On the CPU they go from the map into one buffer, which every batch uses again, and the system is told ahead what the
+    next batch will read. On CUDA the stored cubes lie on the device as a whole where they take no more than half of its
+    free memory. Otherwise a thread gathers the next batch into pinned memory, of which there are two batches' worth.
+
+    Args:
+        features: Stored cubes, shape (N, K, K, D).
+        scale: Factor on them.
+        device: Where they are used.
+        way: `mapped` (for the CPU), `resident` or `staged`; None chooses as above.
+    """
+
+    def __init__(
+        self, features: NDArray[np.float16], scale: float, device: torch.device, *, way: Way | None = None
+    ) -> None:
+        self._features = features.reshape(len(features), -1, features.shape[-1])  # (N, L, D)
+        self._scale = scale
+        self._device = device
+        self.way = way or _way(features.nbytes, device)
+        self._buffer: Tensor | None = None
+        self._file = _MappedFile.of(features)
+        self._resident = torch.from_numpy(self._features).to(device) if self.way == "resident" else None
+
+    def batches(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
+        """Cubes of each batch in turn.
+
+        Args:
+            batches: Rows of the blocks' samples, each of shape (B, T).
+
+        Yields:
+            Shape (B, T, L, D), float32. Valid until the next is asked for.
+        """
+        if self.way == "mapped":
+            return self._from_map(batches)
+        return self._from_device(batches) if self.way == "resident" else self._staged(batches)
+
+    def _from_map(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
+        for rows, following in _with_next(batches):
+            if following is not None and self._file is not None:
+                self._file.announce(following)
+            yield self._gather(rows)
+
+    def _from_device(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
+        assert self._resident is not None
+        for rows in batches:
+            yield self._scaled(self._resident[torch.from_numpy(rows).to(self._device)])
+
+    def _staged(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
+        slots = itertools.cycle([_PinnedBatch(self._features, self._device) for _ in range(2)])
+        coming: deque[tuple[_PinnedBatch, Future[None]]] = deque()
+        with ThreadPoolExecutor(1, "gather") as thread:
+            for rows, following in _with_next(batches):
+                if not coming:
+                    coming.append(_gathering(thread, next(slots), rows))
+                if following is not None:
+                    coming.append(_gathering(thread, next(slots), following))
+                slot, gathered = coming.popleft()
+                gathered.result()
+                yield self._scaled(slot.sent())
+
+    def _scaled(self, cubes: Tensor) -> Tensor:
+        return cubes.float().mul_(self._scale)
+
+    def _gather(self, rows: Rows) -> Tensor:
+        cubes = self._memory(rows)
+        for block, samples in zip(cubes, rows, strict=True):
+            # From the map into float32, a block at a time, so that the scale finds it in the processor's cache.
+            for steps, run in _runs(samples):
+                block[steps].copy_(torch.from_numpy(self._features[run]))
+            if self._scale != 1:
+                block.mul_(self._scale)
+        return cubes
+
+    def _memory(self, rows: Rows) -> Tensor:
+        """Room for a batch: fresh memory would cost more than the copy into it."""
+        B, T = rows.shape
+        if self._buffer is None or len(self._buffer) < B or self._buffer.shape[1] != T:
+            with torch.inference_mode(False):  # memory made in scoring must serve training, too
+                self._buffer = torch.empty(B, T, *self._features.shape[1:])
+        return self._buffer[:B]
+
+
+class _PinnedBatch:
+    """Host memory that the device copies from by itself, for one batch of float16 cubes."""
+
+    def __init__(self, features: NDArray[np.float16], device: torch.device) -> None:
+        self._features = features
+        self._device = device
+        self._memory = torch.empty(0, dtype=torch.float16)
+        self._copied: torch.cuda.Event | None = None
+
+    def gather(self, rows: Rows) -> None:
+        """Fill it, once the device has taken what was in it."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        if len(self._memory) < rows.size:
+            shape = (rows.size, *self._features.shape[1:])
+            self._memory = torch.empty(shape, dtype=torch.float16, pin_memory=self._device.type == "cuda")
+        self._batch = self._memory[: rows.size].view(*rows.shape, *self._features.shape[1:])
+        stored, picked = torch.from_numpy(self._features), torch.from_numpy(rows)
+        torch.index_select(stored, 0, picked.flatten(), out=self._batch.flatten(0, 1))
+
+    def sent(self) -> Tensor:
+        """The batch on the device, or on its way there."""
+        batch = self._batch.to(self._device, non_blocking=True)
+        if self._device.type == "cuda":
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
+        return batch
+
+
+class _MappedFile:
+    """The file behind a mapped array, for telling the system what will be read."""
+
+    def __init__(self, path: Path, offset: int, row_bytes: int) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._offset = offset
+        self._row_bytes = row_bytes
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @classmethod
+    def of(cls, features: NDArray[np.float16]) -> "_MappedFile | None":
+        """The file of an array that is mapped as a whole, where the system takes advice."""
+        if not isinstance(features, np.memmap) or features.filename is None or not hasattr(os, "posix_fadvise"):
+            return None
+        return cls(Path(features.filename), features.offset, features[0].nbytes)
+
+    def announce(self, rows: Rows) -> None:
+        """Have rows read in the background that are not in memory yet."""
+        for samples in rows:
+            for _, run in _runs(samples):
+                start = self._offset + run.start * self._row_bytes
+                length = (run.stop - run.start) * self._row_bytes
+                os.posix_fadvise(self._descriptor, start, length, os.POSIX_FADV_WILLNEED)
+
+
+def _way(num_bytes: int, device: torch.device) -> Way:
+    if device.type == "cpu":
+        return "mapped"
+    free, _ = torch.cuda.mem_get_info(device)
+    return "resident" if num_bytes <= DEVICE_SHARE * free else "staged"
+
+
+def _gathering(thread: ThreadPoolExecutor, slot: _PinnedBatch, rows: Rows) -> tuple[_PinnedBatch, Future[None]]:
+    return slot, thread.submit(slot.gather, rows)
+
+
+def _with_next(batches: Iterable[Rows]) -> Iterator[tuple[Rows, Rows | None]]:
+    """Each batch beside the one after it."""
+    waiting: Rows | None = None
+    for rows in batches:
+        if waiting is not None:
+            yield waiting, rows
+        waiting = rows
+    if waiting is not None:
+        yield waiting, None
+
+
+def _runs(rows: Rows) -> Iterator[tuple[slice, slice]]:
+    """Slices of steps, and of the rows that they show, of as many neighbouring rows as there are."""
+    ends = np.flatnonzero(np.diff(rows) != 1) + 1
+    for start, end in itertools.pairwise([0, *ends.tolist(), len(rows)]):
+        first = int(rows[start])
+        yield slice(start, end), slice(first, first + end - start)
