@@ -36,25 +36,46 @@ def bootstrap_interval(
         Its ends; both NaN with fewer than two groups, of which no spread can be told. Resamples whose figure is NaN
         are left out.
     """
+    return percentile_interval(resampled_figures(statistic, groups, seed=seed, num_resamples=num_resamples), level)
+
+
+def resampled_figures(
+    statistic: Statistic, groups: Sequence[str], *, seed: int, num_resamples: int
+) -> NDArray[np.float64]:
+    """A figure of each resample of the groups, those that are NaN left out; takes what `bootstrap_interval` does.
+
+    Returns:
+        Shape (R,) or less; empty with fewer than two groups.
+    """
     members = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
     num_groups = int(members.max(initial=-1)) + 1
     if num_groups < 2:
-        return float("nan"), float("nan")
+        return np.empty(0)
     rng, shares = np.random.default_rng(seed), np.full(num_groups, 1 / num_groups)
     chunks = [min(CHUNK_RESAMPLES, num_resamples - done) for done in range(0, num_resamples, CHUNK_RESAMPLES)]
     draws = (rng.multinomial(num_groups, shares, size) for size in chunks)  # (size, G): how often each group
-    figures = np.concatenate([statistic(counts[:, members].astype(np.float64)) for counts in draws])
-    known = figures[~np.isnan(figures)]
-    if not len(known):
+    figures: NDArray[np.float64] = np.concatenate(
+        [statistic(counts[:, members].astype(np.float64)) for counts in draws]
+    )
+    return figures[~np.isnan(figures)]
+
+
+def percentile_interval(figures: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """The ends between which this share of resampled figures lies; both NaN where there are none."""
+    if not len(figures):
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int = 1) -> Statistic:
     """`accuracy`, or `top_k_accuracy`, of resamples."""
-    hits = top_k_hits(labels, probs, k).astype(np.float64)
-    return lambda weights: weights @ hits / weights.sum(axis=1)
+    return mean_statistic(top_k_hits(labels, probs, k).astype(np.float64))
+
+
+def mean_statistic(values: NDArray[np.float64]) -> Statistic:
+    """Mean of a number of each video, (V,)."""
+    return lambda weights: weights @ values / weights.sum(axis=1)
 
 
 def class_accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> Statistic:
@@ -81,6 +102,17 @@ def map_statistic(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> St
             sums[:, i] = (np.diff(positive, axis=1, prepend=0) * precision).sum(axis=1)
             totals[:, i] = positive[:, -1]
         return _mean_of_known_rows(sums, totals)
+
+    return statistic
+
+
+def mean_of_statistics(statistics: Sequence[Statistic]) -> Statistic:
+    """Mean of several figures of the same resamples, those that are NaN in a resample left out of its mean."""
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        figures = np.stack([each(weights) for each in statistics], axis=1)  # (R, statistics)
+        known = ~np.isnan(figures)
+        return _mean_of_known_rows(np.where(known, figures, 0), known.astype(np.float64))
 
     return statistic
 

@@ -1,81 +1,276 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import sklearn.metrics
 from small_store import quick, write_store
 
+from attnrec.config import TrainConfig
 from attnrec.errors import RunError
+from attnrec.intervals import accuracy_statistic
+from attnrec.models.architectures import build_model
 from attnrec.run import Run, create_run
-from attnrec.workflows.compare import compare, published_figures
+from attnrec.significance import holm, paired_difference
+from attnrec.workflows.compare import compare
 from attnrec.workflows.evaluate import evaluate
+from attnrec.workflows.planning import manifest_of, prepare
 from attnrec.workflows.presets import canonical_dataset
+from attnrec.workflows.published import published_figures
 from attnrec.workflows.train import train
 
-
-def copy_of(run: Path, folder: Path, name: str, *, accuracy: float | None = None, **changes) -> Run:
-    """A finished run that differs from another in its manifest, with a made-up test accuracy."""
-    manifest = Run(run).manifest
-    made = create_run(folder, dataclasses.replace(manifest, name=name, finished_at=None), {})
-    made.update(**{"finished_at": manifest.finished_at, "result": manifest.result} | changes)
-    if accuracy is not None:
-        figures = {"part": "test", "num_videos": 6, "accuracy": accuracy, "mean_class_accuracy": accuracy}
-        made.write_evaluation("test", figures, {})
-    return made
+VIDEOS = {"a": range(6), "b": range(6, 12), "c": range(12, 18)}  # that test in splits of these names
 
 
-def test_a_row_holds_the_runs_figures(tiny_run):
+def made(
+    source: Path,
+    folder: Path,
+    name: str,
+    hits: str | None = None,
+    *,
+    split: str = "a",
+    videos=None,
+    store: dict[str, str] | None = None,
+    finished_at: str | None = "2026-01-01",
+    leaking: tuple[str, ...] = (),
+    **training,
+) -> Run:
+    """A finished run with made-up settings and predictions, right (1) on some videos and wrong (0) on others.
+
+    Two videos follow one another in each group; all are of the second of three classes.
+    """
+    manifest = Run(source).manifest
+    config = dataclasses.replace(manifest.training, split=split, **training)
+    model = dataclasses.replace(manifest.model, architecture=config.model, attention=config.attention or "location")
+    run = create_run(
+        folder,
+        dataclasses.replace(
+            manifest, name=name, training=config, given={}, model=model, finished_at=finished_at,
+            store=manifest.store | (store or {}),
+            split=manifest.split | {"name": split, "sha256": f"of {split}", "leaking_groups": list(leaking)},
+        ),
+        {},
+    )  # fmt: skip
+    if hits is not None:
+        right = np.array([int(hit) for hit in hits])
+        probs = np.where(right[:, None], [0.2, 0.5, 0.3], [0.5, 0.2, 0.3])
+        own = {name: getattr(config, name) for name in ("reduction", "last_steps", "block_stride")}
+        evaluation = {"part": "test", "accuracy": float(right.mean()), "attention_entropy": 0.9} | own
+        names = [f"v{i:02d}" for i in (VIDEOS[split] if videos is None else videos)]
+        arrays = {
+            "video_path": np.array(names, "S"),
+            "video_group": np.array([f"g{int(name[1:]) // 2}" for name in names], "S"),
+            "video_label": np.ones(len(names), np.int64),
+            "video_probs": probs,
+        }
+        run.write_evaluation("test", evaluation, arrays)
+    return run
+
+
+def only_table(**arguments):
+    (table,) = compare(**arguments).tables
+    return table
+
+
+def test_a_row_of_one_run_holds_its_figures(tiny_run):
     report = evaluate(tiny_run)
-    ((row,),) = compare([tiny_run]).tables
+    table = only_table(runs=[tiny_run])
+    (row,) = table.rows
     run = Run(tiny_run)
-    assert (row.run, row.model) == (run.name, "attention (location)")
-    assert (row.accuracy, row.mean_class_accuracy) == (report.accuracy, report.mean_class_accuracy)
+    assert (row.name, row.model, row.attention, row.attention_penalty) == ("attention", "attention", "location", 0.0)
+    assert (row.figure, row.mean_class_accuracy) == (report.accuracy, report.mean_class_accuracy)
+    assert row.interval == report.intervals["accuracy"]
     assert (row.attention_entropy, row.penalty_above_floor) == (report.attention_entropy, report.penalty_above_floor)
-    assert (row.fps, row.seed, row.attention_penalty) == (10.0, 0, 0.0)
-    assert (row.dataset, row.split, row.leaking, row.part) == ("tiny", "default", False, "test")
-    assert row.num_videos == report.num_videos
-    assert row.validation_accuracy == run.manifest.result["validation_accuracy"]
+    assert (row.fps, row.seeds, row.splits, row.sd, row.flags) == (10.0, [0], ["default"], None, [])
+    assert (table.dataset, table.splits, table.leaking, table.part) == ("tiny", ["default"], False, "test")
+    assert (table.num_videos, table.num_groups, table.metric) == (report.num_videos, report.num_groups, "accuracy")
+    assert (table.against, row.difference, row.p_value) == ("attention", None, None)
+    assert row.validation_figure == run.manifest.result["validation_accuracy"]
     assert row.train_seconds == run.manifest.result["seconds"]
+    assert row.num_parameters == sum(p.numel() for p in build_model(run.manifest.model).parameters())
+    speeds = [line["blocks_per_second"] for line in run.read_log() if line["kind"] == "epoch"]
+    assert row.blocks_per_second == np.median(speeds)
+    (member,) = row.runs
+    assert (member.run, member.seed, member.split, member.counts) == (run.name, 0, "default", True)
 
 
 def test_baselines_have_no_lambda(tiny_store, tmp_path):
     run = train(tiny_store, quick(model="max-pool", epochs=1), runs_dir=tmp_path).run
-    ((row,),) = compare([run]).tables
-    assert (row.model, row.attention_penalty, row.accuracy, row.part) == ("max-pool", None, None, None)
+    (row,) = only_table(runs=[run]).rows
+    assert (row.name, row.attention, row.attention_penalty, row.figure) == ("max-pool", None, None, None)
+    assert row.flags == [f"{Path(run).name} is not evaluated"]
 
 
-def test_the_most_accurate_come_first_and_the_unevaluated_last(trained, tmp_path):
-    for name, figure in (("low", 0.2), ("none", None), ("high", 0.9), ("middle", 0.5)):
-        copy_of(trained, tmp_path, name, accuracy=figure)
-    (rows,) = compare(runs_dir=tmp_path).tables
-    assert [row.run for row in rows] == ["high-1", "middle-1", "low-1", "none-1"]
+def test_seeds_make_one_row(trained, tmp_path):
+    for seed, hits in enumerate(("111100", "111000", "110000")):
+        made(trained, tmp_path, f"s{seed}", hits, seed=seed)
+    (row,) = only_table(runs_dir=tmp_path).rows
+    assert (row.figure, row.seeds, row.num_videos) == (pytest.approx(1 / 2), [0, 1, 2], 6)
+    assert row.sd == pytest.approx(np.std([4 / 6, 3 / 6, 2 / 6], ddof=1))
+    share = np.array([1, 1, 2 / 3, 1 / 3, 0, 0]).reshape(3, 2).mean(axis=1)  # of seeds that are right, by group
+    draws = np.array(np.meshgrid(share, share, share)).reshape(3, -1).mean(axis=0)
+    assert row.interval == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975], method="inverted_cdf")))
 
 
-def test_an_accuracy_of_zero_is_a_figure(trained, tmp_path):
-    copy_of(trained, tmp_path, "a")
-    copy_of(trained, tmp_path, "b", accuracy=0.0)
-    (rows,) = compare(runs_dir=tmp_path).tables
-    assert [row.run for row in rows] == ["b-1", "a-1"]
+def test_folds_are_pooled_and_every_video_counts_once(trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(VIDEOS, "cv-1", range(8))
+    monkeypatch.setitem(VIDEOS, "cv-2", range(8, 12))
+    for seed, (first, second) in enumerate((("11111111", "0000"), ("00000000", "1111"))):
+        made(trained, tmp_path, "one", first, split="cv-1", seed=seed)
+        made(trained, tmp_path, "two", second, split="cv-2", seed=seed)
+    table = only_table(runs_dir=tmp_path)
+    (row,) = table.rows
+    assert (table.splits, table.num_videos, table.num_groups) == (["cv-1", "cv-2"], 12, 6)
+    assert (row.figure, row.splits, row.num_videos) == (pytest.approx((8 + 4) / 24), ["cv-1", "cv-2"], 12)
+    assert row.sd == pytest.approx(np.std([8 / 12, 4 / 12], ddof=1))
 
 
-def test_runs_of_other_stores_and_splits_stand_in_other_tables(trained, tmp_path):
-    manifest = Run(trained).manifest
-    copy_of(trained, tmp_path, "a", accuracy=0.5)
-    copy_of(trained, tmp_path, "b", accuracy=0.6)
-    copy_of(trained, tmp_path, "c", accuracy=0.7, split=manifest.split | {"name": "cv3-1", "sha256": "other"})
-    copy_of(trained, tmp_path, "d", accuracy=0.8, store=manifest.store | {"fingerprint": "other"})
-    copy_of(trained, tmp_path, "e", accuracy=0.9, split=manifest.split | {"leaking_groups": ["g01"]})
+def test_rows_are_compared_with_one_of_them_on_the_same_resamples(trained, tmp_path):
+    hits = {"attention": ("111111", "111110"), "avg-pool": ("101010", "100010"), "max-pool": ("110110", "111010")}
+    for model, of_seeds in hits.items():
+        for seed, each in enumerate(of_seeds):
+            made(trained, tmp_path, model, each, model=model, seed=seed)
+    table = only_table(runs_dir=tmp_path, against="avg-pool")
+    assert [row.name for row in table.rows] == ["attention", "max-pool", "avg-pool"]
+    assert table.against == "avg-pool"
+    labels, eye = np.zeros(6, np.int64), np.eye(2)
+    groups = ["g0", "g0", "g1", "g1", "g2", "g2"]
+    expected = {}
+    for model in ("attention", "max-pool"):
+        statistics = [
+            [accuracy_statistic(labels, eye[[1 - int(hit) for hit in each]]) for each in hits[name]]
+            for name in (model, "avg-pool")
+        ]
+        one, two = (lambda w, of=of: sum(s(w) for s in of) / 2 for of in statistics)
+        expected[model] = paired_difference(one, two, groups)
+    corrected = holm([found.p_value for found in expected.values()])
+    for (name, found), p_value in zip(expected.items(), corrected, strict=True):
+        row = next(row for row in table.rows if row.name == name)
+        mean = np.mean([[int(hit) for hit in each] for each in hits[name]])
+        assert row.difference == pytest.approx(found.difference) == pytest.approx(mean - 5 / 12)
+        assert row.difference_interval == pytest.approx(found.interval)
+        assert (row.p_value, row.corrected_p_value) == (found.p_value, p_value)
+    assert table.rows[2].difference is table.rows[2].corrected_p_value is None
+
+
+def test_the_best_come_first_the_unevaluated_last_and_zero_is_a_figure(trained, tmp_path):
+    for fps, hits in ((1.0, "100000"), (2.0, None), (3.0, "111110"), (4.0, "000000")):
+        made(trained, tmp_path, "run", hits, fps=fps)
+    table = only_table(runs_dir=tmp_path)
+    assert [row.name for row in table.rows] == [f"attention-fps{fps}" for fps in (3, 1, 4, 2)]
+    assert [row.figure for row in table.rows] == [pytest.approx(5 / 6), pytest.approx(1 / 6), 0, None]
+    assert table.against == "attention-fps3"
+    assert table.rows[3].flags == ["run-2 is not evaluated"]
+    assert table.rows[3].difference is None
+
+
+def test_rows_that_miss_a_fold_are_flagged_and_not_paired(trained, tmp_path, monkeypatch):
+    for i, name in enumerate("abc", start=1):
+        monkeypatch.setitem(VIDEOS, f"cv-{i}", VIDEOS[name])
+    for fold in (1, 2, 3):
+        made(trained, tmp_path, "attention", "101010", split=f"cv-{fold}")
+        if fold < 3:
+            made(trained, tmp_path, "pooled", "111111", split=f"cv-{fold}", model="avg-pool")
+        for seed in (0, 1):
+            if (fold, seed) != (2, 1):
+                made(trained, tmp_path, "max", "110000", split=f"cv-{fold}", model="max-pool", seed=seed)
+    table = only_table(runs_dir=tmp_path)
+    assert (table.num_videos, table.against) == (18, "attention")  # not the best, which misses a fold
+    rows = {row.name: row for row in table.rows}
+    pooled, partial = rows["avg-pool"], rows["max-pool"]
+    assert (pooled.figure, pooled.num_videos, pooled.p_value) == (1.0, 12, None)
+    assert pooled.flags == ["has no figures on cv-3"]
+    assert (partial.seeds, partial.num_videos) == ([0], 18)
+    assert partial.flags == ["seed 1 left out: not on all of its splits"]
+    assert partial.difference == pytest.approx(1 / 3 - 1 / 2)
+    assert [run.counts for run in partial.runs].count(False) == 2
+
+
+def test_different_videos_are_not_ranked_and_it_says_why(trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(VIDEOS, "hm-1", range(6))
+    monkeypatch.setitem(VIDEOS, "hm-2", range(3, 9))  # as HMDB-51's: some videos are in both
+    made(trained, tmp_path, "1", "111110", split="hm-1")
+    made(trained, tmp_path, "2", "111111", split="hm-2")
+    made(trained, tmp_path, "3", "000000", split="a")
+    made(trained, tmp_path, "4", "000000", split="a", store={"fingerprint": "x"})
+    made(trained, tmp_path, "5", "000000", split="a", store={"fingerprint": "y", "dataset": "dogs"})
     tables = compare(runs_dir=tmp_path).tables
-    assert sorted([row.run for row in rows] for rows in tables) == [["c-1"], ["d-1"], ["e-1", "b-1", "a-1"]]
-    assert {row.run: row.leaking for rows in tables for row in rows}["e-1"]
+    assert [(table.splits, table.apart) for table in tables] == [
+        (["hm-1"], None),
+        (["hm-2"], "split hm-2 has other test videos than hm-1"),
+        (["a"], "split a has other test videos than hm-1"),
+        (["a"], "features of another store"),
+        (["a"], "features of another store (dataset dogs, not tiny)"),
+    ]
+    assert all(len(table.rows) == 1 for table in tables)
+
+
+def test_a_split_that_parts_a_group_is_told(trained, tmp_path):
+    made(trained, tmp_path, "one", "111110", split="a", leaking=("g01",))
+    assert only_table(runs_dir=tmp_path).leaking
 
 
 def test_runs_of_different_stores_by_training(tiny_run, tmp_path):
     other = train(write_store(tmp_path / "o.h5", seed=1), quick(epochs=1), runs_dir=tmp_path / "runs").run
     split = train(Run(tiny_run).manifest.store["path"], quick(epochs=1, split="cv3-1"), runs_dir=tmp_path / "runs").run
     assert len(compare([tiny_run, other, split]).tables) == 3
-    assert len(compare(runs_dir=tmp_path / "runs").tables) == 3
+    assert len(compare(runs_dir=tmp_path / "runs").tables) == 3  # tiny_run is there as well
+
+
+def test_what_was_evaluated_otherwise_is_another_row(tiny_run, tmp_path):
+    again = tmp_path / "runs" / "again"
+    shutil.copytree(tiny_run, again)
+    evaluate(tiny_run)
+    evaluate(again, reduction="vote", last_steps=2, block_stride=1)
+    names = {row.name for row in only_table(runs=[tiny_run, again]).rows}
+    assert names == {"attention", "attention-by-vote-last2-every1"}
+
+
+def test_the_same_run_twice_counts_once(trained, tmp_path):
+    made(trained, tmp_path, "first", "111111", finished_at="2026-01-02")
+    made(trained, tmp_path, "last", "110000", finished_at="2026-01-03")
+    (row,) = only_table(runs_dir=tmp_path).rows
+    assert (row.figure, row.flags) == (pytest.approx(1 / 3), ["first-1 left out: the same again"])
+
+
+def test_settings_that_the_preset_chose_do_not_part_rows_and_given_ones_do(tiny_store, tmp_path):
+    for hidden in (16, 8):
+        train(tiny_store, quick(epochs=1, hidden_dim=hidden), runs_dir=tmp_path)
+    assert [row.name for row in only_table(runs_dir=tmp_path).rows] == ["attention-hiddendim16", "attention-hiddendim8"]
+
+
+@pytest.mark.parametrize("given", ["avg-pool", "pooled-1", "path"])
+def test_a_row_is_named_by_itself_or_a_run_in_it(trained, tmp_path, given):
+    made(trained, tmp_path, "one", "111110")
+    path = made(trained, tmp_path, "pooled", "111100", model="avg-pool").path
+    table = only_table(runs_dir=tmp_path, against=str(path) if given == "path" else given)
+    assert (table.against, table.rows[0].difference) == ("avg-pool", pytest.approx(1 / 6))
+
+
+def test_a_row_that_is_not_there_is_named_with_those_that_are(trained, tmp_path):
+    made(trained, tmp_path, "one", "111110")
+    made(trained, tmp_path, "pooled", None, model="avg-pool")
+    with pytest.raises(RunError, match=r"--against softmax: no such row .* there are attention, avg-pool"):
+        compare(runs_dir=tmp_path, against="softmax")
+
+
+def test_predictions_of_other_videos_are_refused(trained, tmp_path):
+    made(trained, tmp_path, "one", "111110")
+    made(trained, tmp_path, "two", "111111", seed=1, videos=range(1, 7))
+    with pytest.raises(RunError, match="two-1: its predictions are of other videos than its split has"):
+        compare(runs_dir=tmp_path)
+
+
+def test_predictions_without_groups_count_as_not_evaluated(tiny_run):
+    evaluate(tiny_run)
+    with np.load(tiny_run / "predictions-test.npz") as arrays:
+        kept = {name: arrays[name] for name in arrays if name != "video_group"}
+    np.savez(tiny_run / "predictions-test.npz", **kept)
+    (row,) = only_table(runs=[tiny_run]).rows
+    assert (row.figure, row.flags) == (None, [f"{tiny_run.name} is not evaluated"])
 
 
 @pytest.mark.parametrize(
@@ -84,10 +279,26 @@ def test_runs_of_different_stores_by_training(tiny_run, tmp_path):
      ("UCF-101", None), ("tiny", None)],
 )  # fmt: skip
 def test_published_figures_stand_beside_the_papers_datasets_only(trained, tmp_path, dataset, known):
-    store = Run(trained).manifest.store | {"dataset": dataset}
-    run = copy_of(trained, tmp_path, "run", accuracy=0.5, store=store)
-    published = compare([run.path]).published
-    assert {figure.dataset for figure in published} == ({known} if known else set())
+    run = made(trained, tmp_path, "run", "111000", store={"dataset": dataset})
+    report = compare([run.path])
+    assert {figure.dataset for figure in report.published} == ({known} if known else set())
+    (row,) = report.tables[0].rows
+    if known is None:
+        assert (row.published, row.differs) == (None, [])
+    else:
+        assert row.published.value == {"ucf11": 84.96, "hmdb51": 41.31, "hollywood2": 43.91}[known]
+        assert "squeezenet1_0, not GoogLeNet" in row.differs
+        assert "hidden dim 16, not 1024" in row.differs if known == "hmdb51" else "hidden dim 16, not 512"
+        assert "block frames 4, not 30" in row.differs
+        assert not [line for line in row.differs if line.startswith(("weight decay", "optimizer", "split of"))]
+
+
+def test_a_run_as_the_paper_has_it_differs_in_what_cannot_be_the_same(tmp_path):
+    store = write_store(tmp_path / "s.h5", dataset="hmdb51", splits={"hmdb51-1": [0, 0, 0, 0, 1, 1, 2, 2] * 3})
+    manifest = manifest_of(prepare(store, TrainConfig(preset="paper", retrain=True, epochs=1, device="cpu", jobs=1)))
+    finished = dataclasses.replace(manifest, finished_at="2026", result={"seconds": 1.0})
+    (row,) = only_table(runs=[create_run(tmp_path, finished, {}).path]).rows
+    assert row.differs == ["squeezenet1_0, not GoogLeNet", "epochs 1, not 15"]
 
 
 def test_the_published_figures_are_the_papers():
@@ -114,10 +325,10 @@ def test_dataset_names_are_compared_without_punctuation(name, canonical):
 
 
 def test_unfinished_runs_are_passed_over_unless_named(trained, tmp_path):
-    copy_of(trained, tmp_path, "done", accuracy=0.5)
-    unfinished = copy_of(trained, tmp_path, "half", finished_at=None)
-    ((row,),) = compare(runs_dir=tmp_path).tables
-    assert row.run == "done-1"
+    made(trained, tmp_path, "done", "111000")
+    unfinished = made(trained, tmp_path, "half", finished_at=None)
+    (row,) = only_table(runs_dir=tmp_path).rows
+    assert [run.run for run in row.runs] == ["done-1"]
     with pytest.raises(RunError, match="half-1: is not finished"):
         compare([unfinished.path])
 
@@ -127,18 +338,26 @@ def test_without_runs_it_says_how_to_make_one(tmp_path):
         compare(runs_dir=tmp_path)
 
 
-def test_a_damaged_evaluation_is_refused(tiny_run):
-    (tiny_run / "evaluation-test.json").write_text("{")
-    with pytest.raises(RunError, match=r"evaluation-test\.json: cannot be read"):
+@pytest.mark.parametrize("name", ["evaluation-test.json", "predictions-test.npz", "training.jsonl"])
+def test_a_damaged_file_is_refused(tiny_run, name):
+    evaluate(tiny_run)
+    (tiny_run / name).write_text("{")
+    with pytest.raises(RunError, match=f"{re.escape(name)}: cannot be read"):
         compare([tiny_run])
 
 
 def test_another_part_can_count(tiny_run):
     evaluate(tiny_run, part="validation")
-    ((row,),) = compare([tiny_run], part="validation").tables
-    assert row.part == "validation"
-    assert row.accuracy == json.loads((tiny_run / "evaluation-validation.json").read_text())["accuracy"]
-    assert compare([tiny_run]).tables[0][0].accuracy is None
+    table = only_table(runs=[tiny_run], part="validation")
+    assert table.part == "validation"
+    assert table.rows[0].figure == json.loads((tiny_run / "evaluation-validation.json").read_text())["accuracy"]
+    assert only_table(runs=[tiny_run]).rows[0].figure is None
+
+
+def test_figures_of_videos_that_were_trained_on_are_flagged(tiny_run):
+    evaluate(tiny_run, part="train")
+    (row,) = only_table(runs=[tiny_run], part="train").rows
+    assert row.flags == ["was trained on these videos"]
 
 
 def test_runs_of_several_labels_are_ranked_by_map(tmp_path):
@@ -149,18 +368,48 @@ def test_runs_of_several_labels_are_ranked_by_map(tmp_path):
     ]
     reports = [evaluate(run) for run in runs]
     assert reports[0].map < reports[1].map
-    (rows,) = compare(runs).tables
-    assert [row.path for row in rows] == runs[::-1]
-    assert [row.figure for row in rows] == [row.map for row in rows] == [report.map for report in reports[::-1]]
-    assert rows[0].metric == "map"
-    assert rows[0].accuracy is rows[0].validation_accuracy is None
-    assert rows[0].validation_figure == Run(runs[1]).manifest.result["validation_map"]
-    assert rows[0].interval == tuple(reports[1].intervals["map"])
+    table = only_table(runs=runs)
+    assert [row.runs[0].path for row in table.rows] == runs[::-1]
+    assert [row.figure for row in table.rows] == [report.map for report in reports[::-1]]
+    assert table.metric == "map"
+    assert table.rows[0].mean_class_accuracy is None
+    assert table.rows[0].validation_figure == Run(runs[1]).manifest.result["validation_map"]
+    assert table.rows[0].interval == tuple(reports[1].intervals["map"])
+    assert table.rows[1].difference == pytest.approx(reports[0].map - reports[1].map)
+
+
+def test_map_over_folds_ranks_no_score_against_one_of_another_model(tmp_path):
+    store = write_store(tmp_path / "s.h5", multilabel=True, num_groups=9)
+    runs = [train(store, quick(epochs=2, split=f"cv3-{i}"), runs_dir=tmp_path / "runs").run for i in (1, 2, 3)]
+    for run in runs:
+        evaluate(run)
+    (row,) = only_table(runs=runs).rows
+    figures = []
+    for run in runs:
+        with np.load(Path(run) / "predictions-test.npz") as arrays:
+            targets, scores = arrays["video_labels"], arrays["video_probs"]
+        known = [i for i in range(3) if targets[:, i].any()]
+        figures.append(sklearn.metrics.average_precision_score(targets[:, known], scores[:, known], average="macro"))
+    assert row.figure == pytest.approx(np.mean(figures))
+    assert row.interval[0] <= row.figure <= row.interval[1]
+
+
+def test_faithfulness_is_the_mean_of_the_runs_that_have_it(trained, tmp_path):
+    runs = [made(trained, tmp_path, "run", "111000", seed=seed) for seed in range(3)]
+    for run, uniform in zip(runs[:2], (0.25, 0.75), strict=True):
+        evaluation = run.read_evaluation("test")
+        faithfulness = {"metric": "accuracy", "uniform": uniform, "num_curve_blocks": 4, "pointing": None}
+        (run.path / "evaluation-test.json").write_text(json.dumps(evaluation | {"faithfulness": faithfulness}))
+    (row,) = only_table(runs_dir=tmp_path).rows
+    assert row.faithfulness == {"uniform": 0.5}
+    assert row.flags == ["faithfulness of 2 of its 3 runs"]
 
 
 def test_an_interval_that_is_not_known_is_none(tmp_path):
     store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [0, 2] * 3})  # one group to test
-    run = train(store, quick(epochs=1), runs_dir=tmp_path / "runs").run
-    evaluate(run)
-    ((row,),) = compare([run]).tables
-    assert row.interval is None
+    runs = [train(store, quick(epochs=1, fps=fps), runs_dir=tmp_path / "runs").run for fps in (10.0, 5.0)]
+    for run in runs:
+        evaluate(run)
+    first, second = only_table(runs=runs).rows
+    assert first.interval is second.interval is second.difference_interval is second.corrected_p_value is None
+    assert second.difference is not None

@@ -1,93 +1,243 @@
 """`attnrec compare`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnrec.cli.options import DryRunOption, JsonOption, PartOption, QuietOption, RunsDirOption, examples
-from attnrec.cli.output import Output, duration, percent, printable, table
+from attnrec.cli.comparison import show_comparison, show_grid_plan, show_plan, write_csv, write_markdown
+from attnrec.cli.options import (
+    BatchSizeOption,
+    BlockFramesOption,
+    BlockStrideOption,
+    DeviceOption,
+    DryRunOption,
+    EpochsOption,
+    ForceOption,
+    HiddenOption,
+    JobsOption,
+    JsonOption,
+    LayerOption,
+    LayersOption,
+    LearningRateOption,
+    MaxStepsOption,
+    PartOption,
+    PrecisionOption,
+    PresetOption,
+    QuietOption,
+    RetrainOption,
+    RunsDirOption,
+    SeedOption,
+    SeedsOption,
+    examples,
+    is_given,
+    listed,
+    listed_numbers,
+)
+from attnrec.cli.output import Output, counted
+from attnrec.config import TrainConfig
+from attnrec.runtime import require_free
 
 if TYPE_CHECKING:
-    from attnrec.workflows.compare import ComparedRun, CompareReport, PublishedFigure
+    from attnrec.workflows.comparison import CompareReport
+    from attnrec.workflows.grid import GridConfig
 
 EXAMPLES = examples(
     "attnrec compare",
     "attnrec compare runs/attention-1 runs/avg-pool-1 --part validation",
+    "attnrec compare --features out.h5 --lambdas 0,1,10 --fps 6,30 --seeds 2 --dry-run",
+    "attnrec compare --models attention,avg-pool --attention location,content --splits cv3-1,cv3-2,cv3-3",
+    "attnrec compare --against avg-pool --csv table.csv --markdown table.md",
+    "attnrec compare --html report.html",
     "attnrec compare --json > table.json",
 )
 
+# Options of a grid; any of them asks for one.
+_LISTS = ("features", "models", "attention", "lambdas", "fps", "splits", "seeds")
+_TRAINING = (
+    "block_frames", "block_stride", "retrain", "layer", "preset", "hidden_dim", "num_layers", "batch_size", "epochs",
+    "learning_rate", "max_steps", "precision", "seed",
+)  # fmt: skip
+
 
 def compare(
+    context: typer.Context,
     names: Annotated[
         list[Path] | None,
         typer.Argument(help="Runs to compare; all finished ones where not given.", metavar="[RUN]..."),
     ] = None,
     part: PartOption = "test",
-    dry_run: DryRunOption = False,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Row, or a run in it, that the others are compared with; the first where not given."),
+    ] = None,
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="Write the rows as CSV as well.", metavar="FILE")
+    ] = None,
+    markdown_path: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the tables as Markdown as well.", metavar="FILE")
+    ] = None,
+    html_path: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a report as one page: tables, plots, clips, commands.", metavar="FILE"),
+    ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report's videos; where they were extracted if not given.", metavar="DIR"),
+    ] = None,
+    force: ForceOption = False,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train a grid on this store; the only one in the current folder if not given. Beside runs that are "
+            "named it is where --html finds their store.",
+            metavar="STORE",
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", "--model", help="Grid: recognisers; all four where not given.", metavar="NAMES"),
+    ] = None,
+    attention: Annotated[
+        list[str] | None, typer.Option(help="Grid: what scores locations, location, content.", metavar="NAMES")
+    ] = None,
+    lambdas: Annotated[
+        list[str] | None,
+        typer.Option("--lambdas", "--lambda", help="Grid: weights of the attention penalty.", metavar="NUMBERS"),
+    ] = None,
+    fps: Annotated[
+        list[str] | None, typer.Option(help="Grid: frames a second that recognisers see.", metavar="NUMBERS")
+    ] = None,
+    splits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--splits", "--split", help="Grid: splits of the store, such as cv3-1,cv3-2,cv3-3.", metavar="NAMES"
+        ),
+    ] = None,
+    seeds: SeedsOption = 1,
+    preset: PresetOption = "auto",
+    layer: LayerOption = None,
+    block_frames: BlockFramesOption = 30,
+    block_stride: BlockStrideOption = 1,
+    retrain: RetrainOption = False,
+    hidden_dim: HiddenOption = None,
+    num_layers: LayersOption = None,
+    batch_size: BatchSizeOption = None,
+    epochs: EpochsOption = None,
+    learning_rate: LearningRateOption = None,
+    max_steps: MaxStepsOption = None,
+    precision: PrecisionOption = "fp32",
     runs: RunsDirOption = Path("runs"),
+    dry_run: DryRunOption = False,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    jobs: JobsOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Put runs side by side, the most accurate first, with the paper's figures where they apply.
+    """Put configurations side by side over their seeds and folds, and say which differences are real.
 
-    Runs of different stores or splits stand in different tables, since their test videos differ.
+    Finished runs are tabulated. With --features, --models or any other option of a grid, the runs of the grid that are
+    not there are trained and evaluated first; the same command again goes on where it was ended, and does nothing when
+    all is there. Every model is trained at every --fps on every split; attention in every form with every lambda too.
+
+    Rows whose figures are of different videos stand in different tables. Within one, each row is compared with the
+    first by a paired bootstrap over groups of videos; p-values are corrected for the number of rows.
     """
     from attnrec.workflows import compare as workflow
 
+    for path in (csv_path, markdown_path, html_path):
+        if path is not None:
+            require_free(path, overwrite=force)
     with Output(json=json, quiet=quiet) as output:
-        report = workflow.compare(names or [], runs_dir=runs, part=part)
-        rows = [row for table_rows in report.tables for row in table_rows]
+        grid = None
+        asked = {name for name in (*_LISTS, *_TRAINING) if is_given(context, name)}
+        if names and html_path is not None:
+            asked.discard("features")
+        if asked:
+            if names:
+                raise typer.BadParameter("runs are named, or a grid is asked for by options: not both")
+            values: dict[str, Any] = {name: context.params[name] for name in _TRAINING}
+            training = TrainConfig(device=device, jobs=jobs, **values)
+            grid = _grid(models, attention, lambdas, fps, splits, seeds, training)
         if dry_run:
-            plan = {"runs": [{"run": row.run, "evaluated": row.figure is not None} for row in rows]}
-            output.result(plan, lambda: _show_plan(rows, part))
+            _plan(grid, names or [], features, runs, part, output)
             return
-        output.result(report, lambda: show_comparison(report, part))
-        for name in sorted({f"{row.dataset}, split {row.split}" for row in rows if row.leaking}):
-            output.warn(f"{name}: groups on both sides, figures are too good")
-        for row in (row for row in rows if row.figure is None):
-            output.note(f"{row.run} has no {part} figures: attnrec evaluate --run {row.path} --part {part}")
+        report = workflow.compare(
+            names or [],
+            grid=grid,
+            store=features,
+            runs_dir=runs,
+            part=part,
+            against=against,
+            on_progress=output.progress,
+        )
+        if csv_path is not None:
+            write_csv(csv_path, report, force)
+        if markdown_path is not None:
+            write_markdown(markdown_path, report, force)
+        if html_path is not None:
+            from attnrec.workflows.report import ReportConfig, write_report
+
+            sources = ReportConfig(features, videos, device, jobs)
+            write_report(html_path, report, sources, overwrite=force, on_progress=output.progress)
+        output.result(report, lambda: show_comparison(report))
+        _tell(report, part, output)
 
 
-def show_comparison(report: "CompareReport", part: str) -> None:
-    """Print the tables of a comparison."""
-    for rows in report.tables:
-        leaking = ", LEAKING: groups on both sides" if rows[0].leaking else ""
-        videos = next((f", {row.num_videos} {part} videos" for row in rows if row.num_videos), "")
-        metrics = ["mAP %", "95 %"] if rows[0].metric == "map" else ["acc %", "95 %", "class %"]
-        columns = ["run", *metrics, "val %", "entropy", "penalty", "trained"]
-        table(f"{rows[0].dataset}, split {rows[0].split}{videos}{leaking}", columns, [_cells(row) for row in rows])
-    if report.published:
-        columns = ["model", "dataset", "lambda", "metric", "published %", "source"]
-        table(f"Published: {report.published_source}", columns, _published(report.published))
+def _grid(
+    models: list[str] | None,
+    attention: list[str] | None,
+    lambdas: list[str] | None,
+    fps: list[str] | None,
+    splits: list[str] | None,
+    num_seeds: int,
+    training: TrainConfig,
+) -> "GridConfig":
+    from attnrec.workflows.grid import MODELS, GridConfig
+
+    return GridConfig(
+        models=listed(models) or MODELS,  # type: ignore[arg-type]
+        attention=listed(attention),  # type: ignore[arg-type]
+        penalties=listed_numbers(lambdas, "--lambdas") or (0.0,),
+        fps=listed_numbers(fps, "--fps"),
+        splits=listed(splits),
+        num_seeds=num_seeds,
+        training=training,
+    )
 
 
-def _show_plan(rows: Sequence["ComparedRun"], part: str) -> None:
-    for row in rows:
-        print(f"{printable(row.run)}: {'has' if row.figure is not None else 'has no'} {part} figures")
+def _plan(
+    grid: "GridConfig | None", names: list[Path], features: Path | None, runs: Path, part: str, output: Output
+) -> None:
+    from attnrec.workflows import compare as workflow
+    from attnrec.workflows.forecast import plan_grid
+
+    if grid is not None:
+        plan = plan_grid(grid, features, runs_dir=runs, part=part, on_progress=output.progress)
+        output.result(plan, lambda: show_grid_plan(plan))
+        return
+    tables = workflow.compare(names, runs_dir=runs, part=part).tables
+    found = {run.run: run.figure is not None for table in tables for row in table.rows for run in row.runs}
+    document = {"runs": [{"run": name, "evaluated": evaluated} for name, evaluated in found.items()]}
+    output.result(document, lambda: show_plan(found, part))
 
 
-def _cells(row: "ComparedRun") -> list[str]:
-    reduced = "" if row.reduction in (None, "mean") else f" ({row.reduction})"
-    interval = "-" if row.interval is None else f"{percent(row.interval[0])}-{percent(row.interval[1])}"
-    return [
-        row.run,
-        percent(row.figure) + reduced,
-        interval,
-        *([] if row.metric == "map" else [percent(row.mean_class_accuracy)]),
-        percent(row.validation_figure),
-        _number(row.attention_entropy, ".3f"),
-        _number(row.penalty_above_floor, ".2f"),
-        duration(row.train_seconds),
-    ]
-
-
-def _published(figures: Sequence["PublishedFigure"]) -> list[list[str]]:
-    return [
-        [f.model, f.dataset, _number(f.attention_penalty, "g"), f.metric, f"{f.value:.2f}", f.source] for f in figures
-    ]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _tell(report: "CompareReport", part: str, output: Output) -> None:
+    """What belongs to the tables but is no result: on stderr."""
+    for table in report.tables:
+        if table.leaking:
+            output.warn(f"{table.dataset}, split {', '.join(table.splits)}: groups on both sides, figures are too good")
+        for run in (run for row in table.rows for run in row.runs if run.figure is None):
+            output.note(f"{run.run} has no {part} figures: attnrec evaluate --run {run.path} --part {part}")
+    if (grid := report.grid) is None:
+        return
+    resumed = f" ({grid.num_resumed} of them resumed)" if grid.num_resumed else ""
+    output.note(
+        f"{counted(grid.num_cells, 'run')}: trained {grid.num_trained}{resumed}, evaluated {grid.num_evaluated}"
+    )
+    if grid.failed:
+        output.warn(f"{counted(len(grid.failed), 'run')} failed; the same command tries again:")
+        for cell in grid.failed:
+            output.warn(f"  {cell.name}: {cell.reason}")
+        raise typer.Exit(1)

@@ -1,0 +1,128 @@
+"""What a grid has before it, and about how long that takes."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attnrec.distributed import World
+from attnrec.run import Run
+from attnrec.runtime import OnProgress, no_progress
+from attnrec.workflows.grid import Cell, GridConfig, grid_store, is_evaluated, planned_cells, runs_by_identity
+from attnrec.workflows.identity import row_settings_of
+from attnrec.workflows.planning import Session, run_blocks
+from attnrec.workflows.stepping import Stepper
+
+_TIMED_STEPS = 2
+_FORWARD_SHARE = 1 / 3  # of a training step's time
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A training of a grid.
+
+    Attributes:
+        name: Of the run, without its number.
+        run: The run that is there; None where it has yet to be begun.
+        state: `done`, `to evaluate`, `interrupted` or `to train`.
+        seconds: That it takes still, at most.
+    """
+
+    name: str
+    run: str | None
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """A grid before it is run.
+
+    Attributes:
+        store: The feature store.
+        num_rows: Configurations.
+        splits: Names of the splits.
+        seeds: Of the trainings.
+        cells: All trainings.
+        seconds: That they take still, at most.
+    """
+
+    store: str
+    num_rows: int
+    splits: list[str]
+    seeds: list[int]
+    cells: list[PlannedCell]
+    seconds: float
+
+
+def plan_grid(
+    grid: GridConfig,
+    store: str | Path | None = None,
+    *,
+    runs_dir: str | Path = "runs",
+    part: str = "test",
+    on_progress: OnProgress = no_progress,
+) -> GridPlan:
+    """What `compare` would train and evaluate; takes and raises the same.
+
+    Trainings are estimated by those of the same configuration that are finished, or else by two steps of their own and
+    as many updates as they may take: early stopping makes them shorter.
+    """
+    features, folder = grid_store(store), Path(runs_dir)
+    there = runs_by_identity(folder)
+    cells: list[PlannedCell] = []
+    splits: dict[str, None] = {}
+    for session, planned in planned_cells(grid, features, on_progress):
+        splits[session.plan.split] = None
+        states = [_state(there.get(cell.identity), part) for cell in planned]
+        training, evaluation = 0.0, 0.0
+        if any(state != "done" for _, state in states):
+            training, evaluation = _seconds(session, planned[0], there.values(), part)
+        left = {"done": 0.0, "to evaluate": evaluation}
+        cells += [
+            PlannedCell(cell.name, run, state, left.get(state, training + evaluation))
+            for cell, (run, state) in zip(planned, states, strict=True)
+        ]
+    seconds = sum(cell.seconds for cell in cells)
+    return GridPlan(str(features), len(grid.rows()), list(splits), list(grid.seeds()), cells, seconds)
+
+
+def _state(run: Run | None, part: str) -> tuple[str | None, str]:
+    if run is None:
+        return None, "to train"
+    if not run.finished:
+        return str(run.path), "interrupted"
+    return str(run.path), "done" if is_evaluated(run, part) else "to evaluate"
+
+
+def _seconds(session: Session, cell: Cell, runs: Iterable[Run], part: str) -> tuple[float, float]:
+    """Of a training and of an evaluation, at most."""
+    step, plan = _step_seconds(session), session.plan
+    batches = [
+        math.ceil(count / plan.batch_size)
+        for count in (plan.num_validation_blocks, len(run_blocks(session.store, session.config, part)))
+    ]
+    validation, evaluation = (count * step * _FORWARD_SHARE for count in batches)
+    epochs = math.ceil(plan.updates / math.ceil(plan.num_train_blocks / plan.batch_size))
+    known = [
+        run.manifest.result["seconds"]
+        for run in runs
+        if run.finished
+        and run.manifest.store["fingerprint"] == session.store.fingerprint
+        and row_settings_of(run) == cell.settings
+    ]
+    return float(np.mean(known)) if known else plan.updates * step + epochs * validation, evaluation
+
+
+def _step_seconds(session: Session) -> float:
+    stepper = Stepper(session, World())
+    batch = np.arange(min(session.plan.batch_size, session.plan.num_train_blocks))
+    began = 0.0
+    for step, cubes in enumerate(stepper.batches(session.train, [batch] * (1 + _TIMED_STEPS))):
+        if step == 1:  # the one before it sets things up
+            began = time.monotonic()
+        stepper.take(cubes, step)
+    return (time.monotonic() - began) / _TIMED_STEPS

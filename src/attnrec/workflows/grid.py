@@ -1,0 +1,210 @@
+"""A grid of trainings: what is missing is trained and evaluated, what is there is left as it is."""
+
+import dataclasses
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from attnrec.config import ArchitectureName, AttentionForm, TrainConfig
+from attnrec.data.store import find_store
+from attnrec.distributed import world_of_torchrun
+from attnrec.errors import AttnrecError, ConfigError, RunError
+from attnrec.run import Run, find_runs
+from attnrec.runtime import OnProgress, Progress
+from attnrec.workflows.comparison import FailedCell, GridSummary
+from attnrec.workflows.evaluate import evaluate
+from attnrec.workflows.identity import identity, identity_of, row_settings, run_name, settings_given
+from attnrec.workflows.planning import Session, prepare
+from attnrec.workflows.predictions import read_predictions
+from attnrec.workflows.tabulation import RowRuns
+from attnrec.workflows.train import resume, train
+
+MODELS: tuple[ArchitectureName, ...] = ("attention", "avg-pool", "max-pool", "softmax")
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """What to train: each model at each rate, attention in each form and with each lambda, on each split, with seeds.
+
+    Attributes:
+        models: Architectures.
+        attention: Forms of the location scorer; none takes that of `training`.
+        penalties: Values of lambda, for attention alone.
+        fps: Samples per second; none takes that of `training`.
+        splits: Names of splits; none takes that of `training`.
+        num_seeds: From that of `training` on.
+        training: All other settings.
+    """
+
+    models: tuple[ArchitectureName, ...] = MODELS
+    attention: tuple[AttentionForm, ...] = ()
+    penalties: tuple[float, ...] = (0.0,)
+    fps: tuple[float, ...] = ()
+    splits: tuple[str, ...] = ()
+    num_seeds: int = 1
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not self.models or not self.penalties:
+            raise ConfigError("a grid needs a model and a lambda")
+        if self.num_seeds < 1:
+            raise ConfigError(f"a grid needs a seed or more, got {self.num_seeds}")
+        self.rows()  # refuses what no training takes
+
+    def rows(self) -> list[TrainConfig]:
+        """Configurations, each once, in the order in which they are asked for, with the first seed and split."""
+        rows = []
+        for model in self.models:
+            forms = self.attention or (self.training.attention,) if model == "attention" else (None,)
+            penalties = self.penalties if model == "attention" else (0.0,)
+            for form, penalty, fps in itertools.product(forms, penalties, self.fps or (self.training.fps,)):
+                changes: dict[str, Any] = {"model": model, "attention": form, "attention_penalty": penalty, "fps": fps}
+                rows.append(dataclasses.replace(self.training, **changes))
+        return list(dict.fromkeys(rows))
+
+    def seeds(self) -> range:
+        """Of the trainings."""
+        return range(self.training.seed, self.training.seed + self.num_seeds)
+
+    def split_names(self) -> list[str | None]:
+        """Each once; None for the store's own choice."""
+        return list(dict.fromkeys(self.splits or (self.training.split,)))
+
+
+class Cell(NamedTuple):
+    """One training of a grid.
+
+    Attributes:
+        name: Of the run, without its number.
+        config: Settings, as they are given.
+        settings: Of the row that it belongs to.
+        identity: By which its run is known.
+    """
+
+    name: str
+    config: TrainConfig
+    settings: dict[str, Any]
+    identity: str
+
+
+def grid_store(store: str | Path | None) -> Path:
+    """The feature store of a grid: the only one in the current folder where none is named."""
+    if world_of_torchrun().size > 1:
+        raise ConfigError("a grid is trained by one process: start it without torchrun")
+    return find_store(Path.cwd()) if store is None else Path(store)
+
+
+def planned_cells(grid: GridConfig, store: Path, on_progress: OnProgress) -> Iterator[tuple[Session, list[Cell]]]:
+    """The plan of each configuration on each split, with its cells, one for each seed.
+
+    Raises:
+        FeatureStoreError: The store cannot be used or has no such split.
+        ConfigError: The settings do not fit the store.
+    """
+    pairs = list(itertools.product(grid.split_names(), grid.rows()))
+    for number, (split, row) in enumerate(pairs, start=1):
+        on_progress(Progress("plan", number, len(pairs), run_name(row)))
+        session = prepare(store, dataclasses.replace(row, split=split))
+        yield session, [_cell(session, seed) for seed in grid.seeds()]
+
+
+def runs_by_identity(runs_dir: Path) -> dict[str, Run]:
+    """All runs of a folder, whatever they are called: of the same ones the last finished, or else begun."""
+    found = [*find_runs(runs_dir, finished=False), *find_runs(runs_dir)]
+    return {identity_of(run): run for run in found}
+
+
+def is_evaluated(run: Run, part: str) -> bool:
+    """Whether a run has figures on a part by its own settings, with all that a table needs."""
+    try:
+        evaluation, predictions = run.read_evaluation(part), read_predictions(run, part)
+    except RunError:
+        return False  # damaged: it is made again
+    own = {name: getattr(run.manifest.training, name) for name in ("reduction", "last_steps", "block_stride")}
+    return evaluation is not None and own.items() <= evaluation.items() and predictions is not None
+
+
+def run_grid(
+    grid: GridConfig, store: str | Path | None, *, runs_dir: Path, part: str, on_progress: OnProgress
+) -> tuple[list[RowRuns], GridSummary]:
+    """Train and evaluate what is not there. A cell that fails is noted, and the rest goes on.
+
+    Seeds come one after another, so that the rows fill evenly.
+
+    Returns:
+        The rows of the table with their finished runs, in the grid's order, and what was done.
+
+    Raises:
+        AttnrecError: The grid does not fit the store; nothing is trained then.
+        KeyboardInterrupt: The process was asked to end; the same grid goes on after the last step.
+    """
+    features = grid_store(store)
+    cells = [cell for _, planned in planned_cells(grid, features, on_progress) for cell in planned]
+    rows = {repr(cell.settings): RowRuns(cell.settings, []) for cell in cells}
+    there = runs_by_identity(runs_dir)
+    done: Counter[str] = Counter()
+    failed = []
+    for number, cell in enumerate(sorted(cells, key=lambda each: each.config.seed)):
+        on_progress(Progress("grid", number, len(cells), cell.name))
+        try:
+            rows[repr(cell.settings)].runs.append(_made(cell, there, features, runs_dir, part, done, on_progress))
+        except KeyboardInterrupt as error:
+            what = str(error).partition(";")[0] or f"interrupted at {cell.name}"
+            raise KeyboardInterrupt(f"{what}; the same command goes on") from None
+        except (AttnrecError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+            reason = (str(error) or type(error).__name__).partition("\n")[0]
+            failed.append(FailedCell(cell.name, reason))
+            on_progress(Progress("grid", message=f"failed: {cell.name}: {reason}"))
+    on_progress(Progress("grid", len(cells), len(cells)))
+    summary = GridSummary(len(cells), done["trained"], done["resumed"], done["evaluated"], failed)
+    return [row for row in rows.values() if row.runs], summary
+
+
+def _cell(session: Session, seed: int) -> Cell:
+    given, config = (dataclasses.replace(each, seed=seed) for each in (session.given, session.config))
+    store, split = session.store, session.plan.split
+    return Cell(
+        name=run_name(given),
+        config=given,
+        settings=row_settings(config, settings_given(given), store.spec.layer),
+        identity=identity(config, store.spec.layer, store.fingerprint, store.split_sha256(split)),
+    )
+
+
+def _made(
+    cell: Cell,
+    there: dict[str, Run],
+    store: Path,
+    runs_dir: Path,
+    part: str,
+    done: Counter[str],
+    on_progress: OnProgress,
+) -> Run:
+    """The finished and evaluated run of a cell; what is done for it is counted."""
+
+    def quietly(event: Progress) -> None:
+        on_progress(dataclasses.replace(event, message=None))  # a line for each epoch of each cell would be too many
+
+    run, config = there.get(cell.identity), cell.config
+    if run is None or not run.finished:
+        run = runs_by_identity(runs_dir).get(cell.identity)  # another process may have come first
+    if run is None or not run.finished:
+        began = time.monotonic()
+        if run is None:
+            report = train(store, config, runs_dir=runs_dir, on_progress=quietly)
+        else:
+            report = resume(run.path, store, device=config.device, jobs=config.jobs, on_progress=quietly)
+            done["resumed"] += 1
+        run = Run(report.run)
+        done["trained"] += 1
+        on_progress(Progress("grid", message=f"trained {run.path} in {time.monotonic() - began:.1f} s"))
+    if not is_evaluated(run, part):
+        evaluate(run, store, part=part, device=config.device, jobs=config.jobs, on_progress=quietly)
+        done["evaluated"] += 1
+    return run

@@ -1,0 +1,73 @@
+"""The paper's figures, and in what a run differs from how they were made."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from attnrec.config import TrainConfig
+from attnrec.run import Run
+from attnrec.workflows.comparison import PublishedFigure
+from attnrec.workflows.identity import row_settings
+from attnrec.workflows.presets import canonical_dataset, with_protocol, with_schedule
+
+_RETRAINED = ("hmdb51", "hollywood2")  # the authors' protocol on these
+_SPLITS = {"hmdb51": "hmdb51-1", "hollywood2": "hollywood2"}  # those of the paper, where they are published
+
+
+def published_figures() -> tuple[str, list[PublishedFigure]]:
+    """The paper's figures and their source."""
+    document = json.loads(files("attnrec").joinpath("published.json").read_text(encoding="utf-8"))
+    return document["source"], [PublishedFigure(**row) for row in document["rows"]]
+
+
+def published_for(run: Run) -> PublishedFigure | None:
+    """The paper's figure for a run's model on its dataset, whatever else differs; None where it has none."""
+    manifest = run.manifest
+    attentive = manifest.model.architecture == "attention"
+    wanted = (
+        canonical_dataset(manifest.store["dataset"]),
+        manifest.model.architecture,
+        manifest.training.attention_penalty if attentive else None,
+    )
+    _, figures = published_figures()
+    return next((f for f in figures if (f.dataset, f.model, f.attention_penalty) == wanted), None)
+
+
+def differences_from_paper(run: Run) -> list[str]:
+    """In what a run on a dataset of the paper differs from the paper's own, in words."""
+    manifest = run.manifest
+    known, split, backbone = (
+        canonical_dataset(manifest.store["dataset"]), manifest.split["name"], manifest.features.backbone
+    )  # fmt: skip
+    found = ["torchvision's GoogLeNet, not Caffe's" if backbone == "googlenet" else f"{backbone}, not GoogLeNet"]
+    if known not in _SPLITS:
+        found.append(f"split {split}, as the paper's is not published")
+    elif split != _SPLITS[known]:
+        found.append(f"split {split}, not {_SPLITS[known]}")
+    ours, papers = _settings(manifest.training), _settings(_paper_training(run, known))
+    for name, value in ours.items():
+        if (value or 0) != (papers[name] or 0):
+            found.append(f"{name.replace('_', ' ')} {_text(value)}, not {_text(papers[name])}")
+    if manifest.feature_scale != 1:
+        found.append(f"features times {manifest.feature_scale:.3g}")
+    return found
+
+
+def _paper_training(run: Run, known: str) -> TrainConfig:
+    manifest, ours = run.manifest, run.manifest.training
+    given = TrainConfig(
+        model=ours.model, attention_penalty=ours.attention_penalty, preset="paper", retrain=known in _RETRAINED
+    )
+    protocol = with_protocol(
+        given, dataset=known, feature_dim=manifest.features.feature_dim, multilabel=manifest.model.multilabel
+    )
+    return with_schedule(protocol, dataset=known, num_blocks=0)
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    settings = row_settings(config, None, "")
+    return {name: value for name, value in settings.items() if name not in ("preset", "layer", "precision")}
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,48 @@
+"""The lines that make a run again."""
+
+import shlex
+from typing import Any
+
+from attnrec.config import TrainConfig, option_of
+from attnrec.run import Run
+from attnrec.workflows.identity import FREE, settings_given
+
+
+def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
+    """Command lines that train a run again and score it, under a comment on the features.
+
+    Args:
+        run: The run.
+        part: That was evaluated.
+        evaluation: What `evaluate` wrote of it; empty where it did not.
+    """
+    spec, store = run.manifest.features, run.manifest.store
+    K = spec.grid_size
+    lines = [
+        f"# {run.name}, on {store['path']}: {spec.backbone} {spec.layer}, {K} x {K}, of {store['videos_dir']}",
+        f"# weights {spec.weights_id}, SHA-256 {spec.weights_sha256}; split {run.manifest.split['sha256']}",
+        train_command(run),
+    ]
+    if evaluation:
+        training = run.manifest.training
+        ways = (
+            ("--reduce", evaluation["reduction"], training.reduction),
+            ("--last-steps", evaluation["last_steps"], training.last_steps),
+            ("--stride", evaluation["block_stride"], training.block_stride),
+        )
+        words = ["attnrec", "evaluate", "--run", str(run.path), "--part", part]
+        words += [word for option, used, own in ways if used != own for word in (option, str(used))]
+        lines.append(shlex.join(words))
+    return lines
+
+
+def train_command(run: Run) -> str:
+    """The command line that trains a run again: what was given, or all settings where that was not recorded."""
+    manifest = run.manifest
+    given = manifest.given if manifest.given is not None else settings_given(manifest.training)
+    settings = given | {"split": manifest.split["name"]}
+    words = ["attnrec", "train", manifest.store["path"]]
+    for name in TrainConfig.__dataclass_fields__:
+        if (value := settings.get(name)) is not None and name not in FREE and value is not False:
+            words += [option_of(name)] if value is True else [option_of(name), str(value)]
+    return shlex.join(words)

@@ -1,0 +1,255 @@
+import base64
+import dataclasses
+import io
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+import pytest
+from chromium import visit
+from pages import HOSTILE, Page, assert_self_contained, assert_usable
+from PIL import Image
+
+from attnrec.render.columns import COLUMNS, shown_columns
+from attnrec.render.plots import Line, confusion, differences, lines, maps
+from attnrec.render.report import Curve, GalleryClip, ReportData, ReportTable, RowDetail, report_page
+
+
+@dataclass(frozen=True)
+class Figure:
+    dataset: str = "ucf11"
+    metric: str = "accuracy"
+    model: str = "attention"
+    attention_penalty: float | None = 0.0
+    value: float = 84.96
+    source: str = "Table 1"
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str = "attention"
+    model: str = "attention"
+    attention: str | None = "location"
+    attention_penalty: float | None = 0.0
+    fps: float = 30.0
+    figure: float | None = 0.75
+    sd: float | None = None
+    interval: tuple[float, float] | None = (0.6, 0.9)
+    mean_class_accuracy: float | None = 0.7
+    validation_figure: float | None = 0.8
+    difference: float | None = None
+    difference_interval: tuple[float, float] | None = None
+    corrected_p_value: float | None = None
+    attention_entropy: float | None = 0.9
+    penalty_above_floor: float | None = 20.0
+    num_parameters: int = 1_234_567
+    train_seconds: float = 90.0
+    blocks_per_second: float | None = None
+    published: Figure | None = None
+    differs: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    faithfulness: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+ROWS = [
+    Row(),
+    Row("attention, lambda 1", attention_penalty=1.0, figure=0.9, difference=0.15, difference_interval=(0.01, 0.3)),
+    Row("avg-pool", "avg-pool", None, None, figure=None, interval=None, train_seconds=9.0, attention_entropy=None),
+]
+
+
+def gif(frames: int = 3) -> bytes:
+    pictures = [Image.new("RGB", (16, 12), (80 * k, 0, 200 - 80 * k)) for k in range(frames)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=200, loop=0)
+    return buffer.getvalue()
+
+
+def made_table(classes: list[str], rows: list[Row], **changes) -> ReportTable:
+    C = len(classes)
+    rng = np.random.default_rng(0)
+    curve = Curve([1, 2], [3.0, 1.0], [2.0, None], [0.5, 0.6], [None, None], [0.9, 0.8])
+    details = [
+        RowDetail(
+            row=row,
+            curves=[curve],
+            confusion=rng.integers(0, 9, (C, C)),
+            class_figures=rng.random(C),
+            class_attention=rng.dirichlet(np.ones(9), C).reshape(C, 3, 3) if row.attention else None,
+            step_attention=rng.dirichlet(np.ones(9), 30).reshape(30, 3, 3) if row.attention else None,
+            commands=["attnrec train 'out.h5'"],
+        )
+        for row in rows
+    ]
+    table = ReportTable(
+        heading="ucf11, split default, 24 test videos",
+        metric="accuracy",
+        against=rows[0].name,
+        warnings=[],
+        notes=["No pictures: the videos are not there."],
+        classes=classes,
+        class_counts=[6] * C,
+        rows=details,
+        gallery=[GalleryClip("v_a.mp4", "jump", "run", 0.7, False, gif())],
+        gallery_of=rows[0].name,
+    )
+    return dataclasses.replace(table, **changes)
+
+
+def made_data(classes: list[str] | None = None, rows: list[Row] | None = None, **changes) -> ReportData:
+    table = made_table(classes or ["jump", "run"], rows or ROWS, **changes)
+    return ReportData([("Made by", "attnrec")], [table], [Figure()], "Sharma et al.")
+
+
+@pytest.fixture(scope="module")
+def report() -> str:
+    """A page whose plots are drawn once."""
+    return report_page(made_data())
+
+
+def svg_of(address: str | None) -> ET.Element:
+    kind, content = str(address).removeprefix("data:").split(",", 1)
+    assert kind == "image/svg+xml;base64"
+    return ET.fromstring(base64.b64decode(unquote_to_bytes(content)))
+
+
+def texts(svg: ET.Element) -> list[str]:
+    return [element.text or "" for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_a_report_holds_all_it_shows(report):
+    page = Page(report)
+    assert_self_contained(page)
+    assert_usable(page)
+    headings = [text for _, text in page.all("h3")]
+    expected = ["Results", "Where it looked: attention", "By class", "Where it looks on average", "Training"]
+    assert headings == [*expected, "How each run was made"]
+    captions = [text for _, text in page.all("figcaption")]
+    assert "accuracy by lambda" in captions
+    assert "accuracy by frames a second" not in captions  # there is one rate
+    assert "Penalty above its floor" not in captions  # nobody measured it
+    assert {"Entropy of the attention", "attention, lambda 1 less attention", "Confusion: avg-pool"} <= set(captions)
+    assert len([caption for caption in captions if caption.startswith(("By class:", "By step:"))]) == 4
+    assert "No pictures: the videos are not there." in page.text
+    assert "attnrec train 'out.h5'" in page.text
+    assert "84.96" in page.text
+
+
+def test_cells_say_what_the_row_says_and_sort_by_number(report):
+    page = Page(report)
+    shown = [text for _, text in page.all("button") if text != "Hold the pictures still"]
+    assert shown == [column.heading for column in shown_columns(ROWS)]
+    assert {"sd", "p", "blocks/s", "paper %", "note"}.isdisjoint(shown)
+    cells = [
+        (has.get("data-key"), text) for tag, has, parts in page.elements if tag == "td" for text in ["".join(parts)]
+    ]
+    assert ("0.75", "75.0") in cells
+    assert ("0.6", "60.0 to 90.0") in cells
+    assert ("0.15", "+15.0 (+1.0 to +30.0)") in cells
+    assert ("90.0", "90 s") in cells
+    assert ("1234567", "1.23 M") in cells
+    assert (None, "") in cells
+    meanings = dict(zip([t for _, t in page.all("dt")][1:], [t for _, t in page.all("dd")][1:], strict=True))
+    assert list(meanings) == shown
+    assert all(meanings.values())
+    flagged = dataclasses.replace(
+        ROWS[0], flags=["a", "b"], published=Figure(), differs=["backbone"], faithfulness={"time_shuffled": 0.5}
+    )
+    columns = {column.heading: column.cell(flagged).text for column in COLUMNS}
+    assert columns["note"] == "a; b"
+    assert columns["shuffled"] == "50.0"
+    assert columns["paper %"] == "84.96 (differs in backbone)"
+
+
+def test_lines_join_rows_that_differ_in_one_setting_alone():
+    def row(name: str, hidden: int, penalty: float, fps: float, figure: float) -> Row:
+        settings = {"hidden_dim": hidden, "attention_penalty": penalty, "fps": fps}
+        return Row(name, attention_penalty=penalty, fps=fps, figure=figure, settings=settings)
+
+    rows = [row("a", 8, 1, 6, 0.5), row("b", 8, 0, 6, 0.4), row("c", 16, 0, 6, 0.6), row("d", 16, 2, 6, 0.7),
+            row("e", 32, 4, 6, 0.9), row("f", 32, 0, 30, 0.8), row("g", 8, 1, 30, 0.3)]  # fmt: skip
+    details = [RowDetail(each, [], None, None, None, None, []) for each in rows]
+    table = dataclasses.replace(made_table(["jump"], ROWS[:1]), rows=details, gallery=[], gallery_of=None, against=None)
+    drawn = [str(has["alt"]) for has, _ in Page(report_page(ReportData([], [table], [], ""))).all("img")]
+    by_lambda, by_rate = (
+        next(words for words in drawn if f" by {of}: " in words) for of in ("lambda", "frames a second")
+    )
+    assert by_lambda.partition(": ")[2].split("; ") == [
+        "attention (location), 6 a second, with b from 40 at 0 to 50 at 1",
+        "attention (location), 6 a second, with c from 60 at 0 to 70 at 2",
+    ]
+    assert by_rate.partition(": ")[2] == "attention (location), lambda 1 from 50 at 6 to 30 at 30"
+
+
+def test_names_are_text_whatever_they_say():
+    rows = [dataclasses.replace(ROWS[0], name=HOSTILE, flags=[HOSTILE]), ROWS[1]]
+    hostile = {
+        "heading": HOSTILE,
+        "notes": [HOSTILE],
+        "gallery": [GalleryClip(HOSTILE, HOSTILE, HOSTILE, 0.5, False, gif())],
+    }
+    html = report_page(made_data([HOSTILE, "run"], rows, **hostile))
+    html.encode("utf-8")
+    page = Page(html)
+    assert_self_contained(page)
+    assert len(page.all("script")) == 1
+    shown = HOSTILE.replace("\n", "?").replace("\udcff", "?")
+    assert shown in [text for _, text in page.all("h2")]
+    for attributes, _ in page.all("img"):
+        if str(attributes["src"]).startswith("data:image/svg"):
+            tags = {element.tag.rpartition("}")[2] for element in svg_of(attributes["src"]).iter()}
+            assert not tags & {"script", "foreignObject", "a"}
+
+
+def test_runs_without_figures_have_a_page():
+    bare = RowDetail(ROWS[2], [], None, None, None, None, [])
+    table = dataclasses.replace(made_table(["jump"], ROWS[:1]), rows=[bare], gallery=[], gallery_of=None, against=None)
+    page = Page(report_page(ReportData([], [table], [], "")))
+    assert_usable(page)
+    assert page.all("img") == []
+
+
+def test_a_confusion_has_the_counts_where_they_belong():
+    plot = confusion(np.array([[5, 1, 0], [0, 4, 0], [2, 0, 3]]), ["a", "b", "$x$"])
+    svg = svg_of(plot.address)
+    assert [text for text in texts(svg) if text.isdigit()] == ["5", "1", "4", "2", "3"]
+    assert texts(svg).count("$x$") == 2
+    assert plot.words == "12 of 15 right; most often $x$ taken for a, 2 times"
+
+
+def test_plots_take_letters_that_the_font_lacks_and_values_that_are_missing():
+    drawn = texts(svg_of(differences(np.array([0.1, np.nan]), ["腕", "leg"], [3, 0]).address))
+    assert "腕 (3)" in drawn
+    assert "leg (0)" not in drawn
+    plot = lines([Line("a", [1, 2, 3], [None, 0.5, 0.25])], "epoch", "loss")
+    assert plot.words == "loss by epoch: a from 0.5 at 2 to 0.25 at 3"
+    attention = np.full((2, 3, 3), np.nan)
+    attention[0] = np.eye(3) / 3
+    assert maps(attention, ["a", "none"]).words == "Peaks: a 3.0 x uniform in row 1, column 1"
+
+
+def test_a_browser_shows_the_page_in_the_colours_that_are_preferred(report, tmp_path):
+    (tmp_path / "report.html").write_text(report, encoding="utf-8")
+    seen = visit(f"file://{tmp_path}/report.html", tmp_path, size=(390, 1400), picture=True, dark=True)
+    assert seen.console == []
+    assert seen.fetched == []
+    assert seen.picture is not None
+    brightness = seen.picture.mean(axis=2)
+    assert np.median(brightness) == pytest.approx(20, abs=12)
+    assert (brightness > 225).mean() > 0.003  # text
+
+
+def test_a_browser_sorts_by_the_column_that_is_asked_for(report, tmp_path):
+    (tmp_path / "report.html").write_text(report, encoding="utf-8")
+    seen = visit(f"file://{tmp_path}/report.html#sort=1.2", tmp_path)
+    assert seen.console == []
+    assert seen.fetched == []
+    page = Page(seen.dom)
+    assert [text for has, text in page.all("th", scope="row") if "data-key" in has] == [
+        "attention, lambda 1",
+        "attention",
+        "avg-pool",
+    ]
+    assert len(page.all("th", **{"aria-sort": "descending"})) == 1
