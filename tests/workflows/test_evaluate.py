@@ -15,7 +15,8 @@ from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.run import Run
 from attnrec.runtime import json_safe
-from attnrec.workflows.evaluate import evaluate, evaluate_runs, store_of_run
+from attnrec.workflows.evaluate import evaluate, store_of_run
+from attnrec.workflows.summary import evaluate_runs
 from attnrec.workflows.train import train
 
 

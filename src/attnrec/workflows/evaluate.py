@@ -1,4 +1,4 @@
-"""A run's figures on a part of its split: per video, per class, confusion; several runs with their mean."""
+"""A run's figures on a part of its split: per video, per class, confusion; how faithful its attention is."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -12,19 +12,21 @@ from torch import nn
 
 from attnrec.config import Reduction
 from attnrec.data.blocks import BlockTable
+from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore, find_store
 from attnrec.errors import ConfigError, RunError
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, require_fitting
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
-from attnrec.workflows.evaluation import EvaluationReport, EvaluationSummary, VideoFigure
+from attnrec.workflows.evaluation import EvaluationReport, Faithfulness, VideoFigure
+from attnrec.workflows.faithfulness import attention_faithfulness, require_attention
 from attnrec.workflows.figures import resolved_top_k, video_figures
+from attnrec.workflows.localization import read_targets
 from attnrec.workflows.planning import run_blocks
 from attnrec.workflows.scoring import BATCH_BLOCKS, score_blocks
 
 CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # time-steps and attention are kept for so many blocks at a time
-FIGURES = ("accuracy", "mean_class_accuracy", "top_k_accuracy", "map", "log_loss")
 
 
 def evaluate(
@@ -36,6 +38,8 @@ def evaluate(
     last_steps: int | None = None,
     block_stride: int | None = None,
     top_k: int | None = None,
+    faithfulness: bool = False,
+    boxes: str | Path | None = None,
     device: str = "auto",
     jobs: int | None = None,
     on_progress: OnProgress = no_progress,
@@ -54,6 +58,8 @@ def evaluate(
         last_steps: Time-steps at a block's end that count; None takes the run's.
         block_stride: Stored frames between the starts of blocks; None takes the run's.
         top_k: k of the top-k accuracy; None takes 5 where there are more classes.
+        faithfulness: Test the attention as well.
+        boxes: A file of boxes or points for that test, see `data.boxes.read_boxes`.
         device: See `runtime.resolve_device`.
         jobs: CPU threads.
         on_progress: Told of every batch.
@@ -62,12 +68,18 @@ def evaluate(
         The figures.
 
     Raises:
-        RunError: The run cannot be used or belongs to another store.
+        RunError: The run cannot be used, belongs to another store, or has no attention to test.
         ConfigError: A setting does not fit the run or its kind of labels.
         FeatureStoreError: The store cannot be used.
+        DataError: The boxes cannot be used.
+        VideoError: A video that has boxes cannot be opened.
     """
     started = time.monotonic()
     run = run if isinstance(run, Run) else Run(run)
+    if boxes is not None and not faithfulness:
+        raise ConfigError(f"--boxes {boxes}: boxes are for --faithfulness; give that as well")
+    if faithfulness:
+        require_attention(run)
     features = store_of_run(run, store)
     settings = _settings(run, features, reduction, last_steps, block_stride, top_k)
     prepare_cpu(jobs)
@@ -75,41 +87,28 @@ def evaluate(
     table = run_blocks(features, run.manifest.training, part, settings.block_stride)
     if not len(table):
         raise RunError(f"{run.path}: split {_split(run)} has no {part} video; evaluate another part by --part")
-    num_videos = len(np.unique(table.video))
+    videos = np.unique(table.video)
+    targets = None if boxes is None else read_targets(Path(boxes), features, videos)
+    num_videos = len(videos)
     message = f"{run.name}: {len(table)} blocks of {num_videos} videos, one every {settings.block_stride} stored frames"
     on_progress(Progress("evaluate", message=message))
     scores = _score(run, model, features, table, settings.last_steps, on_progress)
     probs = reduce_blocks(scores.block_probs[:, None], table.video, settings.reduction)
-    report = _report(run, features, table, scores, probs, part, settings, started)
+    tested = None
+    if faithfulness:
+        tested = attention_faithfulness(
+            run,
+            model,
+            features,
+            table,
+            reduction=settings.reduction,
+            last_steps=settings.last_steps,
+            targets=targets,
+            on_progress=on_progress,
+        )
+    report = _report(run, features, table, scores, probs, part, settings, tested, started)
     _write(run, features, table, scores, probs, report)
     return report
-
-
-def evaluate_runs(
-    runs: Sequence[str | Path | Run], store: str | Path | None = None, **settings: Any
-) -> EvaluationSummary:
-    """Score several runs, such as the folds of a dataset, and take the mean of their figures.
-
-    Args:
-        runs: Of one dataset.
-        store: As in `evaluate`.
-        **settings: Likewise.
-
-    Raises:
-        ConfigError: The runs are of different datasets, or there are none.
-    """
-    opened = [run if isinstance(run, Run) else Run(run) for run in runs]
-    datasets = {run.manifest.store["dataset"] for run in opened}
-    if len(datasets) != 1:
-        raise ConfigError(f"runs of different datasets have no mean: {', '.join(sorted(datasets)) or 'no run given'}")
-    reports = [evaluate(run, store, **settings) for run in opened]
-    columns = {name: [getattr(report, name) for report in reports] for name in FIGURES}
-    known = {name: np.array(column) for name, column in columns.items() if None not in column}
-    return EvaluationSummary(
-        runs=reports,
-        mean={name: float(column.mean()) for name, column in known.items()},
-        sd={name: float(column.std(ddof=1)) if len(column) > 1 else float("nan") for name, column in known.items()},
-    )
 
 
 def _split(run: Run) -> str:
@@ -180,12 +179,12 @@ def _score(
 ) -> _Scores:
     probs: list[NDArray[np.float64]] = []
     figures = np.zeros(2)
+    feed = CubeFeed(store.features(), run.manifest.feature_scale, next(model.parameters()).device)
     for start in range(0, len(table), CHUNK_BLOCKS):
         scores = score_blocks(
             model,
-            store.features(),
+            feed,
             table.frames[start : start + CHUNK_BLOCKS],
-            scale=run.manifest.feature_scale,
             multilabel=run.manifest.model.multilabel,
             keep_attention=True,
             on_batch=lambda done, start=start: on_progress(Progress("evaluate", start + done, len(table))),  # type: ignore[misc]
@@ -212,6 +211,7 @@ def _report(
     probs: NDArray[np.float64],
     part: str,
     settings: _Settings,
+    tested: Faithfulness | None,
     started: float,
 ) -> EvaluationReport:
     manifest, videos = run.manifest, np.unique(table.video)
@@ -246,6 +246,7 @@ def _report(
             )
             for video, row in zip(videos, probs, strict=True)
         ],
+        faithfulness=tested,
         seconds=time.monotonic() - started,
         **vars(figures),
     )
@@ -265,6 +266,7 @@ def _write(
     arrays: dict[str, Any] = {
         "classes": np.array([name.encode("utf-8", "surrogateescape") for name in store.classes]),
         "video_path": store.videos.path[videos],
+        "video_group": store.videos.group[videos],
         "video_label": store.videos.label[videos],
         "video_probs": probs,
         "block_video": np.searchsorted(videos, table.video),

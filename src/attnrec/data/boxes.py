@@ -1,0 +1,181 @@
+"""Where things are in videos, as users annotate them: boxes or points per frame, and the grid cells that they cover."""
+
+import math
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.data.blocks import nearest_frames
+from attnrec.data.geometry import Region
+from attnrec.data.lists import bad_line
+from attnrec.data.tables import TableRow, read_table
+
+_BOX, _POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
+_FINENESS = 32  # points along a cell's side: of 7 x 7 cells over 224 px each is a pixel
+
+
+class Box(NamedTuple):
+    """A box or a point in a frame.
+
+    Attributes:
+        line: Of the file.
+        when: Time in seconds from the video's first frame, or the frame's number from 0.
+        corners: x0, y0, x1, y1 in px of the displayed video, half-open; a point is a box without extent.
+    """
+
+    line: int
+    when: float
+    corners: Region
+
+
+@dataclass(frozen=True)
+class BoxTable:
+    """A file of boxes.
+
+    Attributes:
+        path: Of the file.
+        by_seconds: Whether frames are named by time, else by number.
+        videos: Boxes of each video by its path, as in the store, in order of time.
+    """
+
+    path: Path
+    by_seconds: bool
+    videos: Mapping[str, list[Box]]
+
+
+def read_boxes(path: Path) -> BoxTable:
+    """Boxes of a CSV file with the columns `path`, `seconds` or `frame`, and `x0,y0,x1,y1` or `x,y`.
+
+    Paths are relative to the folder of the dataset. A frame may have several boxes.
+
+    Raises:
+        DataError: The file is malformed.
+    """
+    rows = read_table(path, ["path"])
+    columns = rows[0].cells
+    when = _one_of(path, columns, (("seconds",), ("frame",)))[0]
+    place = _one_of(path, columns, (_BOX, _POINT))
+    boxes = [(posixpath.normpath(row.cells["path"]), _box(path, row, when, place)) for row in rows]
+    boxes.sort(key=lambda item: (item[0], item[1].when))
+    videos = {name: [box for _, box in items] for name, items in groupby(boxes, key=lambda item: item[0])}
+    return BoxTable(path, when == "seconds", videos)
+
+
+def _one_of(path: Path, columns: Mapping[str, str], choices: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    found = [names for names in choices if all(name in columns for name in names)]
+    if len(found) != 1:
+        wanted = " or ".join(",".join(names) for names in choices)
+        raise bad_line(path, 1, f"{'both' if found else 'no'} {wanted} among its columns; give one of them")
+    return found[0]
+
+
+def _box(path: Path, row: TableRow, when: str, place: tuple[str, ...]) -> Box:
+    values = {name: _number(path, row, name) for name in (when, *place)}
+    time, corners = values[when], [values[name] for name in place]
+    if time < 0 or (when == "frame" and time != int(time)):
+        raise bad_line(path, row.line, f"{when} {time:g} is no {'time' if when == 'seconds' else 'number'} of a frame")
+    x0, y0, x1, y1 = corners if place == _BOX else corners * 2
+    if place == _BOX and (x1 <= x0 or y1 <= y0):
+        raise bad_line(
+            path, row.line, f"the box {x0:g},{y0:g},{x1:g},{y1:g} has no area: x1 must be over x0, y1 over y0"
+        )
+    return Box(row.line, time, (x0, y0, x1, y1))
+
+
+def _number(path: Path, row: TableRow, column: str) -> float:
+    try:
+        value = float(row.cells[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise bad_line(path, row.line, f"{column} is no number: {row.cells[column]!r}")
+    return value
+
+
+def require_inside(table: BoxTable, video: str, width: int, height: int) -> None:
+    """Refuse boxes of a video that have nothing of its frame; what stands out a little is cut off later.
+
+    Raises:
+        DataError: One lies outside.
+    """
+    for box in table.videos[video]:
+        x0, y0, x1, y1 = box.corners
+        if x0 >= width or y0 >= height or x1 < 0 or y1 < 0 or (x0 < x1 and (x1 == 0 or y1 == 0)):
+            what = f"{x0:g},{y0:g}" + (f",{x1:g},{y1:g}" if x0 < x1 else "")
+            raise bad_line(table.path, box.line, f"{what} is outside of {video}, which is {width} x {height} px")
+
+
+def boxes_at(
+    table: BoxTable, video: str, pts: NDArray[np.float64], fps: float, tolerance: float
+) -> dict[int, list[Region]]:
+    """Boxes of the frames that are annotated.
+
+    Args:
+        table: A file of boxes, with some of this video.
+        video: Its path.
+        pts: Times of its stored frames in seconds, rising, shape (N,).
+        fps: Rate of the video's own frames, by which the times of numbered ones are told.
+        tolerance: Seconds by which an annotation may miss its frame.
+
+    Returns:
+        Of each stored frame with an annotation near enough, the corners of all boxes at the nearest such time.
+    """
+    times: dict[float, list[Region]] = {}
+    for box in table.videos[video]:
+        times.setdefault(box.when if table.by_seconds else box.when / fps, []).append(box.corners)
+    known = np.array(list(times))
+    nearest = known[nearest_frames(known, pts)]
+    near = np.flatnonzero(np.abs(nearest - pts) <= tolerance + 1e-6)
+    return {int(frame): times[float(nearest[frame])] for frame in near}
+
+
+def cell_coverage(boxes: list[Region], seen: Region, grid_size: int) -> NDArray[np.float32]:
+    """Share of each grid cell that boxes cover together.
+
+    Args:
+        boxes: Corners in px. A point covers the cell that holds it.
+        seen: The part of the frame that the grid spans, in px.
+        grid_size: K.
+
+    Returns:
+        In [0, 1], rows from the top, shape (K * K,); exact to a 32nd of a cell's side.
+    """
+    K = grid_size
+    raster = np.zeros((K * _FINENESS, K * _FINENESS), np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        columns, rows = (_covered(*ends, K) for ends in ((x0, x1, seen[0], seen[2]), (y0, y1, seen[1], seen[3])))
+        raster |= np.outer(rows, columns)
+    coverage: NDArray[np.float32] = raster.reshape(K, _FINENESS, K, _FINENESS).mean(axis=(1, 3), dtype=np.float32)
+    return coverage.ravel()
+
+
+def _covered(low: float, high: float, start: float, end: float, K: int) -> NDArray[np.bool_]:
+    """Which points along a side of the grid, `_FINENESS` for each cell, an interval holds."""
+    low, high = ((value - start) / (end - start) * K for value in (low, high))
+    if low == high:
+        low, high = math.floor(low), math.floor(low) + 1
+    points = (np.arange(K * _FINENESS) + 0.5) / _FINENESS
+    return (points >= low) & (points < high)
+
+
+def require_known(table: BoxTable, paths: set[str], videos_dir: str) -> None:
+    """Refuse a file of boxes that names a video which a store does not hold.
+
+    Args:
+        table: The file.
+        paths: Of the store's videos.
+        videos_dir: Folder that they are relative to.
+
+    Raises:
+        DataError: It does.
+    """
+    unknown = [(boxes[0].line, video) for video, boxes in table.videos.items() if video not in paths]
+    if unknown:
+        line, video = min(unknown)
+        raise bad_line(table.path, line, f"no video {video!r} in the feature store; paths are relative to {videos_dir}")

@@ -1,0 +1,113 @@
+import clips
+import numpy as np
+import pytest
+
+from attnrec.data.boxes import boxes_at, cell_coverage, read_boxes, require_inside, require_known
+from attnrec.data.geometry import seen_region
+from attnrec.data.video import FrameReader, probe
+from attnrec.errors import DataError
+
+
+def table(folder, text: str):
+    path = folder / "boxes.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_boxes(path)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize(("width", "height"), [(160, 120), (90, 160), (128, 128)])
+@pytest.mark.parametrize("box", [(20, 30, 70, 100), (0, 0, 40, 40), (60, 50, 90, 120)])
+def test_the_cells_of_a_box_are_those_where_its_pixels_arrive(tmp_path, resize, width, height, box):
+    x0, y0, x1, y1 = box
+    frames = np.zeros((1, height, width, 3), np.uint8)
+    frames[:, y0:y1, x0:x1] = 255
+    path = clips.write(tmp_path / "clip.mp4", frames)
+    ((decoded, _),) = FrameReader(path, width=224, height=224, resize=resize)
+    bright = decoded[..., 0].reshape(7, 32, 7, 32).mean(axis=(1, 3)) / 255
+    info = probe(path)
+    coverage = cell_coverage([box], seen_region(info.width, info.height, resize), 7).reshape(7, 7)
+    np.testing.assert_allclose(coverage, bright, atol=0.05)
+
+
+def test_boxes_cover_together_and_what_stands_out_is_cut_off():
+    seen = (0.0, 0.0, 100.0, 100.0)
+    one, other = (0, 0, 50, 50), (25, 25, 50, 75)
+    together = cell_coverage([one, other, one], seen, 4).reshape(4, 4)
+    expected = np.zeros((4, 4))
+    expected[:2, :2] = expected[1:3, 1] = 1
+    np.testing.assert_array_equal(together, expected)
+    np.testing.assert_array_equal(cell_coverage([(-30, -5, 25, 25)], seen, 4), np.eye(16)[0])
+    assert not cell_coverage([(-30, -5, 0, 25)], seen, 4).any()
+
+
+def test_a_point_is_its_cell():
+    seen = seen_region(200, 100, "crop")
+    assert seen == (50, 0, 150, 100)
+    for x, y, cell in ((50, 0, 0), (149.9, 99.9, 15), (100, 25, 6)):
+        np.testing.assert_array_equal(cell_coverage([(x, y, x, y)], seen, 4), np.eye(16)[cell])
+    assert not cell_coverage([(20, 50, 20, 50)], seen, 4).any()
+
+
+def test_frames_take_the_boxes_of_the_nearest_time(tmp_path):
+    lines = [
+        "path,seconds,x0,y0,x1,y1",
+        "./a.mp4,0.52,3,0,4,1",
+        "a.mp4,0,1,0,2,1",
+        "a.mp4,0,2,0,3,1",
+        "b.mp4,1,0,0,9,9",
+    ]
+    boxes = table(tmp_path, "\n".join(lines))
+    pts = np.array([0, 0.1, 0.2, 0.5, 0.6])
+    found = boxes_at(boxes, "a.mp4", pts, 10, 0.05)
+    assert found == {0: [(1, 0, 2, 1), (2, 0, 3, 1)], 3: [(3, 0, 4, 1)]}
+    assert list(boxes_at(boxes, "a.mp4", pts, 10, 0.1)) == [0, 1, 3, 4]
+
+
+def test_numbered_frames_have_the_times_of_the_videos_own(tmp_path):
+    boxes = table(tmp_path, "path,frame,x,y\na.mp4,0,5,6\na.mp4,25,7,8\n")
+    assert boxes_at(boxes, "a.mp4", np.arange(20) / 10, 25, 0.05) == {0: [(5, 6, 5, 6)], 10: [(7, 8, 7, 8)]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,seconds,x,y\na,0,1,1", "line 1: no column 'path'"),
+        ("path,x,y\na,1,1", "line 1: no seconds or frame among its columns"),
+        ("path,seconds,frame,x,y\na,0,0,1,1", "line 1: both seconds or frame among its columns"),
+        ("path,seconds,x0,y0,x1\na,0,1,1,2", "line 1: no x0,y0,x1,y1 or x,y among its columns"),
+        ("path,seconds,x,y\na,0,1,1\na,0,nan,1", "line 3: x is no number: 'nan'"),
+        ("path,seconds,x,y\na,0,1,", "line 2: y is no number: ''"),
+        ("path,seconds,x,y\na,inf,1,1", "line 2: seconds is no number: 'inf'"),
+        ("path,seconds,x,y\na,-1,1,1", "line 2: seconds -1 is no time of a frame"),
+        ("path,frame,x,y\na,1.5,1,1", "line 2: frame 1.5 is no number of a frame"),
+        ("path,frame,x0,y0,x1,y1\na,1,5,5,5,9", "line 2: the box 5,5,5,9 has no area"),
+        ("path,frame,x0,y0,x1,y1\na,1,5,5,9", "line 2: 5 cells in 6 columns"),
+        ("path,frame,x,y\n", "empty; expected a line of column names"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_its_line(tmp_path, text, message):
+    with pytest.raises(DataError) as caught:
+        table(tmp_path, text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("corners", ["64,0,70,9", "0,48,9,50", "-9,0,0,9", "-9,-9,-1,-1"])
+def test_a_box_outside_of_the_frame_is_refused(tmp_path, corners):
+    boxes = table(tmp_path, f'path,seconds,x0,y0,x1,y1\na.mp4,0,60,40,70,50\n"a.mp4",1,{corners}\n')
+    with pytest.raises(DataError, match=rf"boxes.csv, line 3: {corners} is outside of a.mp4, which is 64 x 48 px"):
+        require_inside(boxes, "a.mp4", 64, 48)
+
+
+def test_a_point_on_the_edge_is_inside_and_one_beyond_is_not(tmp_path):
+    boxes = table(tmp_path, "path,seconds,x,y\na.mp4,0,0,0\na.mp4,0,63.5,47.5\nb.mp4,0,64,0\n")
+    require_inside(boxes, "a.mp4", 64, 48)
+    with pytest.raises(DataError, match=r"line 4: 64,0 is outside of b.mp4"):
+        require_inside(boxes, "b.mp4", 64, 48)
+
+
+def test_an_unknown_video_is_refused_by_its_line(tmp_path):
+    boxes = table(tmp_path, "path,seconds,x,y\na.mp4,0,0,0\nz.mp4,0,0,0\nc.mp4,0,1,1\n")
+    require_known(boxes, {"a.mp4", "c.mp4", "z.mp4", "other.mp4"}, "/videos")
+    with pytest.raises(DataError, match=r"line 3: no video 'z.mp4' in the feature store; .* relative to /videos"):
+        require_known(boxes, {"a.mp4", "b.mp4"}, "/videos")
