@@ -1,88 +1,101 @@
 import numpy as np
 import pytest
+from looks import made_look, noise_frames
 
-from attnrec.render.strip import BACKGROUND, GAP_PX, MARGIN_PX, RIGHT, WRONG, Caption, pair
+from attnrec.config import PictureConfig
+from attnrec.render.strip import GAP_PX, LINE_PX, MARGIN_PX, TIME_PX, StripRow, png_bytes, stacked, strip
+from attnrec.render.styles import attended_frame
+from attnrec.render.text import LIGHT
 
-PLAIN_CAPTION = Caption("jump 93 %", None, None, "attention 0.2 of uniform")
+WIDTH, HEIGHT = 120, 90
+TOP = MARGIN_PX + TIME_PX + 5
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def caption_area(caption: Caption, height: int = 40, width: int = 120) -> np.ndarray:
-    return pair(picture(height, width), picture(height, width, 1), caption)[height:]
+def row(steps: list[int], **changes: object) -> StripRow:
+    look = made_look(6, size=(WIDTH, HEIGHT), **changes)
+    return StripRow(look, np.array(steps), noise_frames(len(steps), HEIGHT, WIDTH))
 
 
 def colours(area: np.ndarray) -> set[tuple[int, ...]]:
     return {tuple(pixel) for pixel in area.reshape(-1, 3).tolist()}
 
 
-@pytest.mark.parametrize("height", [1, 40, 41, 77])
-@pytest.mark.parametrize("width", [1, 2, 63, 64])
-def test_sizes_are_even_and_frames_are_untouched(height, width):
-    original, attended = picture(height, width), picture(height, width, 1)
-    strip = pair(original, attended, PLAIN_CAPTION)
-    assert strip.dtype == np.uint8
-    assert strip.shape[0] % 2 == strip.shape[1] % 2 == 0
-    np.testing.assert_array_equal(strip[:height, :width], original)
-    np.testing.assert_array_equal(strip[:height, width + GAP_PX : 2 * width + GAP_PX], attended)
-    assert colours(strip[:height, width : width + GAP_PX]) == {BACKGROUND}
+@pytest.mark.parametrize("style", ["paper", "heat", "contour", "grid"])
+@pytest.mark.parametrize("scale", ["frame", "clip", "fixed"])
+def test_frames_above_and_the_same_frames_attended_below(style, scale):
+    config = PictureConfig(style=style, scale=scale)
+    first = row([0, 2, 5])
+    picture = strip([first], config)
+    full = first.look.full(style, scale)
+    for column, step in enumerate(first.steps):
+        x = MARGIN_PX + column * (WIDTH + GAP_PX)
+        np.testing.assert_array_equal(picture[TOP : TOP + HEIGHT, x : x + WIDTH], first.frames[column])
+        below = TOP + HEIGHT + GAP_PX + LINE_PX
+        expected = attended_frame(first.frames[column], first.look.attention[step], style=style, full=float(full[step]))
+        np.testing.assert_array_equal(picture[below : below + HEIGHT, x : x + WIDTH], expected)
 
 
-def test_captions_do_not_change_the_size():
-    sizes = {caption_area(Caption(text, truth, None, note)).shape for text in ("", "x" * 500) for truth in (None, "y")
-             for note in ("", "z")}  # fmt: skip
-    assert len(sizes) == 1
+def test_every_run_has_a_row_of_its_own():
+    one, two = row([0, 3], label="lambda 0"), row([0, 3], label="lambda 1", seed=1)
+    pictures = [strip(rows, PictureConfig()) for rows in ([one], [two], [one, two])]
+    block = pictures[2].shape[0] - pictures[0].shape[0]
+    own = TOP + HEIGHT + GAP_PX
+    np.testing.assert_array_equal(pictures[2][own : own + block - GAP_PX], pictures[0][own : own + block - GAP_PX])
+    np.testing.assert_array_equal(pictures[2][own + block :][: block - GAP_PX], pictures[1][own:][: block - GAP_PX])
 
 
-@pytest.mark.parametrize(("correct", "colour", "other"), [(True, RIGHT, WRONG), (False, WRONG, RIGHT)])
-def test_right_and_wrong_have_their_colours(correct, colour, other):
-    seen = colours(caption_area(Caption("jump 93 %", "jump" if correct else "run", correct, "")))
+def test_names_of_rows_can_be_told_apart():
+    texts = ["lambda 0", "lambda 1", "6 fps", "content attention"]
+    assert len({strip([row([0, 3], label=text)], PictureConfig()).tobytes() for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(("correct", "colour"), [(True, LIGHT.right), (False, LIGHT.wrong), (None, LIGHT.plain)])
+def test_right_and_wrong_have_their_colours(correct, colour):
+    truth = None if correct is None else "jump" if correct else "run"
+    given = row([0, 3], correct=correct, truth=truth)
+    line = TOP + HEIGHT + GAP_PX
+    seen = colours(strip([given], PictureConfig())[line : line + LINE_PX])
     assert colour in seen
-    assert other not in seen
+    assert not seen & ({LIGHT.right, LIGHT.wrong} - {colour})
 
 
-def test_an_unknown_truth_has_neither_colour():
-    assert not colours(caption_area(PLAIN_CAPTION)) & {RIGHT, WRONG}
+def test_brightness_goes_by_the_whole_clip():
+    # The steps shown are not those of the clip's peak.
+    look = made_look(6, size=(WIDTH, HEIGHT))
+    strong = look.attention.copy()
+    strong[4] = 0
+    strong[4, 3, 3] = 1
+    frames = noise_frames(2, HEIGHT, WIDTH)
+    dim, bright = (
+        strip([StripRow(made_look(6, attention=attention, size=(WIDTH, HEIGHT)), np.array([0, 2]), frames)],
+              PictureConfig(scale="clip")) for attention in (strong, look.attention)
+    )  # fmt: skip
+    area = slice(TOP + HEIGHT + GAP_PX + LINE_PX, TOP + 2 * HEIGHT + GAP_PX + LINE_PX)
+    assert dim[area].mean() < bright[area].mean() - 10
 
 
-def test_the_truth_is_shown_where_it_differs():
-    wrong = caption_area(Caption("jump 93 %", "run", False, ""))
-    np.testing.assert_array_equal(wrong, caption_area(Caption("jump 93 %, is run", None, False, "")))
-    right = caption_area(Caption("jump 93 %", "jump", True, ""))
-    np.testing.assert_array_equal(right, caption_area(Caption("jump 93 %", None, True, "")))
+def test_rows_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="one number of steps"):
+        strip([row([0, 1]), row([0])], PictureConfig())
 
 
-@pytest.mark.parametrize("field", ["predicted", "note"])
-def test_long_text_is_cut_with_an_ellipsis(field):
-    def shown(text: str) -> np.ndarray:
-        return caption_area(Caption(**({"predicted": "", "truth": None, "correct": None, "note": ""} | {field: text})))
-
-    long = shown("W" * 500)
-    assert any(np.array_equal(long, shown("W" * n + "...")) for n in range(1, 60))
-    assert colours(long[:, -MARGIN_PX:]) == {BACKGROUND}
-    assert len(colours(shown("W" * 5))) > 1
-
-
-def test_text_that_fits_is_not_cut():
-    assert (caption_area(Caption("jump", None, None, "")) != caption_area(Caption("jum...", None, None, ""))).any()
+def test_sections_stand_below_one_another_under_their_titles():
+    one, two = strip([row([0])], PictureConfig()), strip([row([0, 3, 5])], PictureConfig())
+    picture = stacked(["Right", "Wrong"], [[one], [two, one]])
+    head = LINE_PX + MARGIN_PX
+    assert picture.shape == (2 * head + 2 * one.shape[0] + two.shape[0], two.shape[1], 3)
+    np.testing.assert_array_equal(picture[head : head + one.shape[0], : one.shape[1]], one)
+    top = 2 * head + one.shape[0]
+    np.testing.assert_array_equal(picture[top : top + two.shape[0]], two)
+    assert len(colours(picture[:head])) > 1
 
 
-@pytest.mark.parametrize("character", ["\n", "\t", "\0", "\x1b", "\u202e", "\udce9"])
-def test_control_characters_are_replaced(character):
-    actual = caption_area(Caption(f"a{character}b", f"c{character}d", False, f"e{character}f"))
-    np.testing.assert_array_equal(actual, caption_area(Caption("a?b", "c?d", False, "e?f")))
+def test_png_bytes_are_a_png():
+    import io
 
+    from PIL import Image
 
-def test_text_lies_below_the_frames():
-    area = caption_area(PLAIN_CAPTION)
-    assert colours(area[:MARGIN_PX]) == {BACKGROUND}
-    assert colours(area[:, : MARGIN_PX - 1]) == {BACKGROUND}
-    assert len(colours(area)) > 2
-    assert colours(caption_area(Caption("", None, None, ""))) == {BACKGROUND}
-
-
-def test_real_letters_are_drawn():
-    texts = ["jump", "run", "épée", "jump 93 %", "動画"]
-    assert len({caption_area(Caption(text, None, None, "")).tobytes() for text in texts}) == len(texts)
+    picture = strip([row([0])], PictureConfig())
+    with Image.open(io.BytesIO(png_bytes(picture))) as opened:
+        assert opened.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(opened), picture)

@@ -1,7 +1,7 @@
 """`attnrec visualize`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,25 +14,82 @@ from attnrec.cli.options import (
     RunOption,
     RunsDirOption,
     examples,
+    listed,
+    listed_numbers,
 )
-from attnrec.cli.output import Output, percent, printable
-
-if TYPE_CHECKING:
-    from attnrec.workflows.visualize import VisualizeReport
+from attnrec.cli.output import Output
+from attnrec.cli.pictures import Work, draw_clip, draw_clips, draw_gallery, draw_versus
+from attnrec.config import PictureConfig, PictureScale, PictureStyle, SplitPart
+from attnrec.errors import ConfigError
 
 EXAMPLES = examples(
     "attnrec visualize clip.mp4 --out golf.gif",
-    "attnrec visualize clip.mp4 --out golf.mp4 --run runs/attention-lambda1-1 --width 320",
+    "attnrec visualize clip.mp4 --out golf.mp4 --style heat --scale fixed --start 2 --duration 5",
+    "attnrec visualize clip.mp4 --out golf.png --strip 6 --style paper --scale frame",
+    "attnrec visualize clips/*.mp4 --out pictures/ --format mp4",
+    "attnrec visualize clip.mp4 --out fig6.png --versus runs/attention-1,runs/attention-lambda1-1",
+    "attnrec visualize clip.mp4 --out fig7.png --fps 6 --fps 30",
+    "attnrec visualize --gallery test --right 6 --wrong 6 --out examples.png",
+    "attnrec visualize clip.mp4 --out golf.html",
+    "attnrec visualize clip.mp4 --raw golf.npz",
 )
 
 
 def visualize(
-    clip: Annotated[Path, typer.Argument(help="Video to look at.")],
+    clips: Annotated[list[Path] | None, typer.Argument(help="Videos to look at, and folders of them.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Picture to write, .gif or .mp4; the clip's name with .gif here if not given.")
+        Path | None,
+        typer.Option(
+            help="Picture to write, .gif, .mp4, .png (a strip of steps) or .html (a page to step through), or a "
+            "folder for several clips; the clip's name with .gif here if not given."
+        ),
     ] = None,
     run: RunOption = None,
-    width: Annotated[int, typer.Option(help="Width of each of the two pictures, in pixels.")] = 240,
+    style: Annotated[
+        PictureStyle,
+        typer.Option(
+            help="White light as in the paper, heat as a colour map, contour lines, or the grid of cells with weights."
+        ),
+    ] = "paper",
+    scale: Annotated[
+        PictureScale,
+        typer.Option(
+            help="Full strength: each frame's peak as in the paper, the clip's peak, "
+            "or a fixed multiple of uniform attention."
+        ),
+    ] = "clip",
+    width: Annotated[
+        int, typer.Option(help="Most width of one frame's picture, in pixels; a page's is twice as wide.")
+    ] = 240,
+    start: Annotated[float, typer.Option(help="Where in the clip to begin, in seconds.")] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="Seconds to draw; up to the end where not given.")] = None,
+    strip: Annotated[int, typer.Option(help="Equally spaced steps of a .png.", metavar="N")] = 6,
+    format_: Annotated[
+        str, typer.Option("--format", help="Kind of the pictures in a folder: gif, mp4, png or html.", metavar="SUFFIX")
+    ] = "gif",
+    raw: Annotated[
+        Path | None,
+        typer.Option(help="Write attention, times and probabilities as .npz; alone or with --out.", metavar="FILE"),
+    ] = None,
+    versus: Annotated[
+        list[str] | None, typer.Option(help="Runs to show below one another in a .png.", metavar="RUN,...")
+    ] = None,
+    fps: Annotated[
+        list[str] | None,
+        typer.Option(help="Show runs trained at these rates below one another in a .png.", metavar="FPS,..."),
+    ] = None,
+    gallery: Annotated[
+        SplitPart | None, typer.Option(help="Show clips of this part of the run's split, right and wrong, in a .png.")
+    ] = None,
+    right: Annotated[int, typer.Option(help="Rightly recognised clips of a gallery.", min=0)] = 6,
+    wrong: Annotated[int, typer.Option(help="Wrongly recognised clips of a gallery.", min=0)] = 6,
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a gallery's videos; where they were extracted if not given.", metavar="DIR"),
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Feature store, where a gallery has to evaluate the run first.", metavar="STORE")
+    ] = None,
     force: ForceOption = False,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",
@@ -40,28 +97,23 @@ def visualize(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw where a run looks in a clip: the clip beside itself with the attention as white light, at its own speed."""
-    from attnrec.run import Run, newest_run
-    from attnrec.workflows import visualize as workflow
-    from attnrec.workflows.predict import Recognizer
-
-    out = out or Path(clip.stem + ".gif")
-    workflow.require_format(out)
+    """Draw where a run looks in clips: each clip beside itself with the attention over it, at its own speed."""
+    config = PictureConfig(style, scale, width, strip, start, duration)
     with Output(json=json, quiet=quiet) as output:
-        chosen = Run(run) if run is not None else newest_run(runs, with_attention=True)
-        if run is None:
-            output.note(f"run {chosen.path}")
-        recognizer = Recognizer(chosen, device=device, jobs=jobs)
-        report = workflow.visualize(recognizer, clip, out, width=width, overwrite=force, on_progress=output.progress)
-        output.result(report, lambda: _show(report))
-        if report.status != "ok":
-            output.warn(f"{clip}: {report.status}; what could be decoded was drawn")
-
-
-def _show(report: "VisualizeReport") -> None:
-    truth = f" (is {printable(report.truth)})" if report.truth else ""
-    print(
-        f"{printable(report.out)}: {printable(report.predicted)} {percent(report.probability)} %{truth}, "
-        f"{report.num_frames} frames at {report.fps:.2f} a second, "
-        f"attention entropy {report.attention_entropy:.3f} of uniform"
-    )
+        work = Work(output, run, runs, device, jobs, force)
+        if gallery is not None:
+            if clips or versus or fps or raw:
+                raise ConfigError("--gallery takes its clips from the run: leave out CLIPS, --versus, --fps and --raw")
+            draw_gallery(work, gallery, out, config, (right, wrong), videos, features)
+        elif versus or fps:
+            if not clips or len(clips) > 1 or raw:
+                raise ConfigError("--versus and --fps show one clip: name one, without --raw")
+            draw_versus(work, clips[0], out, config, listed(versus), listed_numbers(fps, "--fps"))
+        elif not clips:
+            raise typer.BadParameter("name one or several, or take a run's own by --gallery test", param_hint="CLIPS")
+        elif len(clips) > 1 or clips[0].is_dir() or (out is not None and out.is_dir()):
+            if raw:
+                raise ConfigError("--raw takes one clip")
+            draw_clips(work, clips, out or Path(), "." + format_.removeprefix(".").lower(), config)
+        else:
+            draw_clip(work, clips[0], out, raw, config)

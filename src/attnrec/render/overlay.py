@@ -1,6 +1,6 @@
-"""Attention over a frame: upsampled as light, laid over the darkened picture.
+"""Attention brought to a picture's size, and how strong it must be to be drawn at full strength.
 
-Legend: K grid side, H and W of a picture in px.
+Legend: S samples of a clip, K grid side, H and W of a picture in px.
 """
 
 import functools
@@ -8,77 +8,88 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-SIGMA_CELLS = 20 / 32  # the authors smooth with 20 px where a cell is 32 px wide
-ALPHA = 0.7  # share of the light, the rest is the picture
-LEAST_WHITE = 2.0  # in multiples of uniform attention: a model that looks nowhere must not fill a frame with light
+from attnrec.config import PictureScale
+
+CELL_PX, SIGMA_PX = 32, 20  # the authors enlarge each cell to 32 px and smooth with 20
+LEAST_FULL = 2.0  # times uniform: a model that looks nowhere must not fill a clip with light
+FIXED_FULL = 4.0  # times uniform, for brightness that is the same in all pictures
+
+Region = tuple[float, float, float, float]
 
 
-def upsample(attention: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Bring attention to a picture's size: linear interpolation between cell centres, then Gaussian smoothing.
+def upsample(
+    attention: NDArray[np.float32], height: int, width: int, region: Region | None = None
+) -> NDArray[np.float32]:
+    """Smooth attention at a picture's size, as the authors do: linear between cell centres, then Gaussian.
 
     Args:
         attention: Location probabilities, rows from the top, shape (K, K).
         height: In px.
         width: In px.
+        region: x0, y0, x1, y1 in px of the part of the picture that the model sees, half-open; None: all of it.
 
     Returns:
-        Shape (H, W). A uniform map stays uniform.
+        Shape (H, W), 0 outside the region. A uniform map stays uniform.
     """
-    rows, columns = _axis_weights(len(attention), height), _axis_weights(attention.shape[1], width)
+    x0, y0, x1, y1 = region or (0, 0, width, height)
+    rows = axis_weights(len(attention), height, y0, y1)
+    columns = axis_weights(attention.shape[1], width, x0, x1)
     return np.asarray(rows @ attention @ columns.T, np.float32)
 
 
-def white_level(attention: NDArray[np.float32]) -> float:
-    """Attention that is drawn as full light: the median of the frames' peaks, but at least `LEAST_WHITE` x uniform.
+def cells_at(num_cells: int, length: int, begin: float, end: float) -> NDArray[np.int64]:
+    """Cell that covers each pixel's centre on one axis whose seen part is `begin` to `end` in px; -1 outside it."""
+    cells = np.floor((np.arange(length) + 0.5 - begin) * num_cells / (end - begin))
+    return np.where((cells < 0) | (cells >= num_cells), -1, cells).astype(np.int64)
 
-    Peaks are those of the smoothed map. The median, as the first step after Eq. 6 is often far sharper than all others.
-    One level for a whole clip keeps the brightness of its frames comparable, and shows how peaked they are.
+
+def smooth_peaks(attention: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Largest value of each smoothed map, shape (S,).
+
+    Args:
+        attention: Shape (S, K, K).
+    """
+    weights = _fine_weights(attention.shape[1])
+    return np.array([(weights @ cells @ weights.T).max() for cells in attention], np.float64)
+
+
+def full_levels(attention: NDArray[np.float32], peaks: NDArray[np.float64], scale: PictureScale) -> NDArray[np.float64]:
+    """Attention of one location that is drawn at full strength, for each sample, shape (S,).
 
     Args:
         attention: Location probabilities of a clip's samples, shape (S, K, K).
-
-    Returns:
-        A probability of one location, over 0.
+        peaks: Largest value that is drawn of each sample, shape (S,).
+        scale: `frame` takes each sample's peak, as the authors do; `clip` the clip's, but at least `LEAST_FULL` times
+            uniform; `fixed` `FIXED_FULL` times uniform.
     """
-    K = attention.shape[1]
-    weights: NDArray[np.float32] = _axis_weights(K, 8 * K)
-    peaks = (weights @ attention @ weights.T).max(axis=(1, 2))
-    return float(max(np.median(peaks), LEAST_WHITE / K**2))
-
-
-def attended_frame(
-    frame: NDArray[np.uint8],
-    attention: NDArray[np.float32],
-    *,
-    white: float,
-    region: tuple[int, int, int, int] | None = None,
-) -> NDArray[np.uint8]:
-    """Lay attention over a frame: white light where the model looks, the rest darkened.
-
-    Args:
-        frame: RGB, shape (H, W, 3).
-        attention: Location probabilities, shape (K, K).
-        white: Attention that is drawn as full light, see `white_level`.
-        region: x0, y0, x1, y1 in px of the part of the frame that the model sees, half-open; None: all of it. What
-            lies outside gets no light.
-
-    Returns:
-        RGB, shape (H, W, 3).
-    """
-    x0, y0, x1, y1 = region or (0, 0, frame.shape[1], frame.shape[0])
-    light = np.zeros(frame.shape[:2], np.float32)
-    light[y0:y1, x0:x1] = upsample(attention, y1 - y0, x1 - x0) / white
-    mixed = (1 - ALPHA) * frame + ALPHA * 255 * np.minimum(light, 1)[..., None]
-    return np.asarray(np.clip(np.round(mixed), 0, 255), np.uint8)
+    S, K, _ = attention.shape
+    if scale == "frame":
+        return np.maximum(peaks, 1e-12)
+    full = FIXED_FULL / K**2 if scale == "fixed" else max(float(peaks.max()), LEAST_FULL / K**2)
+    return np.full(S, full)
 
 
 @functools.lru_cache(maxsize=16)
-def _axis_weights(num_cells: int, length: int) -> NDArray[np.float32]:
-    """Weight of each cell at each pixel of one axis, shape (length, num_cells); rows sum to 1."""
-    positions = (np.arange(length) + 0.5) * num_cells / length - 0.5  # of pixel centres, in cells
-    cells = np.arange(num_cells)
-    clipped = np.clip(positions, 0, num_cells - 1)
-    linear = np.maximum(0, 1 - np.abs(clipped[:, None] - cells[None]))
-    blur = np.exp(-0.5 * ((positions[:, None] - positions[None]) / SIGMA_CELLS) ** 2)
-    weights = blur / blur.sum(axis=1, keepdims=True) @ linear
+def axis_weights(num_cells: int, length: int, begin: float, end: float) -> NDArray[np.float32]:
+    """Weight of each cell at each pixel of an axis, shape (length, num_cells); rows sum to 1, or to 0 outside."""
+    fine = _fine_weights(num_cells)
+    cells = (np.arange(length) + 0.5 - begin) * num_cells / (end - begin)
+    positions = np.clip(cells * CELL_PX - 0.5, 0, len(fine) - 1)
+    below = np.minimum(positions.astype(int), len(fine) - 2)
+    share = (positions - below)[:, None]
+    weights = (1 - share) * fine[below] + share * fine[below + 1]
+    weights[(cells < 0) | (cells >= num_cells)] = 0
     return np.asarray(weights, np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _fine_weights(num_cells: int) -> NDArray[np.float32]:
+    """Weight of each cell at each of 32 points across every cell, shape (32 K, K); rows sum to 1."""
+    positions = (np.arange(CELL_PX * num_cells) + 0.5) / CELL_PX - 0.5  # in cells
+    near = np.clip(positions, 0, num_cells - 1)
+    linear = np.maximum(0, 1 - np.abs(near[:, None] - np.arange(num_cells)))
+    reach = 4 * SIGMA_PX
+    blur = np.exp(-0.5 * (np.arange(-reach, reach + 1) / SIGMA_PX) ** 2)
+    mirrored = np.pad(linear, ((reach, reach), (0, 0)), mode="symmetric")
+    smooth = [np.convolve(column, blur / blur.sum(), mode="valid") for column in mirrored.T]
+    return np.asarray(np.stack(smooth, axis=1), np.float32)

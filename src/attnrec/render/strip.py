@@ -1,83 +1,132 @@
-"""Original and attended frame side by side, with a caption."""
+"""Still pictures for print: steps of a clip in columns, the frame above and the attended frame below it.
 
-import functools
-from dataclasses import dataclass
+Legend: N columns, H and W of a frame in px.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-GAP_PX = 6
-TEXT_PX = 14
-MARGIN_PX = 6
-BACKGROUND, PLAIN, MUTED, RIGHT, WRONG = (
-    (18, 18, 20),
-    (240, 240, 240),
-    (165, 165, 170),
-    (110, 220, 130),
-    (255, 125, 110),
-)
+from attnrec.config import PictureConfig
+from attnrec.render.legend import LEGEND_PX, draw_legend, legend_text
+from attnrec.render.look import Look
+from attnrec.render.styles import attended_frame
+from attnrec.render.text import LIGHT, fitted, font, text_width, verdict_colour
+
+GAP_PX, MARGIN_PX = 8, 10
+TEXT_PX, LINE_PX = 14, 21
+TIME_PX = 11
+LEAST_WIDTH_PX = 320
+
+Picture = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Caption:
-    """What stands below a picture.
+class StripRow(NamedTuple):
+    """Some steps of a look.
 
     Attributes:
-        predicted: Class and its probability, for example `jump 93 %`.
-        truth: The true class, or None where it is not known.
-        correct: Whether they agree; None where the truth is not known.
-        note: A smaller second line.
+        look: A run's, at the whole clip: brightness goes by all of it.
+        steps: Indices of the samples to show, rising, shape (N,).
+        frames: RGB frames of these samples, shape (H, W, 3), of one size.
     """
 
-    predicted: str
-    truth: str | None
-    correct: bool | None
-    note: str
+    look: Look
+    steps: NDArray[np.int64]
+    frames: Sequence[Picture]
 
 
-def pair(original: NDArray[np.uint8], attended: NDArray[np.uint8], caption: Caption) -> NDArray[np.uint8]:
-    """Two frames of one size side by side over a caption.
+def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
+    """Steps of a clip: the first row's frames as they are, and below them each row's frames attended.
 
     Args:
-        original: RGB, shape (H, W, 3).
-        attended: RGB, shape (H, W, 3).
-        caption: Text below them; what does not fit is cut with an ellipsis.
+        rows: One for each run.
+        config: Style and scale.
 
     Returns:
-        RGB, shape (H', W', 3), even in both.
+        RGB.
+
+    Raises:
+        ValueError: The rows are not of one number of steps.
     """
-    height, width, _ = original.shape
-    total_width = _even(2 * width + GAP_PX)
-    line = TEXT_PX + MARGIN_PX
-    canvas = Image.new("RGB", (total_width, _even(height + 2 * line + MARGIN_PX)), BACKGROUND)
-    canvas.paste(Image.fromarray(original), (0, 0))
-    canvas.paste(Image.fromarray(attended), (width + GAP_PX, 0))
+    if len({len(part) for row in rows for part in (row.steps, row.frames)}) != 1:
+        raise ValueError("the rows must have one number of steps")
+    first = rows[0]
+    height, width, _ = first.frames[0].shape
+    inner = max(len(first.steps) * (width + GAP_PX) - GAP_PX, LEAST_WIDTH_PX)
+    head, block = TIME_PX + 5 + height + GAP_PX, LINE_PX + height + 4 + LEGEND_PX + GAP_PX
+    total = (inner + 2 * MARGIN_PX, 2 * MARGIN_PX + head + len(rows) * block - GAP_PX)
+    canvas = Image.new("RGB", total, LIGHT.ground)
     draw = ImageDraw.Draw(canvas)
-    colour = PLAIN if caption.correct is None else RIGHT if caption.correct else WRONG
-    truth = "" if caption.truth is None or caption.correct else f", is {caption.truth}"
-    top = height + MARGIN_PX
-    room = total_width - 2 * MARGIN_PX
-    draw.text((MARGIN_PX, top), _fitted(caption.predicted + truth, TEXT_PX, room), fill=colour, font=_font(TEXT_PX))
-    draw.text((MARGIN_PX, top + line), _fitted(caption.note, TEXT_PX - 3, room), fill=MUTED, font=_font(TEXT_PX - 3))
+    for x, time in zip(_lefts(first), first.look.times[first.steps], strict=True):
+        draw.text((x, MARGIN_PX), f"{time:.2f} s", fill=LIGHT.muted, font=font(TIME_PX))
+    _paste(canvas, first, first.frames, MARGIN_PX + TIME_PX + 5)
+    for k, row in enumerate(rows):
+        _draw_row(canvas, row, MARGIN_PX + head + k * block, inner, config)
     return np.asarray(canvas)
 
 
-def _even(length: int) -> int:
-    return length + length % 2
+def _draw_row(canvas: Image.Image, row: StripRow, top: int, inner: int, config: PictureConfig) -> None:
+    """A run's name and prediction, its attended frames, and what full strength is."""
+    look, steps = row.look, row.steps
+    height, width, _ = row.frames[0].shape
+    draw = ImageDraw.Draw(canvas)
+    label = fitted(f"{look.label}: ", TEXT_PX, inner // 2) if look.label else ""
+    draw.text((MARGIN_PX, top), label, fill=LIGHT.plain, font=font(TEXT_PX))
+    indent = text_width(label, TEXT_PX)
+    verdict = fitted(look.verdict, TEXT_PX, inner - indent)
+    colour = verdict_colour(look.correct, LIGHT)
+    draw.text((MARGIN_PX + indent, top), verdict, fill=colour, font=font(TEXT_PX))
+    full, region = look.full(config.style, config.scale)[steps], look.region_in(width, height)
+    lit = [
+        attended_frame(frame, look.attention[step], style=config.style, full=float(level), region=region)
+        for frame, step, level in zip(row.frames, steps, full, strict=True)
+    ]
+    _paste(canvas, row, lit, top + LINE_PX)
+    meaning = legend_text(full * look.attention[0].size, config)
+    draw_legend(canvas, (MARGIN_PX, top + LINE_PX + height + 4), inner, meaning, config, LIGHT)
 
 
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # Pillow brings this font along, so captions look alike on every machine.
-    return ImageFont.load_default(size)
+def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:
+    for x, picture in zip(_lefts(row), pictures, strict=True):
+        canvas.paste(Image.fromarray(picture), (x, top))
 
 
-def _fitted(text: str, size: int, room: int) -> str:
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    font = _font(size)
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(text + "...") > room:
-        text = text[:-1]
-    return text + "..."
+def _lefts(row: StripRow) -> list[int]:
+    """Left edge of each column in px."""
+    return [MARGIN_PX + column * (row.frames[0].shape[1] + GAP_PX) for column in range(len(row.steps))]
+
+
+def stacked(titles: Sequence[str], strips: Sequence[Sequence[Picture]]) -> Picture:
+    """Strips below one another under titles.
+
+    Args:
+        titles: Of each section.
+        strips: RGB pictures of each section.
+
+    Returns:
+        RGB, as wide as the widest.
+    """
+    pictures = [picture for section in strips for picture in section]
+    width = max([LEAST_WIDTH_PX + 2 * MARGIN_PX, *(picture.shape[1] for picture in pictures)])
+    height = sum(picture.shape[0] for picture in pictures) + len(titles) * (LINE_PX + MARGIN_PX)
+    canvas = Image.new("RGB", (width, height), LIGHT.ground)
+    draw, top = ImageDraw.Draw(canvas), 0
+    for title, section in zip(titles, strips, strict=True):
+        line = fitted(title, TEXT_PX + 2, width - 2 * MARGIN_PX)
+        draw.text((MARGIN_PX, top + MARGIN_PX), line, fill=LIGHT.plain, font=font(TEXT_PX + 2))
+        top += LINE_PX + MARGIN_PX
+        for picture in section:
+            canvas.paste(Image.fromarray(picture), (0, top))
+            top += picture.shape[0]
+    return np.asarray(canvas)
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

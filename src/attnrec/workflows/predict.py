@@ -3,7 +3,8 @@
 Legend: N stored frames of a clip, S drawn samples, K grid side, C classes.
 """
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.data.blocks import blocks_of, covering_blocks
+from attnrec.data.cubes import CubeFeed
 from attnrec.data.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
 from attnrec.metrics import reduce_blocks
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
 from attnrec.run import Run
-from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
+from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device, write_error
 from attnrec.workflows.features import frame_reader
 from attnrec.workflows.scoring import score_blocks
 
@@ -29,6 +31,7 @@ class ClipFeatures:
     cubes: NDArray[np.float16]
     pts: NDArray[np.float64]
     status: str
+    duration_seconds: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class AttendedClip:
         times: Of each sample in seconds from the first frame, shape (S,).
         attention: Location probabilities as seen in the frame, shape (S, K, K), each summing to 1.
         frame_probs: Class probabilities of each time-step, shape (S, C).
+        end: Of the clip, in seconds from its first frame.
     """
 
     prediction: Prediction
@@ -76,6 +80,7 @@ class AttendedClip:
     times: NDArray[np.float64]
     attention: NDArray[np.float32]
     frame_probs: NDArray[np.float32]
+    end: float
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,11 @@ class Recognizer:
     def __init__(self, run: str | Path | Run, *, device: str = "auto", jobs: int | None = None) -> None:
         self.run = run if isinstance(run, Run) else Run(run)
         prepare_cpu(jobs)
-        where = resolve_device(device)
-        self._model = self.run.load_model(where)
+        self._device = resolve_device(device)
+        self._model = self.run.load_model(self._device)
         spec = self.run.manifest.features
         self._layer = spec.layer
-        self._extractor = CubeExtractor(self.run.load_trunk(), device=where, precision=spec.precision)
+        self._extractor = CubeExtractor(self.run.load_trunk(), device=self._device, precision=spec.precision)
 
     @property
     def classes(self) -> list[str]:
@@ -137,9 +142,8 @@ class Recognizer:
         frames, drawn = covering_blocks(clip.pts, manifest.training.fps, manifest.training.block_frames)
         scores = score_blocks(
             self._model,
-            clip.cubes,
+            self._feed(clip),
             frames,
-            scale=manifest.feature_scale,
             keep_attention=True,
             multilabel=manifest.model.multilabel,
         )
@@ -151,31 +155,45 @@ class Recognizer:
             times=clip.pts[frames[drawn]],
             attention=scores.attention[drawn].reshape(-1, K, K),
             frame_probs=scores.frame_probs[drawn],
+            end=clip.duration_seconds,
         )
 
     def features(self, video: str | Path) -> ClipFeatures:
         """Decode a clip and run the trunk over it, as `extract` does.
 
+        Cubes lie in a nameless temporary file that is mapped, so that a long clip does not fill the memory.
+
         Raises:
             VideoError: It cannot be decoded.
+            AttnrecError: There is no room for temporary files.
         """
         reader = frame_reader(Path(video), self.run.manifest.features)
         decoded: Iterator[tuple[NDArray[np.uint8], float]] = iter(reader)
-        cubes, pts = [], []
-        while chunk := list(islice(decoded, BATCH_FRAMES)):
-            cubes.append(self._extractor(np.stack([frame for frame, _ in chunk]))[self._layer])
-            pts += [time for _, time in chunk]
+        pts: list[float] = []
+        shape: tuple[int, ...] = ()
+        with tempfile.TemporaryFile() as file:
+            while chunk := list(islice(decoded, BATCH_FRAMES)):
+                cubes = self._extractor(np.stack([frame for frame, _ in chunk]))[self._layer]
+                try:
+                    file.write(cubes.tobytes())
+                    file.flush()
+                except OSError as error:
+                    raise write_error(Path(tempfile.gettempdir()), error) from None
+                pts += [time for _, time in chunk]
+                shape = cubes.shape[1:]
+            mapped: NDArray[np.float16] = np.memmap(file, np.float16, mode="c", shape=(len(pts), *shape))
         assert reader.summary is not None
-        return ClipFeatures(np.concatenate(cubes), np.array(pts), reader.summary.status)
+        return ClipFeatures(mapped, np.array(pts), reader.summary.status, reader.summary.duration_seconds)
+
+    def _feed(self, clip: ClipFeatures) -> CubeFeed:
+        return CubeFeed(clip.cubes, self.run.manifest.feature_scale, self._device)
 
     def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
         manifest, training = self.run.manifest, self.run.manifest.training
         frames = blocks_of(
             clip.pts, training.fps, training.block_frames, training.block_stride, training.block_starts or "by-time"
         )
-        scores = score_blocks(
-            self._model, clip.cubes, frames, scale=manifest.feature_scale, multilabel=manifest.model.multilabel
-        )
+        scores = score_blocks(self._model, self._feed(clip), frames, multilabel=manifest.model.multilabel)
         owner = np.zeros(len(frames), np.int64)
         probs = reduce_blocks(scores.frame_probs, owner, training.reduction or "mean", training.last_steps)[0]
         best = int(probs.argmax())
@@ -196,6 +214,19 @@ def load_run(path: str | Path, *, device: str = "auto") -> Recognizer:
     return Recognizer(path, device=device)
 
 
+def clips_of(videos: Sequence[Path]) -> list[Path]:
+    """Clips, and all videos of folders.
+
+    Raises:
+        DataError: A folder holds no video, or is not there.
+    """
+    return [
+        clip
+        for path in videos
+        for clip in ([dataset_root(path) / e.path for e in scan_videos(path)] if path.is_dir() else [path])
+    ]
+
+
 def predict(recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgress = no_progress) -> PredictReport:
     """Predict clips and all videos of folders; those that cannot be decoded are listed.
 
@@ -210,11 +241,7 @@ def predict(recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgre
     Raises:
         DataError: A folder holds no video, or is not there.
     """
-    clips = [
-        clip
-        for path in videos
-        for clip in ([dataset_root(path) / e.path for e in scan_videos(path)] if path.is_dir() else [path])
-    ]
+    clips = clips_of(videos)
     predictions, skipped = [], []
     for done, clip in enumerate(clips):
         on_progress(Progress("predict", done, len(clips), str(clip)))

@@ -1,27 +1,16 @@
-"""A clip to a picture of where a run looks, at the clip's own speed."""
+"""Clips to pictures of where a run looks, at the clips' own speed or as strips for print."""
 
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from attnrec.config import Resize
-from attnrec.data.encode import write_video
-from attnrec.data.folders import label_of
-from attnrec.data.video import FrameReader, VideoInfo, probe
-from attnrec.errors import ConfigError
-from attnrec.metrics import attention_entropy
-from attnrec.render.overlay import attended_frame, white_level
-from attnrec.render.strip import Caption, pair
+from attnrec.config import PictureConfig
+from attnrec.errors import ConfigError, VideoError
 from attnrec.runtime import OnProgress, Progress, no_progress, require_free
-from attnrec.workflows.predict import AttendedClip, Recognizer
-
-FORMATS = (".gif", ".mp4")
-MAX_GIF_FPS = 50  # viewers slow down shorter delays
+from attnrec.workflows.looking import look_at, reason_of
+from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.writers import WRITERS, write_raw
 
 
 @dataclass(frozen=True)
@@ -29,163 +18,191 @@ class VisualizeReport:
     """What was drawn.
 
     Attributes:
-        out: The picture.
+        clip: Path of the clip.
+        out: The picture; None where only the numbers were written.
+        raw: File of the numbers, if they were asked for.
         run: Folder of the run.
         predicted: Most probable class of the clip.
         probability: Of that class.
         status: `ok`, or what is wrong with the video.
         truth: True class by the clip's name or folder; None where it is not known.
+        style: How attention is drawn.
+        scale: What is drawn at full strength.
+        full: Least and most attention at full strength, in multiples of uniform attention.
         num_frames: Drawn.
-        fps: Of the picture: what the clip's own times give.
-        attention_entropy: Mean over the frames, 1 for uniform attention.
+        fps: Drawn frames a second, on the mean.
+        attention_entropy: Mean over the drawn steps, 1 for uniform attention.
         seconds: Taken.
     """
 
-    out: str
+    clip: str
+    out: str | None
+    raw: str | None
     run: str
     predicted: str
     probability: float
     status: str
     truth: str | None
+    style: str
+    scale: str
+    full: tuple[float, float]
     num_frames: int
     fps: float
     attention_entropy: float
     seconds: float
 
 
+@dataclass(frozen=True)
+class VisualizeSummary:
+    """Pictures of several clips, and the path and reason of each clip that could not be drawn."""
+
+    run: str
+    pictures: list[VisualizeReport]
+    skipped: list[tuple[str, str]]
+
+
 def visualize(
     recognizer: Recognizer,
     clip: str | Path,
-    out: str | Path,
+    out: str | Path | None,
+    config: PictureConfig | None = None,
     *,
-    width: int = 240,
+    raw: str | Path | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> VisualizeReport:
-    """Draw a clip beside itself with the run's attention over it.
+    """Draw a clip with the run's attention over it.
 
     Args:
         recognizer: A run with attention.
         clip: A video.
-        out: Ends in `.gif` or `.mp4`.
-        width: Of each of the two pictures, in px.
-        overwrite: Replace a file that is there.
+        out: The picture; its suffix is one of `WRITERS`. None draws none.
+        config: Style, scale, size and part of the clip.
+        raw: A `.npz` file for the numbers, see `write_raw`.
+        overwrite: Replace files that are there.
         on_progress: Told of every frame.
 
     Returns:
         What was drawn.
 
     Raises:
-        ConfigError: `out` has another suffix, or `width` is out of range.
+        ConfigError: A suffix is unknown, the picture would replace the clip, or that has ended before the part to draw.
         RunError: The run has no attention.
         VideoError: The clip cannot be decoded.
-        AttnrecError: `out` is there already or cannot be written.
+        AttnrecError: A file is there already or cannot be written.
     """
     started = time.monotonic()
-    clip, out = Path(clip), Path(out)
-    require_format(out)
-    require_free(out, overwrite=overwrite)
-    if not 64 <= width <= 1920:
-        raise ConfigError(f"--width {width}: must be from 64 to 1920 px")
+    clip, config = Path(clip), config or PictureConfig()
+    out = Path(out) if out is not None else None
+    raw = Path(raw) if raw is not None else None
+    require_outputs(out, raw, overwrite=overwrite)
+    if out is not None and _is_same(out, clip):
+        raise ConfigError(f"{out}: would replace the clip itself; name another picture by --out")
     on_progress(Progress("look", 0, 1, clip.name))
-    attended = recognizer.attend(clip)
-    if out.suffix.lower() == ".gif":
-        attended = _thinned(attended, MAX_GIF_FPS)
-    # Where clips have several labels, no folder or name tells them all.
-    several = recognizer.run.manifest.model.multilabel
-    truth = None if several else label_of(clip, recognizer.classes)
-    fps = _mean_rate(attended.times)
-    frames = _drawn_frames(recognizer, clip, attended, truth, width, on_progress)
-    write_video(out, frames, fps, overwrite=overwrite)
+    look, attended = look_at(recognizer, clip, config)
+    num_drawn = WRITERS[out.suffix.lower()](look, out, config, overwrite, on_progress) if out else len(look)
+    if raw:
+        write_raw(raw, look, attended, overwrite=overwrite)
+    full = look.full(config.style, config.scale) * look.attention[0].size
     return VisualizeReport(
-        out=str(out),
-        run=str(recognizer.run.path),
+        clip=str(clip),
+        out=str(out) if out else None,
+        raw=str(raw) if raw else None,
+        run=look.run,
         predicted=attended.prediction.predicted,
         probability=attended.prediction.probability,
         status=attended.prediction.status,
-        truth=truth,
-        num_frames=len(attended.frames),
-        fps=fps,
-        attention_entropy=attention_entropy(attended.attention.reshape(len(attended.frames), -1)),
+        truth=look.truth,
+        style=config.style,
+        scale=config.scale,
+        full=(float(full.min()), float(full.max())),
+        num_frames=num_drawn,
+        fps=num_drawn / (look.end - float(look.times[0])),
+        attention_entropy=float(look.entropy.mean()),
         seconds=time.monotonic() - started,
     )
 
 
-def require_format(out: Path) -> None:
-    """Check the suffix of a picture before any work is done.
-
-    Raises:
-        ConfigError: It is not one of `FORMATS`.
-    """
-    if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{out}: cannot draw {out.suffix or 'a file without suffix'}; use {' or '.join(FORMATS)}")
-
-
-def seen_region(info: VideoInfo, width: int, height: int, resize: Resize) -> tuple[int, int, int, int]:
-    """Part of a displayed frame that the network sees, x0, y0, x1, y1 in px, half-open.
+def visualize_all(
+    recognizer: Recognizer,
+    clips: Sequence[Path],
+    folder: Path,
+    suffix: str = ".gif",
+    config: PictureConfig | None = None,
+    *,
+    overwrite: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> VisualizeSummary:
+    """Draw several clips into a folder; those that cannot be drawn are listed.
 
     Args:
-        info: Of the clip.
-        width: Of the displayed frame, in px.
-        height: Of the displayed frame, in px.
-        resize: How frames were brought to the network's square.
+        recognizer: A run with attention.
+        clips: Videos.
+        folder: Where the pictures go, under the clips' names; a number is added where two have one name.
+        suffix: Of the pictures.
+        config: As in `visualize`.
+        overwrite: Replace files that are there.
+        on_progress: Told of every clip and frame.
+
+    Returns:
+        What was drawn.
+
+    Raises:
+        ConfigError: The suffix is unknown.
+        RunError: The run has no attention.
+        AttnrecError: A file is there already or cannot be written.
     """
-    if resize == "stretch":
-        return 0, 0, width, height
-    side = min(info.width, info.height)
-    w, h = round(width * side / info.width), round(height * side / info.height)
-    x0, y0 = (width - w) // 2, (height - h) // 2
-    return x0, y0, x0 + w, y0 + h
+    outs = _names(clips, folder, suffix)
+    for out in outs:
+        require_outputs(out, None, overwrite=overwrite)
+    pictures, skipped = [], []
+    for done, (clip, out) in enumerate(zip(clips, outs, strict=True)):
+        on_progress(Progress("clips", done, len(clips), clip.name))
+        try:
+            pictures.append(visualize(recognizer, clip, out, config, overwrite=overwrite, on_progress=on_progress))
+        except (VideoError, ConfigError) as error:
+            skipped.append((str(clip), reason_of(error)))
+            on_progress(Progress("clips", message=f"skipped {error}"))
+    on_progress(Progress("clips", len(clips), len(clips)))
+    return VisualizeSummary(str(recognizer.run.path), pictures, skipped)
 
 
-def _drawn_frames(
-    recognizer: Recognizer,
-    clip: Path,
-    attended: AttendedClip,
-    truth: str | None,
-    width: int,
-    on_progress: OnProgress,
-) -> Iterator[NDArray[np.uint8]]:
-    info, spec = probe(clip), recognizer.run.manifest.features
-    height = max(2, round(width * info.height / info.width))
-    region = seen_region(info, width, height, spec.resize)
-    reader = FrameReader(clip, width=width, height=height, max_fps=spec.sample_fps)
-    white = white_level(attended.attention)
-    uniform = 1 / spec.num_locations
-    sample_of = {int(frame): sample for sample, frame in enumerate(attended.frames)}
-    for index, (frame, _) in enumerate(reader):
-        if (sample := sample_of.get(index)) is None:
-            continue
-        attention = attended.attention[sample]
-        lit = attended_frame(frame, attention, white=white, region=region)
-        on_progress(Progress("draw", sample + 1, len(sample_of)))
-        peak = float(attention.max()) / uniform
-        note = f"{attended.times[sample]:.2f} s   white: {white / uniform:.1f} x uniform, peak here {peak:.1f}"
-        yield pair(frame, lit, _caption(attended, truth, note))
+def require_outputs(out: Path | None, raw: Path | None, *, overwrite: bool) -> None:
+    """Check the names of what is to be written before any work is done.
+
+    Raises:
+        ConfigError: A suffix is unknown, or there is nothing to write.
+        AttnrecError: A file is there already and may not be replaced.
+    """
+    if out is None and raw is None:
+        raise ConfigError("nothing to write: name a picture by --out or a file of numbers by --raw")
+    if out is not None and out.suffix.lower() not in WRITERS:
+        *others, last = WRITERS
+        raise ConfigError(
+            f"{out}: cannot draw {out.suffix or 'a file without suffix'}; use {', '.join(others)} or {last}"
+        )
+    if raw is not None and raw.suffix != ".npz":
+        raise ConfigError(f"{raw}: the numbers go into a file that ends in .npz")
+    for path in (out, raw):
+        if path is not None:
+            require_free(path, overwrite=overwrite)
 
 
-def _thinned(attended: AttendedClip, max_fps: float) -> AttendedClip:
-    """Every sample, or every second, third, ..., so that no more than `max_fps` are left for a second."""
-    step = math.ceil(_mean_rate(attended.times) / max_fps - 1e-6)
-    return replace(
-        attended,
-        frames=attended.frames[::step],
-        times=attended.times[::step],
-        attention=attended.attention[::step],
-        frame_probs=attended.frame_probs[::step],
-    )
+def _is_same(out: Path, clip: Path) -> bool:
+    try:
+        return out.samefile(clip)
+    except (OSError, ValueError):  # one of them is not there, or cannot be
+        return False
 
 
-def _caption(attended: AttendedClip, truth: str | None, note: str) -> Caption:
-    prediction = attended.prediction
-    return Caption(
-        predicted=str(prediction),
-        truth=truth,
-        correct=None if truth is None else truth == prediction.predicted,
-        note=note,
-    )
-
-
-def _mean_rate(times: NDArray[np.float64]) -> float:
-    """Frames per second that plays samples in the time that they took; one a second for a single sample."""
-    return float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else 1.0
+def _names(clips: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
+    """A picture's path for each clip, no two alike, in the clips' order."""
+    taken: set[str] = set()
+    names = []
+    for clip in clips:
+        name, number = clip.stem, 2
+        while name.casefold() in taken:
+            name, number = f"{clip.stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(folder / (name + suffix))
+    return names

@@ -1,0 +1,190 @@
+"""What `attnrec visualize` can draw, and how it says what it drew."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from attnrec.cli.output import Output, counted, percent, printable
+from attnrec.config import PictureConfig
+from attnrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from attnrec.run import Run
+    from attnrec.workflows.gallery import GalleryReport
+    from attnrec.workflows.predict import Recognizer
+    from attnrec.workflows.versus import VersusReport
+    from attnrec.workflows.visualize import VisualizeReport
+
+
+class Work(NamedTuple):
+    """What all pictures share: where things are said, which run looks, on what machine, and whether to overwrite."""
+
+    output: Output
+    run: Path | None
+    runs: Path
+    device: str
+    jobs: int | None
+    force: bool
+
+    def chosen_run(self) -> "Run":
+        """The named run, or the newest with attention, which is said."""
+        from attnrec.run import Run, newest_run
+
+        if self.run is not None:
+            return Run(self.run)
+        chosen = newest_run(self.runs, with_attention=True)
+        self.output.note(f"run {chosen.path}")
+        return chosen
+
+    def recognizer(self) -> "Recognizer":
+        """That run, ready to look."""
+        from attnrec.workflows.predict import Recognizer
+
+        return Recognizer(self.chosen_run(), device=self.device, jobs=self.jobs)
+
+
+def draw_clip(work: Work, clip: Path, out: Path | None, raw: Path | None, config: PictureConfig) -> None:
+    """One clip to one file."""
+    from attnrec.workflows import visualize as workflow
+
+    if out is None and raw is None:
+        out = Path(clip.stem + ".gif")
+    workflow.require_outputs(out, raw, overwrite=work.force)
+    report = workflow.visualize(
+        work.recognizer(), clip, out, config, raw=raw, overwrite=work.force, on_progress=work.output.progress
+    )
+    work.output.result(report, lambda: _show_clip(report))
+    _warn_of(report, work.output)
+
+
+def draw_clips(work: Work, clips: Sequence[Path], folder: Path, suffix: str, config: PictureConfig) -> None:
+    """Several clips into a folder; exit code 1 if some were skipped."""
+    from attnrec.workflows import visualize as workflow
+    from attnrec.workflows.predict import clips_of
+
+    if folder.suffix and not folder.is_dir():
+        raise ConfigError(f"{folder}: several clips go into a folder; name one by --out")
+    summary = workflow.visualize_all(
+        work.recognizer(),
+        clips_of(clips),
+        folder,
+        suffix,
+        config,
+        overwrite=work.force,
+        on_progress=work.output.progress,
+    )
+
+    def show() -> None:
+        for report in summary.pictures:
+            _show_clip(report)
+
+    work.output.result(summary, show)
+    for report in summary.pictures:
+        _warn_of(report, work.output)
+    _fail_for(summary.skipped, work.output)
+
+
+def draw_versus(
+    work: Work, clip: Path, out: Path | None, config: PictureConfig, runs: Sequence[str], rates: Sequence[float]
+) -> None:
+    """One clip by several runs: the named ones, or those that were trained at the given rates."""
+    from attnrec.run import Run
+    from attnrec.workflows.versus import attention_runs, require_strip, runs_at_rates, versus
+
+    out = out or Path(clip.stem + ".png")
+    require_strip(out, overwrite=work.force)
+    named = [Run(path) for path in runs]
+    if runs and work.run is not None:
+        named = [Run(work.run), *named]
+    if rates:
+        reference = named[0] if named else work.chosen_run()
+        named = runs_at_rates(rates, reference, named or attention_runs(work.runs))
+    report = versus(
+        named,
+        clip,
+        out,
+        config,
+        overwrite=work.force,
+        device=work.device,
+        jobs=work.jobs,
+        on_progress=work.output.progress,
+    )
+    work.output.result(report, lambda: _show_versus(report))
+    if report.status != "ok":
+        work.output.warn(f"{clip}: {report.status}; what could be decoded was drawn")
+
+
+def draw_gallery(
+    work: Work,
+    part: str,
+    out: Path | None,
+    config: PictureConfig,
+    numbers: tuple[int, int],
+    videos: Path | None,
+    features: Path | None,
+) -> None:
+    """Right and wrong clips of a run; exit code 1 if some were skipped."""
+    from attnrec.workflows.gallery import gallery
+    from attnrec.workflows.versus import require_strip
+
+    out = out or Path(f"gallery-{part}.png")
+    require_strip(out, overwrite=work.force)
+    report = gallery(
+        work.recognizer(),
+        part,
+        out,
+        config,
+        num_right=numbers[0],
+        num_wrong=numbers[1],
+        videos=videos,
+        store=features,
+        overwrite=work.force,
+        device=work.device,
+        jobs=work.jobs,
+        on_progress=work.output.progress,
+    )
+    work.output.result(report, lambda: _show_gallery(report))
+    _fail_for(report.skipped, work.output)
+
+
+def _show_clip(report: "VisualizeReport") -> None:
+    truth = f" (is {printable(report.truth)})" if report.truth else ""
+    low, high = (f"{multiple:.1f}" for multiple in report.full)
+    print(
+        f"{printable(report.out or report.raw or '')}: "
+        f"{printable(report.predicted)} {percent(report.probability)} %{truth}, "
+        f"{counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, "
+        f"full strength {low if low == high else f'{low} to {high}'} x uniform, "
+        f"attention entropy {report.attention_entropy:.3f} of uniform"
+    )
+
+
+def _show_versus(report: "VersusReport") -> None:
+    print(f"{printable(report.out)}: {printable(report.clip)}, {counted(len(report.times), 'step')}")
+    for row in report.rows:
+        print(
+            f"  {printable(row.label)}: {printable(row.predicted)} {percent(row.probability)} %, "
+            f"attention entropy {row.attention_entropy:.3f} of uniform"
+        )
+
+
+def _show_gallery(report: "GalleryReport") -> None:
+    print(
+        f"{printable(report.out)}: {len(report.right)} of {report.num_right} right and "
+        f"{len(report.wrong)} of {report.num_wrong} wrong clips of {report.part}"
+    )
+
+
+def _warn_of(report: "VisualizeReport", output: Output) -> None:
+    if report.status != "ok":
+        output.warn(f"{report.clip}: {report.status}; what could be decoded was drawn")
+
+
+def _fail_for(skipped: Sequence[tuple[str, str]], output: Output) -> None:
+    if skipped:
+        output.warn(f"{counted(len(skipped), 'clip')} could not be drawn:")
+        for path, reason in skipped:
+            output.warn(f"  {path}: {reason}")
+        raise typer.Exit(1)

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from looks import made_look, noise_frames
+
+from attnrec.config import PictureConfig
+from attnrec.render.card import GAP_PX, LEAST_WIDTH_PX, cards
+from attnrec.render.styles import attended_frame
+from attnrec.render.text import DARK
+
+CONFIG = PictureConfig()
+
+
+def drawn(height: int = 120, width: int = 160, config: PictureConfig = CONFIG, **changes: object) -> np.ndarray:
+    look = made_look(3, **changes)
+    return np.stack(list(cards(look, noise_frames(3, height, width), config)))
+
+
+def below(pictures: np.ndarray, height: int = 120) -> np.ndarray:
+    return pictures[:, height:]
+
+
+def colours(area: np.ndarray) -> set[tuple[int, ...]]:
+    return {tuple(pixel) for pixel in area.reshape(-1, 3).tolist()}
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (120, 160), (427, 240), (99, 201)])
+def test_frames_stand_beside_themselves_attended(height, width):
+    look, frames = made_look(3), noise_frames(3, height, width)
+    pictures = list(cards(look, frames, CONFIG))
+    full = look.full("paper", "clip")
+    for step, picture in enumerate(pictures):
+        assert picture.dtype == np.uint8
+        assert picture.shape[0] % 2 == picture.shape[1] % 2 == 0
+        assert picture.shape[1] >= max(LEAST_WIDTH_PX, 2 * width + GAP_PX)
+        left = (picture.shape[1] - 2 * width - GAP_PX) // 2
+        np.testing.assert_array_equal(picture[:height, left : left + width], frames[step])
+        lit = attended_frame(frames[step], look.attention[step], style="paper", full=float(full[step]))
+        right = left + width + GAP_PX
+        np.testing.assert_array_equal(picture[:height, right : right + width], lit)
+
+
+def test_what_is_written_does_not_change_the_size():
+    shapes = {drawn(predicted=text, truth=truth, correct=None if truth is None else False).shape
+              for text in ("", "x" * 500) for truth in (None, "y" * 300)}  # fmt: skip
+    assert len(shapes) == 1
+
+
+@pytest.mark.parametrize(
+    ("correct", "colour", "other"), [(True, DARK.right, DARK.wrong), (False, DARK.wrong, DARK.right)]
+)
+def test_right_and_wrong_have_their_colours(correct, colour, other):
+    seen = colours(below(drawn(correct=correct, truth="jump" if correct else "run")))
+    assert colour in seen
+    assert other not in seen
+
+
+def test_an_unknown_truth_has_neither_colour():
+    assert not colours(below(drawn())) & {DARK.right, DARK.wrong}
+
+
+def test_the_true_class_and_the_verdict_are_written():
+    look = made_look(correct=False, truth="run")
+    assert look.verdict == "jump 93%, wrong: is run"
+    assert made_look(correct=True, truth="jump").verdict == "jump 93%, right"
+    assert made_look().verdict == "jump 93%"
+    texts = {below(drawn(correct=False, truth=truth)).tobytes() for truth in ("run", "bend", "walk")}
+    assert len(texts) == 3
+
+
+@pytest.mark.parametrize(("field", "value"), [("style", "heat"), ("scale", "frame"), ("scale", "fixed")])
+def test_the_legend_says_style_and_scale(field, value):
+    assert (below(drawn()) != below(drawn(config=PictureConfig(**{field: value})))).any()
+
+
+def test_the_cursor_moves_from_left_to_right():
+    look = made_look(4, end=1.0, entropy=np.full(4, 0.5))
+    pictures = np.stack(list(cards(look, noise_frames(4), CONFIG))).astype(int)
+    chart = pictures[:, -80:-10, :190]  # without the figures beside it
+    still = np.median(chart, axis=0)
+    places = []
+    for picture in chart:
+        columns = np.flatnonzero((np.abs(picture - still).sum(axis=2) > 30).mean(axis=0) > 0.9)
+        assert len(columns) == 1
+        places.append(int(columns[0]))
+    # Samples are at 0, 1/4, 2/4 and 3/4 of the time that is drawn.
+    assert np.diff(places).tolist() == pytest.approx([(places[3] - places[0]) / 3] * 3, abs=1)
+
+
+@pytest.mark.parametrize("text", ["\n", "\t", "\0", "\x1b", "\u202e", "\udce9"])
+def test_control_characters_are_replaced(text):
+    odd = drawn(predicted=f"a{text}b", classes=(f"c{text}d", "x", "y"))
+    np.testing.assert_array_equal(odd, drawn(predicted="a?b", classes=("c?d", "x", "y")))
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((320, 240), (240, 180)),
+        ((64, 64), (240, 240)),
+        ((1920, 1080), (240, 136)),
+        ((144, 256), (240, 426)),
+        ((10, 1000), (4, 480)),
+        ((1000, 1), (240, 2)),
+    ],
+)
+def test_frames_keep_their_aspect_in_a_box(size, shown):
+    assert made_look(size=size).shown_size(240) == shown
