@@ -1,6 +1,7 @@
 """Shared fixtures: quiet threads, random state put back, real data where it lies, small stores and runs."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the tensors of these tests are tiny: more threads would only wait for each other
+# The tensors of these tests are tiny, and other tests run beside them: more threads would only wait for each other.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the programs that tests start
+# A shell has what it starts in the background ignore Ctrl-C, and programs hand that on to those that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

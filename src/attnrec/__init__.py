@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from attnrec.workflows.compare import compare
     from attnrec.workflows.evaluate import evaluate
     from attnrec.workflows.extract import extract
+    from attnrec.workflows.grid import GridConfig
     from attnrec.workflows.predict import Recognizer, load_run
     from attnrec.workflows.train import train
     from attnrec.workflows.visualize import visualize
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AttnrecError": "attnrec.errors",
     "ExtractConfig": "attnrec.config",
+    "GridConfig": "attnrec.workflows.grid",
     "Recognizer": "attnrec.workflows.predict",
     "TrainConfig": "attnrec.config",
     "compare": "attnrec.workflows.compare",
@@ -41,6 +43,7 @@ _HOMES = {
 __all__ = [
     "AttnrecError",
     "ExtractConfig",
+    "GridConfig",
     "Recognizer",
     "TrainConfig",
     "compare",

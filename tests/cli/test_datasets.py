@@ -230,8 +230,8 @@ def test_several_labels_from_clips_to_map(here, real_data, options):
     assert "mAP" in shown
     assert "average precision %" in shown
     assert "mAP %" in attnrec("compare").stdout
-    ((row,),) = document(attnrec("compare", "--json"))["tables"]
-    assert (row["metric"], row["map"]) == ("map", report["map"])
+    (compared,) = document(attnrec("compare", "--json"))["tables"]
+    assert (compared["metric"], compared["rows"][0]["figure"]) == ("map", report["map"])
 
     for arguments in (["--reduce", "vote"], ["--top-k", "3"]):
         refused = attnrec("evaluate", *arguments, "--jobs", "1")

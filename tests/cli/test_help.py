@@ -94,7 +94,7 @@ def test_every_command_has_the_common_options_and_examples(name):
     assert "--json" in text
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"compare", "info"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"info"}))
 def test_device_and_jobs_are_options_wherever_something_is_computed(name):
     options = {option for parameter in ROOT.commands[name].params for option in parameter.opts}
     assert {"--device", "--jobs"} <= options
@@ -129,6 +129,7 @@ def test_every_parameter_has_a_help_text(name):
         ["extract", "videos"],
         ["extract", "videos", "out.h5", "--resize", "squeeze"],
         ["visualize"],
+        ["visualize", "clip.mp4", "--fps", "six"],
         ["predict"],
         ["extract", "videos", "out.h5", "--fps", "fast"],
         ["evaluate", "--reduce", "max"],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.compare import show_comparison
+from attnrec.cli.comparison import show_comparison
 from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples
 from attnrec.cli.output import Output, duration, percent, printable
 
@@ -38,12 +38,15 @@ def demo(
 
 
 def _show(report: "DemoReport") -> None:
-    show_comparison(report.table, "test")
+    show_comparison(report.table)
     print(f"features  GoogLeNet with {report.weights} weights, {printable(report.store)}")
     attention, baseline = report.attention, report.baseline
     print(f"test      {percent(attention.accuracy)} % of {attention.num_videos} held-out clips with attention,")
     print(f"          {percent(baseline.accuracy)} % average pooled, {percent(attention.chance)} % by chance")
     print(f"run       {printable(report.attention.run)}")
     print(f"table     attnrec compare --runs {printable(str(Path(report.attention.run).parent))}")
-    print(f"picture   {printable(report.picture.out)}")
+    runs, boxes = Path(report.attention.run).parent, Path(report.videos) / "boxes.csv"
+    print(f"faithful? attnrec evaluate --runs {printable(str(runs))} --faithfulness --boxes {printable(str(boxes))}")
+    print(f"picture   {printable(str(report.picture.out))}")
+    print(f"report    {printable(report.page)}")
     print(f"took      {duration(report.seconds)}")

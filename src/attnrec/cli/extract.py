@@ -19,7 +19,8 @@ from attnrec.cli.output import Output, counted, duration, printable, size
 from attnrec.config import BackboneName, DatasetLayout, ExtractConfig, OnError, Precision, Resize
 
 if TYPE_CHECKING:
-    from attnrec.workflows.extract import ExtractPlan, ExtractReport
+    from attnrec.workflows.estimates import ExtractPlan
+    from attnrec.workflows.extract import ExtractReport
 
 EXAMPLES = examples(
     "attnrec extract videos/ out.h5",
@@ -85,6 +86,7 @@ def extract(
     of one group are kept on one side of every split. Run it again to continue after an interruption or to add videos.
     """
     from attnrec.workflows import extract as workflow
+    from attnrec.workflows.estimates import plan_extraction
 
     config = ExtractConfig(
         dataset=dataset,
@@ -106,7 +108,7 @@ def extract(
     )
     with Output(json=json, quiet=quiet) as output:
         if dry_run:
-            plan = workflow.plan_extraction(videos, out, config)
+            plan = plan_extraction(videos, out, config)
             output.result(plan, lambda: _show_plan(plan))
             _warn(plan, output)
             return

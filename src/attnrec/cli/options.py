@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from attnrec.config import SplitPart
+from attnrec.config import Precision, Preset, SplitPart
 
 RunsDirOption = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", metavar="DIR")]
 RunOption = Annotated[
@@ -27,10 +27,59 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, si
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that is there.")]
 PartOption = Annotated[SplitPart, typer.Option(help="Part of the split.")]
 
+LayerOption = Annotated[
+    str | None, typer.Option(help="Layer whose features to train on; the store's first where not given.")
+]
+PresetOption = Annotated[
+    Preset,
+    typer.Option(
+        help="auto fits the training to the number of blocks; paper is the paper's own numbers, authors-code those "
+        "of its released code. It decides what is not given."
+    ),
+]
+BlockFramesOption = Annotated[int, typer.Option(help="Frames of a block, T.", min=1)]
+BlockStrideOption = Annotated[
+    int, typer.Option("--block-stride", "--stride", help="Stored frames between the starts of blocks.", min=1)
+]
+RetrainOption = Annotated[
+    bool,
+    typer.Option(
+        "--retrain",
+        help="Train anew on training and validation videos, until the loss at the best validation is reached.",
+    ),
+]
+HiddenOption = Annotated[int | None, typer.Option("--hidden", help="Hidden units of each layer.", min=1)]
+LayersOption = Annotated[int | None, typer.Option("--layers", help="LSTM layers, 3 in the paper.", min=1)]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Blocks in a batch.", min=1)]
+EpochsOption = Annotated[int | None, typer.Option(help="Most passes over the training blocks.", min=1)]
+LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate.")]
+MaxStepsOption = Annotated[int | None, typer.Option(help="Most optimiser steps.", min=1, metavar="N")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
+]
+SeedsOption = Annotated[
+    int, typer.Option(help="Repeat with so many seeds, from --seed on, each a run of its own.", min=1, metavar="N")
+]
+
 
 def listed(values: Sequence[str] | None) -> tuple[str, ...]:
     """The items of a list option, which may be repeated and may hold several items parted by commas."""
     return tuple(item for value in values or () for item in (part.strip() for part in value.split(",")) if item)
+
+
+def listed_numbers(values: Sequence[str] | None, option: str) -> tuple[float, ...]:
+    """The numbers of a list option."""
+    items = listed(values)
+    try:
+        return tuple(float(item) for item in items)
+    except ValueError:
+        raise typer.BadParameter(f"must be numbers, got {', '.join(items)}", param_hint=option) from None
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was typed, whatever its value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def examples(*lines: str) -> str:

@@ -37,7 +37,7 @@ class Output:
         self.quiet = quiet or not self._speaks
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, tuple[float, int]] = {}
+        self._began: dict[str, tuple[float, int, int]] = {}
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -61,7 +61,10 @@ class Output:
             self._show_bar(event)
             return
         now = time.monotonic()
-        began, done_before = self._began.setdefault(event.stage, (now, event.done))
+        began, done_before, last = self._began.get(event.stage, (now, event.done, event.done))
+        if event.done < last:  # the stage has begun anew, for the next of several trainings
+            began, done_before = now, event.done
+        self._began[event.stage] = (began, done_before, event.done)
         if now - self._last_line > _LINE_SECONDS:
             self._last_line = now
             detail = f"  {printable(event.detail)}" if event.detail else ""

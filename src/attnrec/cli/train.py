@@ -7,14 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnrec.cli.options import (
+    BatchSizeOption,
+    BlockFramesOption,
+    BlockStrideOption,
     DeviceOption,
     DryRunOption,
+    EpochsOption,
+    HiddenOption,
     JobsOption,
     JsonOption,
+    LayerOption,
+    LayersOption,
+    LearningRateOption,
+    MaxStepsOption,
+    PrecisionOption,
+    PresetOption,
     QuietOption,
+    RetrainOption,
     RunsDirOption,
     SeedOption,
+    SeedsOption,
     examples,
+    is_given,
 )
 from attnrec.cli.output import Output, counted
 from attnrec.cli.training import plan_line, show_plan, show_report, show_reports, warn_of
@@ -25,10 +39,9 @@ from attnrec.config import (
     DecayPer,
     OptimizerName,
     PenaltyReduction,
-    Precision,
-    Preset,
     Reduction,
     TrainConfig,
+    option_of,
 )
 
 if TYPE_CHECKING:
@@ -46,14 +59,6 @@ EXAMPLES = examples(
 )
 
 
-# Options under other names than their settings.
-_OPTIONS = {
-    "attention_penalty": "--lambda",
-    "hidden_dim": "--hidden",
-    "num_layers": "--layers",
-    "attention_dim": "--scorer-width",
-    "reduction": "--reduce",
-}
 # What may be given beside --resume: what leaves the weights as they are, but for their last digits.
 FREE = ("store", "resume", "device", "jobs", "save_every", "runs", "dry_run", "json", "quiet")
 
@@ -74,31 +79,17 @@ def train(
     fps: Annotated[
         float, typer.Option(help="Frames a second that the recogniser sees, at most the stored rate.")
     ] = 30.0,
-    block_frames: Annotated[int, typer.Option(help="Frames of a block, T.", min=1)] = 30,
-    block_stride: Annotated[int, typer.Option(help="Stored frames between the starts of blocks.", min=1)] = 1,
+    block_frames: BlockFramesOption = 30,
+    block_stride: BlockStrideOption = 1,
     split: Annotated[
         str | None,
         typer.Option(help="Split of the store, such as cv3-1 or hmdb51-1; default, or its first, where not given."),
     ] = None,
-    retrain: Annotated[
-        bool,
-        typer.Option(
-            "--retrain",
-            help="Train anew on training and validation videos, until the loss at the best validation is reached.",
-        ),
-    ] = False,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer whose features to train on; the store's first where not given.")
-    ] = None,
-    preset: Annotated[
-        Preset,
-        typer.Option(
-            help="auto fits the training to the number of blocks; paper is the paper's own numbers, authors-code those "
-            "of its released code. It decides what is not given."
-        ),
-    ] = "auto",
-    hidden_dim: Annotated[int | None, typer.Option("--hidden", help="Hidden units of each layer.", min=1)] = None,
-    num_layers: Annotated[int | None, typer.Option("--layers", help="LSTM layers, 3 in the paper.", min=1)] = None,
+    retrain: RetrainOption = False,
+    layer: LayerOption = None,
+    preset: PresetOption = "auto",
+    hidden_dim: HiddenOption = None,
+    num_layers: LayersOption = None,
     init_layers: Annotated[
         int | None, typer.Option(help="Layers of the perceptrons that give the first state (Eq. 6).", min=1)
     ] = None,
@@ -110,9 +101,9 @@ def train(
     input_dropout: Annotated[
         float | None, typer.Option(help="Dropout on what enters the first LSTM layer, where it is another.", min=0)
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Blocks in a batch.", min=1)] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most passes over the training blocks.", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    batch_size: BatchSizeOption = None,
+    epochs: EpochsOption = None,
+    learning_rate: LearningRateOption = None,
     optimizer: Annotated[OptimizerName | None, typer.Option(help="Adam, or plain gradient steps.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Weight decay, the paper's gamma.", min=0)] = 1e-5,
     decay_per: Annotated[
@@ -140,17 +131,13 @@ def train(
         int | None,
         typer.Option(help="Epochs without a better validation that end the training; 0 for never.", min=0),
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Most optimiser steps.", min=1, metavar="N")] = None,
+    max_steps: MaxStepsOption = None,
     overfit: Annotated[
         int | None,
         typer.Option(help="For debugging: train on so many blocks and validate on none.", min=1, metavar="N"),
     ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
-    ] = "fp32",
-    seeds: Annotated[
-        int, typer.Option(help="Repeat with so many seeds, from --seed on, each a run of its own.", min=1, metavar="N")
-    ] = 1,
+    precision: PrecisionOption = "fp32",
+    seeds: SeedsOption = 1,
     resume: Annotated[
         Path | None,
         typer.Option(help="Go on with a run that was interrupted or killed, with its own settings.", metavar="RUN"),
@@ -210,7 +197,7 @@ def train(
         device=device,
         jobs=jobs,
     )
-    given = {name for name in context.params if _is_given(context, name)}
+    given = {name for name in context.params if is_given(context, name)}
     with Output(json=json, quiet=quiet) as output:
         if resume is not None:
             _go_on(resume, store, config, given, dry_run, output)
@@ -236,7 +223,7 @@ def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], 
 
     changed = workflow.changed_settings(run, config, given - set(FREE))
     if changed:
-        names = ", ".join(_OPTIONS.get(name, "--" + name.replace("_", "-")) for name in changed)
+        names = ", ".join(map(option_of, changed))
         raise typer.BadParameter(
             f"the run has other settings than {names}; leave out what is given, or train anew", param_hint="--resume"
         )
@@ -256,9 +243,3 @@ def _tell(report: "TrainReport", output: Output) -> None:
             f"retraining ended after {counted(report.retrained.epochs, 'epoch')} at a loss of "
             f"{report.retrained.loss:.3f}, over the {report.retrained.target_loss:.3f} that it should have reached"
         )
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option was typed, whatever its value."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"

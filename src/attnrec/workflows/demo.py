@@ -14,11 +14,13 @@ from attnrec.data.store import FeatureStore
 from attnrec.errors import WeightsError
 from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand
 from attnrec.runtime import OnProgress, Progress, atomic_path, no_progress
-from attnrec.workflows.compare import CompareReport, compare
+from attnrec.workflows.compare import compare
+from attnrec.workflows.comparison import CompareReport
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.evaluation import EvaluationReport
 from attnrec.workflows.extract import extract
 from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.report import ReportConfig, write_report
 from attnrec.workflows.train import train
 from attnrec.workflows.visualize import VisualizeReport, visualize
 
@@ -40,6 +42,7 @@ class DemoReport:
         baseline: Test figures of the average-pooled one.
         picture: The GIF.
         table: Both runs side by side.
+        page: The same as a page, with plots and clips.
         seconds: Taken.
     """
 
@@ -50,6 +53,7 @@ class DemoReport:
     baseline: EvaluationReport
     picture: VisualizeReport
     table: CompareReport
+    page: str
     seconds: float
 
 
@@ -62,7 +66,7 @@ def demo(
     jobs: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> DemoReport:
-    """Generate clips, then extract, train attention and a baseline, evaluate, visualize and compare.
+    """Generate clips, then extract, train attention and a baseline, evaluate, visualize, compare and report.
 
     Args:
         folder: Everything goes here.
@@ -104,6 +108,8 @@ def demo(
         overwrite=True,
         on_progress=on_progress,
     )
+    table, page = compare([figure.run for figure in figures.values()]), folder / "report.html"
+    write_report(page, table, ReportConfig(store, videos, device, jobs), overwrite=True, on_progress=on_progress)
     return DemoReport(
         videos=str(videos),
         store=str(store),
@@ -111,7 +117,8 @@ def demo(
         attention=figures["attention"],
         baseline=figures["avg-pool"],
         picture=picture,
-        table=compare([figure.run for figure in figures.values()]),
+        table=table,
+        page=str(page),
         seconds=time.monotonic() - started,
     )
 
