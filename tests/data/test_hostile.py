@@ -30,7 +30,7 @@ from clips import (
 )
 
 from attnrec.data.decoder import DecodeLimits, Decoder
-from attnrec.data.ffmpeg import ffmpeg_path
+from attnrec.data.ffmpeg import Log, ffmpeg_path
 from attnrec.data.video import VIDEO_SUFFIXES, FrameReader, probe
 
 pytestmark = pytest.mark.usefixtures("nothing_left_running")
@@ -461,6 +461,15 @@ def test_a_name_is_a_name_and_no_protocol(clip, tmp_path, monkeypatch, name):
 
 
 # What is damaged
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+def test_a_message_that_parts_the_description_of_the_output_is_an_error(tmp_path, place):
+    pieces = ["Output #0, rawvideo, to 'pipe:1':\n[info]   Metadata:\n[info]     encoder   : ", "Lavf63", ".1\n[info] "]
+    pieces += ["  Stream #0:0", ": Video: rawvideo", ", 30 fps\n[info] frame=  10 fps=0.0\n"]
+    assert Log(("[info] " + "".join(pieces)).encode(), tmp_path).errors == []
+    pieces.insert(place, "Length 5 exceeds max length 4.\n[info] ")
+    assert Log(("[info] " + "".join(pieces)).encode(), tmp_path).errors == ["a message without its level"]
 
 
 @pytest.mark.parametrize(

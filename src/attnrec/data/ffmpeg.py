@@ -67,6 +67,9 @@ _FAILURES = (
     ("", "no-frames", None),
 )
 _LOSS = "freeing incomplete packet"  # of ASF, where ffmpeg makes no more of it
+# ffmpeg's threads write while its main one describes the output piece by piece: a message that falls between two pieces
+# goes without its level, and what it parted goes on in a line without the indentation of a description.
+_PARTED = re.compile(r"^\[info\] Output #0, .*?^\[info\] (?!  |frame=)", re.MULTILINE | re.DOTALL)
 _REFUSED_CODEC = re.compile(r"Codec \((\w+)\) not [io]n whitelist")
 # How AVI, Matroska, Ogg, ASF, FLV, GIF and MPEG files begin.
 _MAGIC = (
@@ -154,6 +157,8 @@ class Log:
             self._text,
             re.MULTILINE,
         )
+        if _PARTED.search(self._text):
+            self._messages.append("a message without its level")
 
     @property
     def errors(self) -> list[str]:

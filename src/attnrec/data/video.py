@@ -205,8 +205,21 @@ class FrameReader:
                 f"min({_MAX_ENLARGED}*{a},max({a},round({b})))" for a, b in ((w, f"{h}*dar"), (h, f"{w}/dar"))
             )
             scale = f"scale=w='{wide}':h='{high}':{_SCALER},crop={w}:{h}"
-        # `V`: a cover picture is no video.
-        return ["-map", "0:V:0", "-vf", scale, "-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo"]
+        # `V`: a cover picture is no video. Without the input's tags all of the output's description is ffmpeg's own.
+        return [
+            "-map",
+            "0:V:0",
+            "-map_metadata",
+            "-1",
+            "-vf",
+            scale,
+            "-fps_mode",
+            "passthrough",
+            "-pix_fmt",
+            "rgb24",
+            "-f",
+            "rawvideo",
+        ]
 
 
 def _thinned(
