@@ -33,18 +33,23 @@ class ClassHead(nn.Module):
         self.dropout = dropout
 
     def forward(self, hidden: Tensor, generator: MaskSource = None) -> Tensor:
-        """Score all time-steps at once.
+        """Score all time-steps at once, of the parameters' precision under autocast too.
+
+        Rounding to bfloat16 costs most here: of the error of a step's gradient it was five parts in six where that was
+        measured, for a small share of the time.
 
         Args:
             hidden: h_t of the top layer, shape (B, T, H).
             generator: Source of the dropout masks in training.
 
         Returns:
-            Class logits, shape (B, T, C), of the type of `hidden`: of full precision for the loss under autocast too.
+            Class logits, shape (B, T, C), of the type of the parameters.
         """
-        squashed = torch.tanh(self.hidden(self._drop(hidden, generator)))
-        logits: Tensor = self.logits(self._drop(squashed, generator))
-        return logits.to(hidden.dtype)
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.to(self.hidden.weight.dtype)
+            squashed = torch.tanh(self.hidden(self._drop(hidden, generator)))
+            logits: Tensor = self.logits(self._drop(squashed, generator))
+        return logits
 
     def _drop(self, x: Tensor, generator: MaskSource) -> Tensor:
         if not self.training or not self.dropout:
