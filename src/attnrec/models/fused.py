@@ -6,7 +6,7 @@ their tested reference. What differs is the work around the products:
 - Autograd adds to the gradient of every weight once for each time-step. Here a backward loop carries the gradient of
   the state alone, and the gradient of each weight is one product over the rows of all steps afterwards.
 - x_t and h_{t-1} lie side by side in one buffer, so that a layer's step is one product, forward and backward.
-- Whatever does not depend on the gradient that arrives is computed for all steps at once before the backward loop.
+- The work of a step between its products stays in buffers of one step, which fit the processor's cache.
 - Nothing is stored but what the backward loop reads, and no gradient is computed for the cubes.
 
 Operands of the large products can be of less precision than the state. Sums, gates, cells and softmaxes are not.

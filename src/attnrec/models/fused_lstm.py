@@ -81,30 +81,37 @@ class Cells:
 
 
 class CellGradients:
-    """The backward loop of one layer: its share at each step, with what depends on no gradient computed before."""
+    """The backward loop of one layer: its share at each step.
+
+    Each step works in buffers of one, which stay in the processor's cache.
+    """
 
     def __init__(self, gates: Tensor, cells: Tensor, squashed: Tensor, dtype: torch.dtype) -> None:
         T, B, H = squashed.shape
-        i, f, g, o = gates.chunk(4, dim=2)
-        # d gates = (dc, dc, dc, dh) * local, where local holds the other factor of each product and the derivative
-        # of the squashing.
-        self.local = torch.empty_like(gates).view(T, B, 4, H)
-        di, df, dg, do = self.local.unbind(2)
-        torch.addcmul(i, i, i, value=-1, out=di).mul_(g)
-        torch.addcmul(f, f, f, value=-1, out=df).mul_(cells[:T])
-        torch.addcmul(i, g.square(), i, value=-1, out=dg)
-        torch.addcmul(o, o, o, value=-1, out=do).mul_(squashed)
-        self.cell_from_hidden = torch.addcmul(o, squashed.square(), o, value=-1)
-        self.forget = f
+        self.cells, self.squashed = cells, squashed
+        self.squashed_gates = gates.view(T, B, 4, H)
+        self.gates = gates.new_empty(T, B, 4, H, dtype=dtype)
         self.cell = torch.zeros_like(squashed[0])
-        self.gates = self.local if dtype == gates.dtype else torch.empty_like(self.local, dtype=dtype)
+        self._slope = gates.new_empty(B, 4, H)
+        self._through = torch.empty_like(self.cell)
 
     def step(self, t: int, hidden: Tensor) -> Tensor:
         """Gradient of step t's gates (B, 4H) from that of h_t; moves the gradient of the cell back by a step."""
-        self.cell.addcmul_(hidden, self.cell_from_hidden[t])
-        torch.mul(self.local[t, :, :3], self.cell.unsqueeze(1), out=self.gates[t, :, :3])
-        torch.mul(self.local[t, :, 3], hidden, out=self.gates[t, :, 3])
-        self.cell.mul_(self.forget[t])
+        gates, squashed, slope = self.squashed_gates[t], self.squashed[t], self._slope
+        i, f, g, o = gates.unbind(1)
+        di, df, dg, do = slope.unbind(1)
+        torch.mul(squashed, squashed, out=self._through)
+        torch.addcmul(o, o, self._through, value=-1, out=self._through)  # dh / dc = o (1 - tanh(c)^2)
+        self.cell.addcmul_(hidden, self._through)
+        torch.addcmul(gates, gates, gates, value=-1, out=slope)  # of a sigmoid: s (1 - s)
+        torch.mul(g, g, out=dg)
+        torch.addcmul(i, i, dg, value=-1, out=dg)  # of c = f c + i g by what g squashes
+        di.mul_(g)
+        df.mul_(self.cells[t])
+        do.mul_(squashed).mul_(hidden)
+        slope[:, :3].mul_(self.cell.unsqueeze(1))
+        self.cell.mul_(f)
+        self.gates[t] = slope
         return self.gates[t].flatten(1)
 
     def flat(self) -> Tensor:
