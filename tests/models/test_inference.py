@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from frames import pictures
-from torch.nn import BatchNorm2d
+from torch.nn import BatchNorm2d, MaxPool2d
 
 from attnrec.models.backbone import Trunk
-from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
+from attnrec.models.inference import BATCH_FRAMES, BitwiseMaxPool, CubeExtractor
 from attnrec.models.pretrained import build_trunk
 
 CPU = torch.device("cpu")
@@ -66,6 +66,23 @@ def test_bf16_of_real_weights_is_close(squeezenet_weights, real_data):
     difference, cosine = errors(cubes, plain(trunk, frames)[layer])
     assert difference < 4e-2
     assert cosine > 0.999
+
+
+@pytest.mark.parametrize("settings", [{"stride": 1, "padding": 1}, {"stride": 2, "ceil_mode": True}, {"stride": 2}])
+def test_pooling_by_bits_is_max_pooling(settings):
+    pool = MaxPool2d(3, **settings)
+    maps = torch.randn(3, 16, 13, 13, generator=torch.Generator().manual_seed(0)).relu().bfloat16()
+    maps[0, :, 4:8, 4:8] = torch.tensor([0.0, -0.0, torch.inf, 3e38])
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(BitwiseMaxPool(pool)(maps), pool(maps))
+
+
+@pytest.mark.parametrize(("backbone", "count"), [("googlenet", 13), ("squeezenet1_0", 3), ("resnet18", 1)])
+def test_every_pool_after_a_relu_goes_by_bits(backbone, count):
+    trunk, _ = build_trunk(backbone, "random")
+    extractor = CubeExtractor(trunk, device=CPU, precision="bf16")
+    kinds = [type(module) for module in extractor._trunk.modules()]
+    assert (kinds.count(BitwiseMaxPool), kinds.count(MaxPool2d)) == (count, count)  # each holds the pool it stands for
 
 
 @pytest.mark.parametrize("backbone", ["googlenet", "resnet18", "mobilenet_v3_large"])

@@ -1,4 +1,4 @@
-"""A trunk made ready to run over many frames: BatchNorm folded, one precision, one batch shape.
+"""A trunk made ready to run over many frames: BatchNorm folded, pools quickened, one precision, one batch shape.
 
 Legend: n frames, K grid side, D channels.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -38,6 +39,8 @@ class CubeExtractor:
         self._trunk = copy.deepcopy(trunk).eval()  # a copied graph begins in training mode
         self._trunk.network.double()
         _fold_batch_norms(self._trunk.network)
+        if precision == "bf16" and not self._is_cuda:
+            _pool_by_bits(self._trunk.network)
         self._trunk.to(device).network.to(dtype=_DTYPES[precision]).to(memory_format=torch.channels_last)
 
     def __call__(self, frames: NDArray[np.uint8]) -> Cubes:
@@ -117,3 +120,35 @@ def _fold_in_sequence(sequence: nn.Sequential) -> None:
         convolution, norm = sequence[i], sequence[i + 1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             sequence[i], sequence[i + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+
+
+class BitwiseMaxPool(nn.Module):
+    """Max pooling of bfloat16 maps without negative values, whose order is that of their bits as integers.
+
+    torch compares integers twice as fast on the CPU, where it widens every bfloat16 to a float first.
+    """
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """What the pool gives for maps of shape (n, D, H, W)."""
+        pooled: Tensor = self.pool(maps.view(torch.int16))
+        return pooled.view(maps.dtype)
+
+
+def _pool_by_bits(network: fx.GraphModule) -> None:
+    """Quicken the max pools of a network in bfloat16 whose input cannot be negative."""
+    modules = dict(network.named_modules())
+    nonnegative: set[fx.Node] = set()
+    for node in network.graph.nodes:
+        operation = modules.get(str(node.target)) if node.op == "call_module" else node.target
+        keeps_sign = operation is torch.cat or isinstance(operation, nn.MaxPool2d)
+        if operation is F.relu or isinstance(operation, nn.ReLU):
+            nonnegative.add(node)
+        elif keeps_sign and nonnegative.issuperset(node.all_input_nodes):
+            nonnegative.add(node)
+            if isinstance(operation, nn.MaxPool2d):
+                parent, _, name = str(node.target).rpartition(".")
+                setattr(network.get_submodule(parent), name, BitwiseMaxPool(operation))
