@@ -114,6 +114,11 @@ class Run:
             raise RunError(f"{self.path / MODEL}: its weights do not fit {CONFIG}; train again") from None
         return model.to(device).eval()
 
+    @property
+    def model_sha256(self) -> str:
+        """Hash of the recogniser's parameters. Raises as `load_model`."""
+        return weights_sha256(_load_tensors(self.path / MODEL))
+
     def load_trunk(self) -> Trunk:
         """The CNN trunk that made the run's features, on the CPU.
 
