@@ -79,6 +79,32 @@ def test_an_existing_file_may_be_kept(tmp_path):
     assert (tmp_path / "other.txt").read_text() == "new"
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_another_wrote_meanwhile_is_kept(tmp_path, monkeypatch, links):
+    path = tmp_path / "out.txt"
+
+    def refuse(*_: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+
+    def write_while_another_does() -> None:
+        with atomic_path(path, overwrite=False) as temporary:
+            temporary.write_text("mine")
+            path.write_text("another's")
+
+    with pytest.raises(AttnrecError, match=r"out\.txt exists; use --force to replace it"):
+        write_while_another_does()
+    assert path.read_text() == "another's"
+    path.unlink()
+    with atomic_path(path, overwrite=False) as temporary:
+        temporary.write_text("mine")
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_nlink == 1
+
+
 @pytest.mark.parametrize("name", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "-", "@SUM(A1)", "\t=1", "\r=1", '=a,"b\nc'])
 def test_no_cell_of_a_table_is_a_formula(tmp_path, name):
     write_table(tmp_path / "table.csv", ["path", name], [[name, 1]])

@@ -182,12 +182,26 @@ def atomic_path(path: Path, *, overwrite: bool = True, folder: Path | None = Non
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _take_free_name(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _take_free_name(temporary: Path, path: Path) -> None:
+    """Name a file as a rename would, unless the name was taken since it was last looked at."""
+    try:
+        os.link(temporary, path)  # unlike a rename, it never replaces
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError:  # a file system without links: look once more
+        require_free(path, overwrite=False)
+        temporary.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -207,7 +221,11 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         AttnrecError: There is such a file already and it may not be replaced.
     """
     if not overwrite and path.exists():
-        raise AttnrecError(f"{path} exists; use --force to replace it")
+        raise _taken(path)
+
+
+def _taken(path: Path) -> AttnrecError:
+    return AttnrecError(f"{path} exists; use --force to replace it")
 
 
 def write_text(path: Path, text: str) -> None:
