@@ -219,8 +219,7 @@ def _report(
     started: float,
 ) -> EvaluationReport:
     manifest, videos = run.manifest, np.unique(table.video)
-    all_groups = store.groups
-    groups = [all_groups[video] for video in videos]
+    groups = [store.groups[video] for video in videos]
     figures = video_figures(store.targets[videos], probs, groups, store.classes, top_k=settings.top_k)
     return EvaluationReport(
         run=str(run.path),
