@@ -1,3 +1,4 @@
+import csv
 import errno
 import hashlib
 import json
@@ -27,6 +28,7 @@ from attnrec.runtime import (
     require_disk_space,
     resolve_device,
     versions,
+    write_table,
     write_text,
 )
 
@@ -75,6 +77,50 @@ def test_an_existing_file_may_be_kept(tmp_path):
     with atomic_path(tmp_path / "other.txt", overwrite=False) as temporary:
         temporary.write_text("new")
     assert (tmp_path / "other.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_another_wrote_meanwhile_is_kept(tmp_path, monkeypatch, links):
+    path = tmp_path / "out.txt"
+
+    def refuse(*_: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+
+    def write_while_another_does() -> None:
+        with atomic_path(path, overwrite=False) as temporary:
+            temporary.write_text("mine")
+            path.write_text("another's")
+
+    with pytest.raises(AttnrecError, match=r"out\.txt exists; use --force to replace it"):
+        write_while_another_does()
+    assert path.read_text() == "another's"
+    path.unlink()
+    with atomic_path(path, overwrite=False) as temporary:
+        temporary.write_text("mine")
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "-", "@SUM(A1)", "\t=1", "\r=1", '=a,"b\nc'])
+def test_no_cell_of_a_table_is_a_formula(tmp_path, name):
+    write_table(tmp_path / "table.csv", ["path", name], [[name, 1]])
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["path", f"'{name}"], [f"'{name}", "1"]]
+
+
+def test_numbers_and_other_names_are_as_they_are_in_a_table(tmp_path):
+    cells = [-1, -0.25, "-0.033333", "+1e-05", "1=2", "a-b/c.mp4", "'quoted", "", os.fsdecode(b"caf\xe9")]
+    write_table(tmp_path / "table.csv", ["x"] * len(cells), [cells, [None] * len(cells)])
+    with (tmp_path / "table.csv").open(newline="", errors="surrogateescape") as file:
+        _, written, empty = csv.reader(file)
+    assert written == [str(cell) for cell in cells]
+    assert set(empty) == {""}
+    with pytest.raises(AttnrecError, match=r"table\.csv exists; use --force to replace it"):
+        write_table(tmp_path / "table.csv", [], [], overwrite=False)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])

@@ -1,6 +1,5 @@
 """The run directory: a trained recogniser with all that is needed to use, reproduce and compare it."""
 
-import csv
 import dataclasses
 import datetime
 import json
@@ -22,7 +21,7 @@ from attnrec.errors import ConfigError, RunError, WeightsError
 from attnrec.models.architectures import build_model
 from attnrec.models.backbone import Trunk
 from attnrec.models.pretrained import weights_sha256
-from attnrec.runtime import atomic_path, json_safe, write_error, write_text
+from attnrec.runtime import atomic_path, json_safe, write_error, write_table, write_text
 
 FORMAT = "attnrec-run"
 VERSION = 1
@@ -115,6 +114,11 @@ class Run:
             raise RunError(f"{self.path / MODEL}: its weights do not fit {CONFIG}; train again") from None
         return model.to(device).eval()
 
+    @property
+    def model_sha256(self) -> str:
+        """Hash of the recogniser's parameters. Raises as `load_model`."""
+        return weights_sha256(_load_tensors(self.path / MODEL))
+
     def load_trunk(self) -> Trunk:
         """The CNN trunk that made the run's features, on the CPU.
 
@@ -186,14 +190,8 @@ class Run:
                 path.unlink()
 
     def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a CSV file into the folder, atomically. Names that are no UTF-8 keep their bytes."""
-        with (
-            atomic_path(self.path / name) as temporary,
-            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(rows)
+        """Write a CSV file into the folder, as `runtime.write_table`."""
+        write_table(self.path / name, columns, rows)
 
     def read_evaluation(self, part: str) -> dict[str, Any] | None:
         """What `write_evaluation` wrote, or None."""

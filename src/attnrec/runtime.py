@@ -1,12 +1,13 @@
 """The process and its machine: device, threads, seeds, atomic files, progress events."""
 
 import contextlib
+import csv
 import errno
 import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of cells that spreadsheets run as formulas
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -180,12 +182,26 @@ def atomic_path(path: Path, *, overwrite: bool = True, folder: Path | None = Non
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _take_free_name(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _take_free_name(temporary: Path, path: Path) -> None:
+    """Name a file as a rename would, unless the name was taken since it was last looked at."""
+    try:
+        os.link(temporary, path)  # unlike a rename, it never replaces
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError:  # a file system without links: look once more
+        require_free(path, overwrite=False)
+        temporary.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -205,13 +221,54 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         AttnrecError: There is such a file already and it may not be replaced.
     """
     if not overwrite and path.exists():
-        raise AttnrecError(f"{path} exists; use --force to replace it")
+        raise _taken(path)
+
+
+def _taken(path: Path) -> AttnrecError:
+    return AttnrecError(f"{path} exists; use --force to replace it")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, overwrite: bool = True) -> None:
+    """Write a CSV file atomically, as UTF-8; names that are no UTF-8 keep their bytes.
+
+    Names come from users and their videos: a text that a spreadsheet would run as a formula gets an apostrophe before
+    it, which makes it text there.
+
+    Args:
+        path: The file.
+        columns: The first line.
+        rows: The others; text or numbers, None for an empty cell.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        AttnrecError: As `atomic_path`.
+    """
+    with (
+        atomic_path(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        csv.writer(file).writerows([_inert(cell) for cell in row] for row in (columns, *rows))
+
+
+def _inert(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA_STARTS) or _is_number(cell):
+        return cell
+    return f"'{cell}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def require_disk_space(directory: Path, needed_bytes: int) -> int:

@@ -163,7 +163,7 @@ def test_a_changed_video_is_extracted_again(videos, store, tmp_path):
     shutil.copy(folder / "jack" / "v_jack_g01_c01.mp4", folder / "bend" / "v_bend_g02_c01.mp4")
     report = extract(folder, out, config())
     # Its content is known from another video, so that nothing has to be computed.
-    assert (report.num_videos, report.num_extracted) == (6, 0)
+    assert (report.data.num_videos, report.num_extracted) == (6, 0)
     (folder / "bend" / "v_bend_g02_c01.mp4").write_bytes((folder / "jack" / "v_jack_g01_c01.mp4").read_bytes() + b"\0")
     assert extract(folder, out, config()).num_extracted == 1
 
@@ -174,7 +174,7 @@ def test_a_renamed_video_is_not_extracted_again(videos, store, tmp_path):
     shutil.copy(store, out)
     (folder / "bend" / "v_bend_g02_c01.mp4").rename(folder / "bend" / "v_bend_g09_c01.mp4")
     report = extract(folder, out, config())
-    assert (report.num_videos, report.num_extracted) == (6, 0)
+    assert (report.data.num_videos, report.num_extracted) == (6, 0)
     assert "bend/v_bend_g09_c01.mp4" in [FeatureStore(out).path_of(i) for i in range(6)]
 
 
@@ -233,7 +233,7 @@ def spoilt(videos, tmp_path) -> Path:
 def test_damage_is_kept_and_told(spoilt, tmp_path):
     messages = []
     report = extract(spoilt, tmp_path / "out.h5", config(), on_progress=messages.append)
-    assert report.num_videos == 8
+    assert report.data.num_videos == 8
     assert dict(report.damaged) == {"bend/cut.mkv": "truncated", "jack/noisy.mp4": "damaged"}
     assert report.skipped == [("jack/notes.mp4", "not-a-video")]
     assert any("notes.mp4: not-a-video" in (event.message or "") for event in messages)
@@ -249,11 +249,11 @@ def test_strict_leaves_damage_out(spoilt, tmp_path):
     out = tmp_path / "out.h5"
     expected = [("bend/cut.mkv", "truncated"), ("jack/noisy.mp4", "damaged"), ("jack/notes.mp4", "not-a-video")]
     report = extract(spoilt, out, config(strict=True))
-    assert (report.num_videos, report.skipped, report.damaged) == (6, expected, [])
+    assert (report.data.num_videos, report.skipped, report.damaged) == (6, expected, [])
     # Damage that an earlier store holds is left out as well, and comes back.
-    assert extract(spoilt, out, config()).num_videos == 8
+    assert extract(spoilt, out, config()).data.num_videos == 8
     report = extract(spoilt, out, config(strict=True, overwrite=True))
-    assert (report.num_videos, report.num_extracted, report.skipped) == (6, 0, expected)
+    assert (report.data.num_videos, report.num_extracted, report.skipped) == (6, 0, expected)
 
 
 @pytest.mark.parametrize("name", ["bend/cut.mkv", "jack/noisy.mp4"])
@@ -287,6 +287,7 @@ def test_the_plan_comes_near_the_store(videos, store):
     plan = plan_extraction(videos, Path("new.h5"), config())
     stored = FeatureStore(store).shape[0]
     assert stored * 0.8 < plan.estimated_frames < stored * 1.3
+    assert plan.data.num_videos == len(FeatureStore(store).videos)
     assert plan.needed_bytes == 2 * plan.estimated_bytes
     assert plan.estimated_seconds > 0
 

@@ -224,6 +224,44 @@ def test_the_file_holds_the_test_and_testing_again_gives_the_same(oracle, oracle
     assert asdict(again) | {"seconds": 0} == asdict(oracle_report) | {"seconds": 0}
 
 
+def test_evaluating_without_the_test_keeps_what_an_earlier_call_found(oracle_report, tmp_path):
+    run = Path(shutil.copytree(oracle_report.run, tmp_path / "run"))
+    seen = []
+    again = evaluate(run, on_progress=seen.append)
+    assert asdict(again) | {"seconds": 0, "run": ""} == asdict(oracle_report) | {"seconds": 0, "run": ""}
+    assert json.loads((run / "evaluation-test.json").read_text()) == json.loads(json.dumps(json_safe(asdict(again))))
+    assert [event.message for event in seen][-1] == "run: the test of its attention is that of an earlier call"
+    assert evaluate(run, part="validation").faithfulness is None
+    assert evaluate(run, top_k=2).faithfulness == oracle_report.faithfulness
+
+
+@pytest.mark.parametrize("settings", [{"reduction": "vote"}, {"last_steps": 1}, {"block_stride": 12}])
+def test_the_test_of_other_settings_is_not_kept(oracle_report, tmp_path, settings):
+    run = Path(shutil.copytree(oracle_report.run, tmp_path / "run"))
+    assert evaluate(run, **settings).faithfulness is None
+    assert json.loads((run / "evaluation-test.json").read_text())["faithfulness"] is None
+
+
+def test_the_test_of_other_weights_is_not_kept(oracle_report, tmp_path):
+    run = rewritten(Path(shutil.copytree(oracle_report.run, tmp_path / "run")), lambda model, _: model.reset_scorer())
+    assert evaluate(run).faithfulness is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"faithfulness": 1}', '{"faithfulness": {}}'])
+def test_a_damaged_report_of_an_earlier_call_is_replaced(oracle_report, tmp_path, text):
+    run = Path(shutil.copytree(oracle_report.run, tmp_path / "run"))
+    (run / "evaluation-test.json").write_text(text)
+    assert evaluate(run).faithfulness is None
+
+
+def test_a_test_by_another_attnrec_is_not_kept(oracle_report, tmp_path):
+    run = Path(shutil.copytree(oracle_report.run, tmp_path / "run"))
+    document = json.loads((run / "evaluation-test.json").read_text())
+    document["faithfulness"]["unheard_of"] = 1.0
+    (run / "evaluation-test.json").write_text(json.dumps(document))
+    assert evaluate(run).faithfulness is None
+
+
 def test_videos_of_several_labels_are_tested_by_map(tmp_path):
     store = write_store(tmp_path / "s.h5", multilabel=True, num_groups=6)
     run = train(store, quick(epochs=12), runs_dir=tmp_path).run
@@ -235,7 +273,9 @@ def test_videos_of_several_labels_are_tested_by_map(tmp_path):
 
 def test_a_single_video_has_no_others_attention(tmp_path):
     store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [0, 2, 0, 0, 0, 0]})
-    found = evaluate(train(store, quick(epochs=1), runs_dir=tmp_path).run, faithfulness=True).faithfulness
+    run = train(store, quick(epochs=1), runs_dir=tmp_path).run
+    found = evaluate(run, faithfulness=True).faithfulness
+    assert repr(evaluate(run).faithfulness) == repr(found)  # NaN equals nothing
     assert found.other_video is found.other_class_share is None
     assert set(found.changed) == REPLACEMENTS - {"other_video"}
     assert all(np.isnan(interval).all() for interval in found.intervals.values())

@@ -308,6 +308,13 @@ def test_the_plan_says_what_is_there_and_writes_nothing(done, tiny_store, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_plan_times_each_model_once(tiny_store, tmp_path):
+    grid = GridConfig(models=("attention", "avg-pool"), penalties=(0.0, 1.0), training=quick())
+    *attention, pooled = plan_grid(grid, tiny_store, runs_dir=tmp_path).cells
+    assert len({cell.seconds for cell in attention}) == 1  # two measurements would differ
+    assert pooled.seconds != attention[0].seconds
+
+
 def test_the_plan_names_what_was_interrupted_or_not_evaluated(tiny_store, tmp_path):
     grid = small_grid()
     report = compare(grid=grid, store=tiny_store, runs_dir=tmp_path)

@@ -1,6 +1,5 @@
 """How `attnrec compare` shows its tables: on the terminal, as Markdown and as CSV."""
 
-import csv
 import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnrec.cli.output import counted, duration, percent, printable, table
-from attnrec.runtime import atomic_path
+from attnrec.runtime import atomic_path, write_table
 
 if TYPE_CHECKING:
     from attnrec.workflows.comparison import ComparedRow, ComparedTable, CompareReport, PublishedFigure
@@ -81,14 +80,8 @@ def write_markdown(path: Path, report: "CompareReport", force: bool) -> None:
 
 def write_csv(path: Path, report: "CompareReport", force: bool) -> None:
     """Write the rows of all tables, with unrounded figures."""
-    with (
-        atomic_path(path, overwrite=force) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow([*_CSV_COLUMNS, *_FAITHFULNESS])
-        for of in report.tables:
-            writer.writerows(_csv_cells(of, row) for row in of.rows)
+    rows = (_csv_cells(of, row) for of in report.tables for row in of.rows)
+    write_table(path, [*_CSV_COLUMNS, *_FAITHFULNESS], rows, overwrite=force)
 
 
 def _csv_cells(of: "ComparedTable", row: "ComparedRow") -> list[Any]:

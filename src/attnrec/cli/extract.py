@@ -1,7 +1,8 @@
 """`attnrec extract`."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +20,7 @@ from attnrec.cli.output import Output, counted, duration, printable, size
 from attnrec.config import BackboneName, DatasetLayout, ExtractConfig, OnError, Precision, Resize
 
 if TYPE_CHECKING:
-    from attnrec.workflows.estimates import ExtractPlan
+    from attnrec.workflows.estimates import DatasetSummary, ExtractPlan
     from attnrec.workflows.extract import ExtractReport
 
 EXAMPLES = examples(
@@ -109,30 +110,36 @@ def extract(
     with Output(json=json, quiet=quiet) as output:
         if dry_run:
             plan = plan_extraction(videos, out, config)
-            output.result(plan, lambda: _show_plan(plan))
-            _warn(plan, output)
+            output.result(_document(plan), lambda: _show_plan(plan))
+            _warn(plan.data, output)
             return
         report = workflow.extract(videos, out, config, on_progress=output.progress)
-        output.result(report, lambda: _show(report))
+        output.result(_document(report), lambda: _show(report))
         if report.num_variable_rate:
             output.note(f"{counted(report.num_variable_rate, 'video')} of variable frame rate; true times are kept")
         for path, status in report.damaged:
             output.warn(f"{path}: {status}; what could be decoded was kept")
-        _warn(report, output)
-        if not report.leaking_splits and len(report.classes) > 1:
+        _warn(report.data, output)
+        if not report.data.leaking_splits and len(report.data.classes) > 1:
             output.note("next: attnrec train")
         if report.skipped:
-            output.warn(f"{len(report.skipped)} of {len(report.skipped) + report.num_videos} videos were skipped:")
+            output.warn(f"{len(report.skipped)} of {len(report.skipped) + report.data.num_videos} videos were skipped:")
             for path, reason in report.skipped:
                 output.warn(f"  {path}: {reason}")
             raise typer.Exit(1)
 
 
-def _warn(report: "ExtractPlan | ExtractReport", output: Output) -> None:
-    for problem in report.problems:
+def _document(report: "ExtractPlan | ExtractReport") -> dict[str, Any]:
+    """The report as JSON, where what it says of the videos stands among the rest."""
+    document = asdict(report)
+    return {**document.pop("data"), **document}
+
+
+def _warn(data: "DatasetSummary", output: Output) -> None:
+    for problem in data.problems:
         output.warn(str(problem))
-    if report.leaking_splits:
-        output.warn(f"figures of {', '.join(report.leaking_splits)} will be too good: groups on both sides")
+    if data.leaking_splits:
+        output.warn(f"figures of {', '.join(data.leaking_splits)} will be too good: groups on both sides")
 
 
 def _rate(text: str) -> float | None:
@@ -145,28 +152,28 @@ def _rate(text: str) -> float | None:
 
 
 def _show(report: "ExtractReport") -> None:
-    new = f", {report.num_extracted} new" if report.num_extracted < report.num_videos else ""
-    print(f"{printable(report.out)}: {counted(report.num_videos, 'video')}{new}, {report.num_frames} frames")
+    new = f", {report.num_extracted} new" if report.num_extracted < report.data.num_videos else ""
+    print(f"{printable(report.out)}: {counted(report.data.num_videos, 'video')}{new}, {report.num_frames} frames")
     for layer, (K, _, D) in report.cubes.items():
         print(f"features {layer}: {K} x {K} x {D}, {report.precision}")
-    _show_dataset(report)
+    _show_dataset(report.data)
     print(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
 
 
 def _show_plan(plan: "ExtractPlan") -> None:
-    print(f"{printable(plan.out)}: {plan.num_videos} videos, about {plan.estimated_frames} frames")
-    _show_dataset(plan)
+    print(f"{printable(plan.out)}: {plan.data.num_videos} videos, about {plan.estimated_frames} frames")
+    _show_dataset(plan.data)
     print(f"size     about {size(plan.estimated_bytes)}")
     print(f"disk     needs {size(plan.needed_bytes)} while it works, {size(plan.free_bytes)} free")
     print(f"time     about {duration(plan.estimated_seconds)} on this machine")
 
 
-def _show_dataset(report: "ExtractPlan | ExtractReport") -> None:
-    several = ", several labels a video" if report.multilabel else ""
-    print(f"dataset  {printable(report.dataset)}, read as {report.layout}{several}")
-    counts = [f"{printable(name)} {count}" for name, count in report.classes.items()]
+def _show_dataset(data: "DatasetSummary") -> None:
+    several = ", several labels a video" if data.multilabel else ""
+    print(f"dataset  {printable(data.dataset)}, read as {data.layout}{several}")
+    counts = [f"{printable(name)} {count}" for name, count in data.classes.items()]
     print(f"classes  {len(counts)}: {', '.join(counts)}" if counts else "classes  none")
-    print(f"groups   {report.num_groups}")
-    for name, parts in report.splits.items():
-        leak = " LEAKING" if name in report.leaking_splits else ""
+    print(f"groups   {data.num_groups}")
+    for name, parts in data.splits.items():
+        leak = " LEAKING" if name in data.leaking_splits else ""
         print(f"split    {name}: {', '.join(f'{count} {part}' for part, count in parts.items() if count)}{leak}")

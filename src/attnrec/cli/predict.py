@@ -1,6 +1,5 @@
 """`attnrec predict`."""
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,7 @@ from attnrec.cli.options import (
     examples,
 )
 from attnrec.cli.output import Output, table
-from attnrec.runtime import atomic_path, require_free
+from attnrec.runtime import require_free, write_table
 
 if TYPE_CHECKING:
     from attnrec.workflows.predict import PredictReport
@@ -69,12 +68,8 @@ def _show(report: "PredictReport") -> None:
 
 
 def _write_csv(path: Path, report: "PredictReport", classes: list[str], force: bool) -> None:
-    with (
-        atomic_path(path, overwrite=force) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["path", "predicted", "probability", *classes])
-        for prediction in report.predictions:
-            probs = [prediction.probs[name] for name in classes]
-            writer.writerow([prediction.path, prediction.predicted, prediction.probability, *probs])
+    rows = (
+        [prediction.path, prediction.predicted, prediction.probability, *(prediction.probs[name] for name in classes)]
+        for prediction in report.predictions
+    )
+    write_table(path, ["path", "predicted", "probability", *classes], rows, overwrite=force)

@@ -4,6 +4,7 @@ Legend: N stored frames, V videos, K grid side, D channels.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -228,7 +229,7 @@ class FeatureStore:
         """Names of the layers that the store holds features of."""
         return [spec.layer for spec in self.specs]
 
-    @property
+    @functools.cached_property
     def groups(self) -> list[str]:
         """Group of each video."""
         return [decoded(group) for group in self.videos.group]

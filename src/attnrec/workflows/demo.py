@@ -1,7 +1,6 @@
 """The whole chain on generated clips: nothing to download, a recogniser and a picture at the end."""
 
 import contextlib
-import csv
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from attnrec.data.splits import TEST
 from attnrec.data.store import FeatureStore
 from attnrec.errors import WeightsError
 from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand
-from attnrec.runtime import OnProgress, Progress, atomic_path, no_progress
+from attnrec.runtime import OnProgress, Progress, no_progress, write_table
 from attnrec.workflows.compare import compare
 from attnrec.workflows.comparison import CompareReport
 from attnrec.workflows.evaluate import evaluate
@@ -160,13 +159,7 @@ def write_sample_videos(folder: Path, seed: int, on_progress: OnProgress = no_pr
         path = folder / clip.action / f"{clip.name}.mp4"
         write_video(path, iter(clip.frames), clip.fps)
         rows += _box_rows(clip, path.relative_to(folder))
-    with (
-        atomic_path(folder / "boxes.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["path", "seconds", "x0", "y0", "x1", "y1"])
-        writer.writerows(rows)
+    write_table(folder / "boxes.csv", ["path", "seconds", "x0", "y0", "x1", "y1"], rows)
     on_progress(Progress("clips", total, total))
 
 

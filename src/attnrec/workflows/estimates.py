@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from attnrec.config import ExtractConfig
-from attnrec.data.dataset import Problem
+from attnrec.data.dataset import Dataset, Problem
 from attnrec.data.layouts import read_dataset
 from attnrec.data.video import probe
 from attnrec.errors import VideoError
@@ -22,28 +22,21 @@ _LEAST_FRAME_BYTES = 20  # of a frame that repeats the last, in the codecs at ha
 
 
 @dataclass(frozen=True)
-class ExtractPlan:
-    """What `extract` would do.
+class DatasetSummary:
+    """A dataset in numbers.
 
     Attributes:
-        out: The store.
-        dataset: Name of the dataset.
+        dataset: Its name.
         layout: That labels and splits were read off.
         multilabel: A video may have several labels.
-        num_videos: Videos found.
+        num_videos: Videos in it.
         classes: Number of videos of each class.
         num_groups: Groups among them.
         splits: Number of videos in each part, by split.
         leaking_splits: Splits that part a group.
         problems: What is odd about the videos and their lists.
-        estimated_frames: Frames to store, from the headers of some of the videos.
-        estimated_bytes: Size of the store.
-        needed_bytes: Disk space while parts and store are both there.
-        free_bytes: What the disk has.
-        estimated_seconds: For all videos on this machine.
     """
 
-    out: str
     dataset: str
     layout: str
     multilabel: bool
@@ -53,6 +46,39 @@ class ExtractPlan:
     splits: dict[str, dict[str, int]]
     leaking_splits: list[str]
     problems: list[Problem]
+
+
+def summary_of(data: Dataset) -> DatasetSummary:
+    """A dataset in numbers."""
+    return DatasetSummary(
+        dataset=data.name,
+        layout=data.layout,
+        multilabel=data.multilabel,
+        num_videos=len(data.entries),
+        classes=data.class_counts,
+        num_groups=len(set(data.groups)),
+        splits=data.split_counts,
+        leaking_splits=data.leaking_splits,
+        problems=list(data.problems),
+    )
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """What `extract` would do.
+
+    Attributes:
+        out: The store.
+        data: The videos found.
+        estimated_frames: Frames to store, from the headers of some of the videos.
+        estimated_bytes: Size of the store.
+        needed_bytes: Disk space while parts and store are both there.
+        free_bytes: What the disk has.
+        estimated_seconds: For all videos on this machine.
+    """
+
+    out: str
+    data: DatasetSummary
     estimated_frames: int
     estimated_bytes: int
     needed_bytes: int
@@ -84,15 +110,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
     size = frames * sum(K * K * D * 2 for K, D in trunk.cube_shapes(IMAGE_SIZE).values())
     return ExtractPlan(
         out=str(out),
-        dataset=data.name,
-        layout=data.layout,
-        multilabel=data.multilabel,
-        num_videos=len(data.entries),
-        classes=data.class_counts,
-        num_groups=len(set(data.groups)),
-        splits=data.split_counts,
-        leaking_splits=data.leaking_splits,
-        problems=list(data.problems),
+        data=summary_of(data),
         estimated_frames=frames,
         estimated_bytes=size,
         needed_bytes=2 * size,

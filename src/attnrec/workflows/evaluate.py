@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from attnrec.metrics import attention_entropy, block_means, reduce_blocks, requi
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
-from attnrec.workflows.evaluation import EvaluationReport, Faithfulness, VideoFigure
+from attnrec.workflows.evaluation import EvaluationReport, Faithfulness, VideoFigure, earlier_faithfulness
 from attnrec.workflows.faithfulness import attention_faithfulness, require_attention
 from attnrec.workflows.figures import resolved_top_k, video_figures
 from attnrec.workflows.localization import read_targets
@@ -58,7 +58,8 @@ def evaluate(
         last_steps: Time-steps at a block's end that count; None takes the run's.
         block_stride: Stored frames between the starts of blocks; None takes the run's.
         top_k: k of the top-k accuracy; None takes 5 where there are more classes.
-        faithfulness: Test the attention as well.
+        faithfulness: Test the attention as well; otherwise an earlier test of the same weights, videos and settings
+            stays in the report.
         boxes: A file of boxes or points for that test, see `data.boxes.read_boxes`.
         device: See `runtime.resolve_device`.
         jobs: CPU threads.
@@ -107,6 +108,9 @@ def evaluate(
             on_progress=on_progress,
         )
     report = _report(run, features, table, scores, probs, part, settings, tested, started)
+    if tested is None and (kept := _kept_faithfulness(run, report)) is not None:
+        report = replace(report, faithfulness=kept)
+        on_progress(Progress("evaluate", message=f"{run.name}: the test of its attention is that of an earlier call"))
     _write(run, features, table, scores, probs, report)
     return report
 
@@ -215,8 +219,7 @@ def _report(
     started: float,
 ) -> EvaluationReport:
     manifest, videos = run.manifest, np.unique(table.video)
-    all_groups = store.groups
-    groups = [all_groups[video] for video in videos]
+    groups = [store.groups[video] for video in videos]
     figures = video_figures(store.targets[videos], probs, groups, store.classes, top_k=settings.top_k)
     return EvaluationReport(
         run=str(run.path),
@@ -225,6 +228,7 @@ def _report(
         attention=manifest.model.attention if manifest.model.architecture == "attention" else None,
         backbone=manifest.features.backbone,
         weights_sha256=manifest.features.weights_sha256,
+        model_sha256=run.model_sha256,
         dataset=store.dataset,
         multilabel=store.multilabel,
         split=_split(run),
@@ -250,6 +254,14 @@ def _report(
         seconds=time.monotonic() - started,
         **vars(figures),
     )
+
+
+def _kept_faithfulness(run: Run, report: EvaluationReport) -> Faithfulness | None:
+    try:
+        earlier = run.read_evaluation(report.part)
+    except RunError:
+        return None  # damaged: it is about to be replaced
+    return None if earlier is None else earlier_faithfulness(earlier, report)
 
 
 def _write(

@@ -1,8 +1,13 @@
 """What `evaluate` reports."""
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from attnrec.workflows.figures import ClassFigure, Interval
+
+# What a test of attention belongs to; the run's folder pins the store.
+_TESTED = ("model_sha256", "split_sha256", "part", "reduction", "last_steps", "block_stride")
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ class EvaluationReport:
         attention: Form of its location scorer; None without attention.
         backbone: Network that its features come from.
         weights_sha256: Hash of that network's weights.
+        model_sha256: Hash of the recogniser's own.
         dataset: Name of the dataset.
         multilabel: A video may have several labels.
         split: Name of the split.
@@ -145,7 +151,7 @@ class EvaluationReport:
         confusion: Videos by true class (rows) and predicted class (columns).
         videos: Figures of each video.
         seconds: Taken.
-        faithfulness: Of the attention, where it was asked for.
+        faithfulness: Of the attention, where it was asked for, now or in an earlier call that the figures belong to.
     """
 
     run: str
@@ -154,6 +160,7 @@ class EvaluationReport:
     attention: str | None
     backbone: str
     weights_sha256: str
+    model_sha256: str
     dataset: str
     multilabel: bool
     split: str
@@ -182,6 +189,28 @@ class EvaluationReport:
     videos: list[VideoFigure]
     seconds: float
     faithfulness: Faithfulness | None = None
+
+
+def earlier_faithfulness(earlier: dict[str, Any], report: EvaluationReport) -> Faithfulness | None:
+    """What an earlier report says of the attention, where it is of the same weights, videos and settings.
+
+    Args:
+        earlier: The report as JSON, which has None for NaN.
+        report: The one of now.
+    """
+    found = earlier.get("faithfulness")
+    if not isinstance(found, dict) or any(earlier.get(name) != getattr(report, name) for name in _TESTED):
+        return None
+    try:
+        intervals = {name: (_number(low), _number(high)) for name, (low, high) in found["intervals"].items()}
+        differences = {name: _number(value) for name, value in found["differences"].items()}
+        return Faithfulness(**found | {"intervals": intervals, "differences": differences})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None  # of another attnrec, which tested otherwise
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 @dataclass(frozen=True)

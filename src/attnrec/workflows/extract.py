@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnrec.config import ExtractConfig
-from attnrec.data.dataset import Dataset, Problem
+from attnrec.data.dataset import Dataset
 from attnrec.data.layouts import read_dataset
 from attnrec.data.packing import VideoRow, pack_store, remove_parts, stored_sources
 from attnrec.data.parts import FeatureSource, parts_dir, sole_writer, video_id
@@ -30,7 +30,7 @@ from attnrec.workflows.earlier import (
     require_same_settings,
     require_store_or_nothing,
 )
-from attnrec.workflows.estimates import estimated_frames
+from attnrec.workflows.estimates import DatasetSummary, estimated_frames, summary_of
 from attnrec.workflows.extraction import Extraction, Findings
 from attnrec.workflows.features import frame_bytes, prepare_trunk
 
@@ -41,19 +41,11 @@ class ExtractReport:
 
     Attributes:
         out: The store.
-        dataset: Name of the dataset.
-        layout: That labels and splits were read off.
-        multilabel: A video may have several labels.
-        num_videos: Videos in it.
+        data: The videos in it.
         num_extracted: Videos decoded this time; the others were there already.
         num_frames: Frames in it.
         cubes: Shape of a feature cube, K, K, D, by layer.
         precision: That the network computed in.
-        classes: Number of videos of each class.
-        num_groups: Groups among them.
-        splits: Number of videos in each part, by split.
-        leaking_splits: Splits that part a group.
-        problems: What is odd about the videos and their lists.
         skipped: Path and reason of each video left out.
         damaged: Path and status of each video that was kept though its end or some frames are missing.
         num_variable_rate: Videos whose frames come at uneven times.
@@ -62,19 +54,11 @@ class ExtractReport:
     """
 
     out: str
-    dataset: str
-    layout: str
-    multilabel: bool
-    num_videos: int
+    data: DatasetSummary
     num_extracted: int
     num_frames: int
     cubes: dict[str, tuple[int, int, int]]
     precision: str
-    classes: dict[str, int]
-    num_groups: int
-    splits: dict[str, dict[str, int]]
-    leaking_splits: list[str]
-    problems: list[Problem]
     skipped: list[tuple[str, str]]
     damaged: list[tuple[str, str]]
     num_variable_rate: int
@@ -210,19 +194,11 @@ class _Job:
         summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]
         return ExtractReport(
             out=str(self.out),
-            dataset=data.name,
-            layout=data.layout,
-            multilabel=data.multilabel,
-            num_videos=len(rows),
+            data=summary_of(data),
             num_extracted=len(set(findings.missing) - findings.failed.keys()),
             num_frames=sum(source.num_frames for source in sources),
             cubes={spec.layer: (spec.grid_size, spec.grid_size, spec.feature_dim) for spec in self.specs},
             precision=self.specs[0].precision,
-            classes=data.class_counts,
-            num_groups=len(set(data.groups)),
-            splits=data.split_counts,
-            leaking_splits=data.leaking_splits,
-            problems=list(data.problems),
             skipped=skipped,
             damaged=[(path, summary.status) for path, summary in summaries if summary.status != "ok"],
             num_variable_rate=sum(summary.is_variable_rate for _, summary in summaries),

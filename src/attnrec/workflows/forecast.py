@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from attnrec.config import ModelConfig
 from attnrec.distributed import World
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, no_progress
@@ -75,12 +77,13 @@ def plan_grid(
     there = runs_by_identity(folder)
     cells: list[PlannedCell] = []
     splits: dict[str, None] = {}
+    timed: dict[tuple[ModelConfig, int], float] = {}
     for session, planned in planned_cells(grid, features, on_progress):
         splits[session.plan.split] = None
         states = [_state(there.get(cell.identity), part) for cell in planned]
         training, evaluation = 0.0, 0.0
         if any(state != "done" for _, state in states):
-            training, evaluation = _seconds(session, planned[0], there.values(), part)
+            training, evaluation = _seconds(session, planned[0], there.values(), part, timed)
         left = {"done": 0.0, "to evaluate": evaluation}
         cells += [
             PlannedCell(cell.name, run, state, left.get(state, training + evaluation))
@@ -98,9 +101,15 @@ def _state(run: Run | None, part: str) -> tuple[str | None, str]:
     return str(run.path), "done" if is_evaluated(run, part) else "to evaluate"
 
 
-def _seconds(session: Session, cell: Cell, runs: Iterable[Run], part: str) -> tuple[float, float]:
-    """Of a training and of an evaluation, at most."""
-    step, plan = _step_seconds(session), session.plan
+def _seconds(
+    session: Session, cell: Cell, runs: Iterable[Run], part: str, timed: dict[tuple[ModelConfig, int], float]
+) -> tuple[float, float]:
+    """Of a training and of an evaluation, at most; `timed` holds steps by model and blocks, and takes up new ones."""
+    plan = session.plan
+    size = min(plan.batch_size, plan.num_train_blocks)
+    if (session.model_config, size) not in timed:
+        timed[session.model_config, size] = _step_seconds(session, size)
+    step = timed[session.model_config, size]
     batches = [
         math.ceil(count / plan.batch_size)
         for count in (plan.num_validation_blocks, len(run_blocks(session.store, session.config, part)))
@@ -117,12 +126,19 @@ def _seconds(session: Session, cell: Cell, runs: Iterable[Run], part: str) -> tu
     return float(np.mean(known)) if known else plan.updates * step + epochs * validation, evaluation
 
 
-def _step_seconds(session: Session) -> float:
+def _step_seconds(session: Session, num_blocks: int) -> float:
+    """Of a training step on so many blocks, from their cubes in the store to the new parameters."""
     stepper = Stepper(session, World())
-    batch = np.arange(min(session.plan.batch_size, session.plan.num_train_blocks))
     began = 0.0
-    for step, cubes in enumerate(stepper.batches(session.train, [batch] * (1 + _TIMED_STEPS))):
-        if step == 1:  # the one before it sets things up
-            began = time.monotonic()
-        stepper.take(cubes, step)
-    return (time.monotonic() - began) / _TIMED_STEPS
+    for step, batch in enumerate(stepper.batches(session.train, [np.arange(num_blocks)] * (1 + _TIMED_STEPS))):
+        stepper.take(batch, step)
+        if step == 0:  # it sets things up
+            began = _time_when_done(session.device)
+    return (_time_when_done(session.device) - began) / _TIMED_STEPS
+
+
+def _time_when_done(device: torch.device) -> float:
+    """The clock once the device has done all that it was given: CUDA works on while the program goes ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,9 @@ def gallery(
     if num_right + num_wrong == 0:
         raise ConfigError("--right 0 --wrong 0: there is nothing to show")
     run = recognizer.run
-    if (figures := run.read_evaluation(part)) is None:
+    figures = run.read_evaluation(part) or asdict(
         evaluate(run, store, part=part, device=device, jobs=jobs, on_progress=on_progress)
-        figures = run.read_evaluation(part) or {}
+    )
     folder = videos or Path(run.manifest.store["videos_dir"])
     right, wrong = ([v for v in figures["videos"] if is_right(v, recognizer.classes) == kind] for kind in (True, False))
     shown, skipped = [], []

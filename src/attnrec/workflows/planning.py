@@ -110,22 +110,22 @@ def prepare(store_path: str | Path | None, given: TrainConfig, world: World | No
         feature_dim=store.spec.feature_dim,
         multilabel=store.multilabel,
     )
-    tables = {part: run_blocks(store, config, part) for part in ("train", "validation")}
+    train, validation = (run_blocks(store, config, part) for part in ("train", "validation"))
     if config.overfit is not None:
-        tables = {"train": _spread(tables["train"], config.overfit), "validation": _spread(tables["train"], 0)}
-    if not len(tables["train"]):
+        train, validation = _spread(train, config.overfit), _spread(train, 0)
+    if not len(train):
         raise ConfigError(f"{store.path}: split {split} has no training video; choose another by --split")
-    if config.retrain and not len(tables["validation"]):
+    if config.retrain and not len(validation):
         raise ConfigError(f"{store.path}: split {split} has no validation video, which --retrain needs")
-    config = with_schedule(config, dataset=store.dataset, num_blocks=len(tables["train"]))
+    config = with_schedule(config, dataset=store.dataset, num_blocks=len(train))
     config = dataclasses.replace(
         config,
-        patience=patience_of(config, len(tables["validation"]) > 0) or 0,
+        patience=patience_of(config, len(validation) > 0) or 0,
         precision=resolve_precision(config.precision, device),
     )
     model_config = _model_config(store, config)
-    plan = _plan(store, given, config, model_config, tables["train"], tables["validation"], world)
-    return Session(store, given, config, plan, model_config, tables["train"], tables["validation"], device, threads)
+    plan = _plan(store, given, config, model_config, train, validation, world)
+    return Session(store, given, config, plan, model_config, train, validation, device, threads)
 
 
 def prepare_again(run: Run, store: FeatureStore, config: TrainConfig, world: World) -> Session:
@@ -173,18 +173,19 @@ def run_blocks(store: FeatureStore, config: TrainConfig, part: str, block_stride
 
 
 def _model_config(store: FeatureStore, config: TrainConfig) -> ModelConfig:
+    filled = vars(config)
     return ModelConfig(
         architecture=config.model,
         feature_dim=store.spec.feature_dim,
         num_locations=store.spec.num_locations,
         num_classes=len(store.classes),
-        attention=config.attention or "location",
-        hidden_dim=config.hidden_dim or 512,
-        num_layers=config.num_layers or 3,
+        attention=filled["attention"],
+        hidden_dim=filled["hidden_dim"],
+        num_layers=filled["num_layers"],
         dropout=config.dropout,
         multilabel=store.multilabel,
-        init_layers=config.init_layers or 2,
-        scorer_layers=config.scorer_layers or 1,
+        init_layers=filled["init_layers"],
+        scorer_layers=filled["scorer_layers"],
         attention_dim=config.attention_dim,
         input_dropout=config.input_dropout,
     )
@@ -212,7 +213,7 @@ def _plan(
         num_validation_blocks=len(validation_blocks),
         batch_size=filled["batch_size"],
         epochs=filled["epochs"],
-        patience=patience_of(config, len(validation_blocks) > 0),
+        patience=config.patience or None,
         updates=min(updates, config.max_steps or updates),
         processes=world.size,
         learning_rate=filled["learning_rate"],

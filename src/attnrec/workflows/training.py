@@ -66,7 +66,6 @@ class Training:
         self.position = Position()
         self.stepper = Stepper(session, world)
         self._started = self._saved = time.monotonic()
-        self._blocks_seen = 0
 
     def restore(self, checkpoint: Checkpoint | None) -> None:
         """Go back to a checkpoint; to the very start where there is none."""
@@ -76,8 +75,8 @@ class Training:
             self.stepper.optimizer.load_state_dict(checkpoint.optimizer)
         if self.world.is_first:
             self.run.cut_log(self.position.log_bytes)
-            if self._is_best():  # the process may have ended between saving the checkpoint and the model
-                self.run.save_model(self.stepper.model)
+        if self._is_best():  # the process may have ended between saving the checkpoint and the model
+            self._save_model()
         self._started -= self.position.seconds
 
     def search(self) -> dict[str, Any]:
@@ -106,9 +105,7 @@ class Training:
             self._end_epoch(figures | {"kind": "retrain-epoch"})
             message = f"retraining, epoch {position.epoch}: loss {figures['loss']:.3f}, to reach {target_loss:.3f}"
             self.on_progress(Progress("retrain", message=message))
-        if self.world.is_first:
-            with self._saving():
-                self.run.save_model(self.stepper.model)
+        self._save_model()
         loss = position.last_loss
         assert loss is not None
         return RetrainReport(target_loss, loss, position.epoch, loss <= target_loss)
@@ -143,8 +140,11 @@ class Training:
     def _train_epoch(self, table: BlockTable, order: tuple[str, int]) -> dict[str, Any]:
         """What is left of an epoch. Returns its means over blocks."""
         self.stepper.model.train()
-        position, began = self.position, time.monotonic()
-        self._blocks_seen = 0
+        position, began, seen = self.position, time.monotonic(), 0
+
+        def speed() -> float:
+            return seen / max(1e-9, time.monotonic() - began)
+
         for batch in self.stepper.batches(table, self._batches(table, order)[position.batch :]):
             if position.phase == "search" and position.step >= self.session.plan.updates:
                 break  # --max-steps
@@ -157,11 +157,10 @@ class Training:
                 total + figure * figures.num_blocks
                 for total, figure in zip(position.sums, (*figures[:3], 1.0), strict=True)
             ]
-            self._blocks_seen += figures.num_blocks
-            self._after_step(figures, self._blocks_seen / max(1e-9, time.monotonic() - began))
+            seen += figures.num_blocks
+            self._after_step(figures, speed())
         *sums, count = position.sums
-        speed = self._blocks_seen / max(1e-9, time.monotonic() - began)
-        return self._named([total / count for total in sums]) | {"blocks_per_second": speed}
+        return self._named([total / count for total in sums]) | {"blocks_per_second": speed()}
 
     def _batches(self, table: BlockTable, order: tuple[str, int]) -> list[NDArray[np.int64]]:
         """Indices of blocks, each once, in an order that is a function of seed and epoch."""
@@ -174,7 +173,7 @@ class Training:
         position = self.position
         named = self._named(list(figures[:3])) | {"gradient_norm": figures.gradient_norm, "blocks_per_second": speed}
         left = (self.session.plan.updates - position.step) * self.session.plan.batch_size / speed
-        self._tell({"loss": position.sums[0] / position.sums[3]} | {k: v for k, v in named.items() if k != "loss"})
+        self._tell(named | {"loss": position.sums[0] / position.sums[3]})
         if position.step % LOG_STEPS == 0:
             kind = "step" if position.phase == "search" else "retrain-step"
             self._log(named | {"kind": kind, "epoch": position.epoch + 1, "eta_seconds": max(0.0, left)})
@@ -192,9 +191,8 @@ class Training:
         position.batch, position.sums = 0, [0.0] * 4
         self._log(figures | {"epoch": position.epoch, "seconds": self.seconds})
         self._save()
-        if self._is_best() and self.world.is_first:
-            with self._saving():
-                self.run.save_model(self.stepper.model)
+        if self._is_best():
+            self._save_model()
 
     def _save(self) -> None:
         """Write the checkpoint, unless the parameters have run away, which the next loss will say."""
@@ -204,6 +202,11 @@ class Training:
         self.position.seconds, self.position.log_bytes = self.seconds, self.run.log_bytes
         with self._saving():
             save_checkpoint(self.run.path, self.position, self.stepper.model, self.stepper.optimizer)
+
+    def _save_model(self) -> None:
+        if self.world.is_first:
+            with self._saving():
+                self.run.save_model(self.stepper.model)
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.world.is_first:
