@@ -733,7 +733,8 @@ def peak_of_child(path: Path, **options) -> tuple[int, int]:
 def test_the_default_limit_leaves_room_for_any_size_that_is_decoded(tmp_path, real_data):
     fast = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
     largest = tmp_path / "a.mp4"
-    write_as(largest, "mp4", "-frames:v", 4, *fast, source="color=s=8192x4320")
+    # More frames than the pipe holds, so that the process is there when it is looked at.
+    write_as(largest, "mp4", "-frames:v", 12, *fast, source="color=s=8192x4320")
     for path in (real_data / "clips" / "drink_water_1080p.avi", largest):
         space, threads = peak_of_child(path)
         assert 0 < space < DecodeLimits.memory_bytes / 2
