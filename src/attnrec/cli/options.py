@@ -8,6 +8,8 @@ import typer
 
 from attnrec.config import Precision, Preset, SplitPart
 
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # of the tables that --force replaces
+
 RunsDirOption = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", metavar="DIR")]
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Run to use; the newest finished one where not given.", metavar="DIR")
