@@ -214,14 +214,21 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def require_free(path: Path, *, overwrite: bool) -> None:
+def require_free(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ()) -> None:
     """Check a result's name, before the work that it costs.
+
+    Args:
+        path: The file to be written.
+        overwrite: A file that is there may be replaced.
+        suffixes: Of the files that may be, so that a slip does not cost a clip or a store; none allows all.
 
     Raises:
         AttnrecError: There is such a file already and it may not be replaced.
     """
     if not overwrite and path.exists():
         raise _taken(path)
+    if suffixes and path.is_file() and path.suffix.lower() not in suffixes:
+        raise AttnrecError(f"{path} exists; here --force replaces only files that end in {', '.join(suffixes)}")
 
 
 def _taken(path: Path) -> AttnrecError:

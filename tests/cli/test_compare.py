@@ -167,7 +167,7 @@ def test_the_dry_run_shows_the_grid_and_trains_nothing(folder):
     "arguments",
     [
         ["--lambdas", "0,much"], ["--fps", "six"], ["runs/x", "--models", "attention"], ["runs/x", "--hidden", "8"],
-        ["--seeds", "0"],
+        ["--seeds", "0"], ["--seeds", "1001"], ["--lambdas", "nan"], ["--fps", "6,inf"], ["--jobs", "100000"],
     ],
 )  # fmt: skip
 def test_wrong_usage_is_2(arguments):

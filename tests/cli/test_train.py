@@ -95,3 +95,15 @@ def test_a_loss_that_is_no_number_is_one_line(store, tmp_path):
     assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "at step 0, batch 1 of epoch 1 (" in done.stderr
     assert "train anew with a lower --learning-rate" in done.stderr
+
+
+def test_one_of_a_thing_takes_no_s(tmp_path):
+    store = write_store(tmp_path / "one.h5", num_groups=3)
+    for model in ("attention", "avg-pool"):
+        done = attnrec("train", store, *OPTIONS, "--model", model, "--runs", tmp_path / "runs", "--quiet")
+        assert done.exit_code == 0, done.stderr
+        (run,) = (tmp_path / "runs").glob(f"{model}*")
+        assert " in 1 group (" in attnrec("evaluate", "--run", run, "--quiet").stdout
+    shown = attnrec("compare", "--runs", tmp_path / "runs").stdout
+    assert "over 1 group of videos" in shown
+    assert "with 1 group p cannot fall below 1." in shown

@@ -12,7 +12,7 @@ from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
 from attnrec.render.columns import COLUMNS, shown_columns
-from attnrec.render.plots import Line, confusion, differences, lines, maps
+from attnrec.render.plots import COLOURS, Line, confusion, differences, intervals, lines, maps
 from attnrec.render.report import Curve, GalleryClip, ReportData, ReportTable, RowDetail, report_page
 
 
@@ -127,7 +127,7 @@ def test_a_report_holds_all_it_shows(report):
     expected = ["Results", "Where it looked: attention", "By class", "Where it looks on average", "Training"]
     assert headings == [*expected, "How each run was made"]
     captions = [text for _, text in page.all("figcaption")]
-    assert "accuracy by lambda" in captions
+    assert {"Accuracy by lambda", "Accuracy on validation videos"} <= set(captions)
     assert "accuracy by frames a second" not in captions  # there is one rate
     assert "Penalty above its floor" not in captions  # nobody measured it
     assert {"Entropy of the attention", "attention, lambda 1 less attention", "Confusion: avg-pool"} <= set(captions)
@@ -209,6 +209,17 @@ def test_runs_without_figures_have_a_page():
     page = Page(report_page(ReportData([], [table], [], "")))
     assert_usable(page)
     assert page.all("img") == []
+
+
+def test_long_names_are_told_apart_and_look_the_same_in_every_plot():
+    names = [f"attention-content-lambda0-fps{rate}-stride2-epochs60-learningrate0.005" for rate in (6, 30)]
+    drawn = [Line(name, [1, 2], [0.5, 0.25]) for name in names]
+    both, one = (svg_of(lines(each, "epoch", "loss", names=names).address) for each in (drawn, drawn[1:]))
+    assert len({text for text in texts(both) if "…" in text}) == 2
+    strokes = [{colour for colour in COLOURS if colour in ET.tostring(svg, encoding="unicode")} for svg in (both, one)]
+    assert strokes == [set(COLOURS[:2]), {COLOURS[1]}]
+    dots = svg_of(intervals(names, [0.5, 0.25], [None, None]).address)
+    assert len({text for text in texts(dots) if "…" in text}) == 2
 
 
 def test_a_confusion_has_the_counts_where_they_belong():

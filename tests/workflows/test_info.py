@@ -8,7 +8,7 @@ from small_store import write_store
 
 from attnrec.data.encode import write_video
 from attnrec.data.store import FeatureStore
-from attnrec.errors import AttnrecError, DataError, VideoError
+from attnrec.errors import DataError, FeatureStoreError, VideoError
 from attnrec.runtime import json_safe
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.info import describe
@@ -75,7 +75,7 @@ def test_what_it_cannot_describe_is_refused(tmp_path, tiny_store):
     shutil.copy(tiny_store, cut)
     with cut.open("r+b") as file:
         file.truncate(cut.stat().st_size // 2)
-    with pytest.raises(AttnrecError, match=r"cut\.h5"):
+    with pytest.raises(FeatureStoreError, match=r"cut\.h5: not a usable feature store .*; run `attnrec extract` again"):
         describe(cut)
 
 

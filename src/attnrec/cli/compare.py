@@ -7,6 +7,7 @@ import typer
 
 from attnrec.cli.comparison import show_comparison, show_grid_plan, show_plan, write_csv, write_markdown
 from attnrec.cli.options import (
+    CSV_SUFFIXES,
     BatchSizeOption,
     BlockFramesOption,
     BlockStrideOption,
@@ -146,9 +147,10 @@ def compare(
     """
     from attnrec.workflows import compare as workflow
 
-    for path in (csv_path, markdown_path, html_path):
+    kinds = ((csv_path, CSV_SUFFIXES), (markdown_path, (".md", ".markdown", ".txt")), (html_path, (".html", ".htm")))
+    for path, suffixes in kinds:
         if path is not None:
-            require_free(path, overwrite=force)
+            require_free(path, overwrite=force, suffixes=suffixes)
     with Output(json=json, quiet=quiet) as output:
         grid = None
         asked = {name for name in (*_LISTS, *_TRAINING) if is_given(context, name)}

@@ -150,11 +150,10 @@ def _differences(of: "ComparedTable") -> _Shown:
         for row in of.rows
         if row.difference is not None
     ]
-    lines = [
-        f"Paired bootstrap over {of.num_groups} groups of videos, of the mean over the seeds; p corrected by Holm."
-    ]
+    groups = counted(of.num_groups, "group")
+    lines = [f"Paired bootstrap over {groups} of videos, of the mean over the seeds; p corrected by Holm."]
     if 2 ** (1 - of.num_groups) > _LEVEL:
-        lines.append(f"{of.num_groups} groups are too few to tell: p cannot fall below {2 ** (1 - of.num_groups):g}.")
+        lines.append(f"Too few to tell: with {groups} p cannot fall below {2 ** (1 - of.num_groups):g}.")
     return _Shown(f"Differences from {of.against}", ["row", "points", "95 %", "p", "p corrected"], rows, lines)
 
 

@@ -17,7 +17,7 @@ from attnrec.cli.options import (
     examples,
     listed,
 )
-from attnrec.cli.output import Output, duration, percent, printable, table
+from attnrec.cli.output import Output, counted, duration, percent, printable, table
 from attnrec.config import Reduction
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def _show(report: "EvaluationReport") -> None:
     figures = ", ".join(_figure(report, name) for name in _NAMES if getattr(report, name) is not None)
     leaking = ", LEAKING" if report.leaking_groups else ""
     print(
-        f"{printable(report.run)}: {report.part} {figures} of {report.num_videos} videos in {report.num_groups} groups "
+        f"{printable(report.run)}: {report.part} {figures} of {counted(report.num_videos, 'video')} in "
+        f"{counted(report.num_groups, 'group')} "
         f"({printable(report.dataset)}, split {report.split}{leaking}), {chance} {percent(report.chance)} %"
     )
     if report.attention_entropy is not None and report.penalty_above_floor is not None:
@@ -146,7 +147,7 @@ def _show(report: "EvaluationReport") -> None:
         _show_worst(report, report.confusion)
     if report.faithfulness is not None:
         show_faithfulness(report.faithfulness)
-    print(f"{report.num_blocks} blocks in {duration(report.seconds)}")
+    print(f"{counted(report.num_blocks, 'block')} in {duration(report.seconds)}")
 
 
 def _figure(report: "EvaluationReport", name: str) -> str:

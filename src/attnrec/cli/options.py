@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, with the same meaning everywhere."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,8 @@ from typing import Annotated
 import typer
 
 from attnrec.config import Precision, Preset, SplitPart
+
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # of the tables that --force replaces
 
 RunsDirOption = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", metavar="DIR")]
 RunOption = Annotated[
@@ -18,8 +21,10 @@ FeaturesOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**32 - 1)]
+# With 100000 it would hang while it makes threads, or end in the system's refusal of one.
 JobsOption = Annotated[
-    int | None, typer.Option(help="Threads and decoders at once; all cores where not given.", min=1, metavar="N")
+    int | None,
+    typer.Option(help="Threads and decoders at once; all cores where not given.", min=1, max=1024, metavar="N"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -58,7 +63,10 @@ PrecisionOption = Annotated[
     Precision, typer.Option(help="Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
 ]
 SeedsOption = Annotated[
-    int, typer.Option(help="Repeat with so many seeds, from --seed on, each a run of its own.", min=1, metavar="N")
+    int,
+    typer.Option(
+        help="Repeat with so many seeds, from --seed on, each a run of its own.", min=1, max=1000, metavar="N"
+    ),
 ]
 
 
@@ -71,9 +79,12 @@ def listed_numbers(values: Sequence[str] | None, option: str) -> tuple[float, ..
     """The numbers of a list option."""
     items = listed(values)
     try:
-        return tuple(float(item) for item in items)
+        numbers = tuple(float(item) for item in items)
     except ValueError:
-        raise typer.BadParameter(f"must be numbers, got {', '.join(items)}", param_hint=option) from None
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise typer.BadParameter(f"must be numbers, got {', '.join(items)}", param_hint=option)
+    return numbers
 
 
 def is_given(context: typer.Context, name: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnrec.cli.options import (
+    CSV_SUFFIXES,
     DeviceOption,
     ForceOption,
     JobsOption,
@@ -45,7 +46,7 @@ def predict(
     from attnrec.workflows import predict as workflow
 
     if csv_path is not None:
-        require_free(csv_path, overwrite=force)
+        require_free(csv_path, overwrite=force, suffixes=CSV_SUFFIXES)
     with Output(json=json, quiet=quiet) as output:
         chosen = Run(run) if run is not None else newest_run(runs)
         if run is None:

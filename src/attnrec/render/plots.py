@@ -75,7 +75,7 @@ def intervals(names: Sequence[str], figures: Sequence[float], bounds: Sequence[t
             if bound is not None:
                 axes.plot([100 * bound[0], 100 * bound[1]], [place, place], color=COLOURS[0], linewidth=2.5)
             axes.plot([100 * value], [place], "o", color=COLOURS[0], markersize=7)
-        axes.set_yticks(places, [_short(name) for name in names])
+        axes.set_yticks(places, _shortened(names))
         axes.set_ylim(places[-1] - 0.6, 0.6)
         axes.set_xlabel("percent, with 95 % interval")
         axes.grid(visible=False, axis="y")
@@ -83,15 +83,33 @@ def intervals(names: Sequence[str], figures: Sequence[float], bounds: Sequence[t
     return _finished(figure, f"Percent by row: {words}")
 
 
-def lines(drawn: Sequence[Line], x_label: str, y_label: str, *, marked: bool = False, percent: bool = False) -> Plot:
-    """Lines of one kind in a plot, told apart by colour and dash."""
+def lines(
+    drawn: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    *,
+    names: Sequence[str] = (),
+    marked: bool = False,
+    percent: bool = False,
+) -> Plot:
+    """Lines of one kind in a plot, told apart by colour and dash.
+
+    Args:
+        drawn: The lines; those of one name look alike.
+        x_label: Of the axis across.
+        y_label: Of the axis upwards.
+        names: Of the lines of all plots that go together, so that a name looks the same in each.
+        marked: Draw a dot at each point.
+        percent: The values are shares, and shown in percent.
+    """
     with _plot(width=5.2, height=3.2 + 0.2 * len({line.name for line in drawn})) as (figure, ((axes,),)):
-        order = list(dict.fromkeys(line.name for line in drawn))
+        order = list(dict.fromkeys((*names, *(line.name for line in drawn))))
+        labels = dict(zip(order, _shortened(order), strict=True))
         named: set[str] = set()
         for line in drawn:
             k = order.index(line.name)
             y = np.array([np.nan if value is None else value for value in line.y], float) * (100 if percent else 1)
-            label = None if line.name in named else _short(line.name)
+            label = None if line.name in named else labels[line.name]
             named.add(line.name)
             style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k // len(COLOURS) % len(DASHES)]}
             axes.plot(line.x, y, marker="o" if marked else "", label=label, **style)
@@ -207,6 +225,14 @@ def _finished(figure: "Figure", words: str) -> Plot:
 def _short(name: str, most: int = 44) -> str:
     name = printable(name)
     return name if len(name) <= most else f"{name[: most * 2 // 3]}…{name[-(most // 3) :]}"
+
+
+def _shortened(names: Sequence[str], most: int = 44) -> list[str]:
+    """Short forms of names, as long as it takes to tell those names apart."""
+    told_apart = len({printable(name) for name in names})
+    while len({_short(name, most) for name in names}) < told_apart:
+        most += 4
+    return [_short(name, most) for name in names]
 
 
 def _line_words(drawn: Sequence[Line], percent: bool) -> str:

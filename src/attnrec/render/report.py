@@ -180,8 +180,8 @@ def _results(table: ReportTable, rows: Sequence[Row]) -> list[Figure]:
     plot = intervals([row.name for row in known], [row.figure or 0.0 for row in known], [row.interval for row in known])
     figures = [Figure("All rows", plot)]
     for heading, name, x_label in (
-        (f"{table.metric} by lambda", "attention_penalty", "lambda"),
-        (f"{table.metric} by frames a second", "fps", "frames a second"),
+        (f"{_capital(table.metric)} by lambda", "attention_penalty", "lambda"),
+        (f"{_capital(table.metric)} by frames a second", "fps", "frames a second"),
     ):
         if drawn := _by_setting(known, name):
             figures.append(
@@ -223,10 +223,11 @@ def _line_name(row: Row, name: str) -> str:
 
 def _training(rows: Sequence[RowDetail], metric: str) -> list[Figure]:
     figures = []
+    names = [detail.row.name for detail in rows]
     for heading, field, y_label in (
         ("Loss in training", "loss", "loss"),
         ("Loss on validation videos", "validation_loss", "loss"),
-        (f"{metric} on validation videos", "validation_figure", f"{metric}, %"),
+        (f"{_capital(metric)} on validation videos", "validation_figure", f"{metric}, %"),
         ("Penalty above its floor", "penalty_above_floor", "penalty"),
         ("Entropy of the attention", "attention_entropy", "entropy, 1 for uniform"),
     ):
@@ -237,8 +238,14 @@ def _training(rows: Sequence[RowDetail], metric: str) -> list[Figure]:
             if any(value is not None for value in getattr(curve, field))
         ]
         if drawn:
-            figures.append(Figure(heading, lines(drawn, "epoch", y_label, percent=field == "validation_figure")))
+            percent = field == "validation_figure"
+            figures.append(Figure(heading, lines(drawn, "epoch", y_label, names=names, percent=percent)))
     return figures
+
+
+def _capital(name: str) -> str:
+    """A metric's name at the head of a line; mAP keeps its letters."""
+    return name if name == "mAP" else name.capitalize()
 
 
 def _by_class(table: ReportTable) -> list[Figure]:

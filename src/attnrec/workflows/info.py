@@ -39,7 +39,10 @@ def describe(path: str | Path | None = None) -> dict[str, Any]:
         if (path / CONFIG).is_file():
             return _run(path)
         raise DataError(f"{path}: not a run; for a folder of videos see `attnrec extract {path} out.h5 --dry-run`")
-    return _store(path) if is_store(path) else {"kind": "video", "path": str(path)} | asdict(probe(path))
+    # A damaged store does not call itself one, and its own error says more than that it is no video.
+    if is_store(path) or path.suffix.lower() in (".h5", ".hdf5"):
+        return _store(path)
+    return {"kind": "video", "path": str(path)} | asdict(probe(path))
 
 
 def _store(path: Path) -> dict[str, Any]:
