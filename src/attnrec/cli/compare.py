@@ -184,6 +184,9 @@ def compare(
             sources = ReportConfig(features, videos, device, jobs)
             write_report(html_path, report, sources, overwrite=force, on_progress=output.progress)
         output.result(report, lambda: show_comparison(report))
+        for path, _ in kinds:
+            if path is not None:
+                output.note(f"wrote {path}")
         _tell(report, part, output)
 
 

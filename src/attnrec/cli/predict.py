@@ -56,6 +56,8 @@ def predict(
         if csv_path is not None:
             _write_csv(csv_path, report, recognizer.classes, force)
         output.result(report, lambda: _show(report))
+        if csv_path is not None:
+            output.note(f"wrote {csv_path}")
         if report.skipped:
             output.warn(f"{len(report.skipped)} clips could not be decoded:")
             for path, reason in report.skipped:
