@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from attnrec.cli.output import Output, counted, duration, percent, printable, size
+from attnrec.cli.output import Output, duration, percent, printable, size
 
 if TYPE_CHECKING:
     from attnrec.workflows.planning import TrainPlan
@@ -84,7 +84,6 @@ def show_plan(plan: "TrainPlan") -> None:
     print(f"loss        decay per {chosen.decay_per}, penalty's {chosen.penalty_reduction}, {chosen.optimizer}")
     print(f"sampling    {chosen.block_starts}; predictions by {chosen.reduction} of the last {chosen.last_steps} steps")
     if chosen.model == "attention":
-        scorer = counted(chosen.scorer_layers or 1, "scoring layer")
-        print(f"attention   {chosen.attention}, {scorer}, {counted(chosen.num_layers, 'LSTM layer')}")
+        print(f"attention   {chosen.attention}, {chosen.scorer_layers} scoring layers, {chosen.num_layers} LSTM layers")
     for note in plan.notes:
         print(f"note        {note}")
