@@ -16,12 +16,13 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-COMMON = {"errors", "config", "runtime"}
+COMMON = {"errors", "config", "runtime", "files"}
 FIGURES = {"metrics", "intervals", "significance", "faithfulness"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "runtime": {"errors"},
+    "files": {"errors"},
     "distributed": {"errors"},
     "metrics": COMMON,
     "intervals": COMMON | {"metrics"},

@@ -18,10 +18,10 @@ from torch import nn
 
 from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
 from attnrec.errors import ConfigError, RunError, WeightsError
+from attnrec.files import atomic_path, json_safe, write_error, write_table, write_text
 from attnrec.models.architectures import build_model
 from attnrec.models.backbone import Trunk
 from attnrec.models.pretrained import weights_sha256
-from attnrec.runtime import atomic_path, json_safe, write_error, write_table, write_text
 
 FORMAT = "attnrec-run"
 VERSION = 1
@@ -190,7 +190,7 @@ class Run:
                 path.unlink()
 
     def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a CSV file into the folder, as `runtime.write_table`."""
+        """Write a CSV file into the folder, as `files.write_table`."""
         write_table(self.path / name, columns, rows)
 
     def read_evaluation(self, part: str) -> dict[str, Any] | None:

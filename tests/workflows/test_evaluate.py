@@ -13,8 +13,8 @@ from small_store import quick, write_store
 from attnrec.data.splits import TEST, TRAIN, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
+from attnrec.files import json_safe
 from attnrec.run import Run
-from attnrec.runtime import json_safe
 from attnrec.workflows.evaluate import evaluate, store_of_run
 from attnrec.workflows.summary import evaluate_runs
 from attnrec.workflows.train import train

@@ -18,8 +18,8 @@ from torch import nn
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, DataError, RunError, VideoError
+from attnrec.files import json_safe
 from attnrec.run import Run
-from attnrec.runtime import json_safe
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.evaluation import Faithfulness
 from attnrec.workflows.perturbation import Probe, donor_blocks, removal_curves, spread_blocks

@@ -9,7 +9,7 @@ from small_store import write_store
 from attnrec.data.encode import write_video
 from attnrec.data.store import FeatureStore
 from attnrec.errors import DataError, FeatureStoreError, VideoError
-from attnrec.runtime import json_safe
+from attnrec.files import json_safe
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.info import describe
 

@@ -37,7 +37,7 @@ from attnrec.cli.options import (
 )
 from attnrec.cli.output import Output, counted
 from attnrec.config import TrainConfig
-from attnrec.runtime import require_free
+from attnrec.files import require_free
 
 if TYPE_CHECKING:
     from attnrec.workflows.comparison import CompareReport

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnrec.cli.output import counted, duration, percent, printable, table
-from attnrec.runtime import atomic_path, write_table
+from attnrec.files import atomic_path, write_table
 
 if TYPE_CHECKING:
     from attnrec.workflows.comparison import ComparedRow, ComparedTable, CompareReport, PublishedFigure

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from attnrec.distributed import world_of_torchrun
-from attnrec.runtime import Progress, json_safe
+from attnrec.files import json_safe
+from attnrec.runtime import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

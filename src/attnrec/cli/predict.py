@@ -17,7 +17,7 @@ from attnrec.cli.options import (
     examples,
 )
 from attnrec.cli.output import Output, table
-from attnrec.runtime import require_free, write_table
+from attnrec.files import require_free, write_table
 
 if TYPE_CHECKING:
     from attnrec.workflows.predict import PredictReport

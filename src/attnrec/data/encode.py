@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from attnrec.data.ffmpeg import ffmpeg_path
 from attnrec.data.matroska import stream_frame, stream_header
 from attnrec.errors import AttnrecError, ConfigError
-from attnrec.runtime import atomic_path
+from attnrec.files import atomic_path
 
 VIDEO_FORMATS = (".gif", ".mp4")
 _GIF_TICK, _MP4_TICK = 0.01, 1e-6  # seconds

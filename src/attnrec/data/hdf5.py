@@ -10,7 +10,7 @@ import h5py
 from numpy.typing import NDArray
 
 from attnrec.errors import FeatureStoreError
-from attnrec.runtime import write_error
+from attnrec.files import write_error
 
 
 @contextlib.contextmanager

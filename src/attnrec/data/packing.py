@@ -20,7 +20,7 @@ from attnrec.data.parts import FeatureSource, identity, part_fingerprint, parts_
 from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
-from attnrec.runtime import atomic_path
+from attnrec.files import atomic_path
 
 _COPY_FRAMES = 256
 

@@ -24,7 +24,7 @@ from attnrec.config import FeatureSpec
 from attnrec.data.hdf5 import finish, give_up, hdf5_errors
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import AttnrecError, FeatureStoreError
-from attnrec.runtime import write_error
+from attnrec.files import write_error
 
 LOCK = "lock"
 _TEMPORARY = "."  # first letter of the names of files that are not finished

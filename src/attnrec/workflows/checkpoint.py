@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from attnrec.errors import RunError
-from attnrec.runtime import atomic_path, write_error
+from attnrec.files import atomic_path, write_error
 
 FOLDER, STATE, LOCK = "checkpoint", "state.pt", "lock"
 VERSION = 1

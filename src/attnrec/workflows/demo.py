@@ -11,8 +11,9 @@ from attnrec.data.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
 from attnrec.data.splits import TEST
 from attnrec.data.store import FeatureStore
 from attnrec.errors import WeightsError
+from attnrec.files import write_table
 from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand
-from attnrec.runtime import OnProgress, Progress, no_progress, write_table
+from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.compare import compare
 from attnrec.workflows.comparison import CompareReport
 from attnrec.workflows.evaluate import evaluate

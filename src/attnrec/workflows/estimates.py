@@ -12,9 +12,10 @@ from attnrec.data.dataset import Dataset, Problem
 from attnrec.data.layouts import read_dataset
 from attnrec.data.video import probe
 from attnrec.errors import VideoError
+from attnrec.files import require_disk_space
 from attnrec.models.backbone import Trunk
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
-from attnrec.runtime import prepare_cpu, require_disk_space, resolve_device, resolve_precision
+from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
 from attnrec.workflows.features import IMAGE_SIZE
 
 _PROBED_VIDEOS = 24

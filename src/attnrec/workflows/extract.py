@@ -11,6 +11,7 @@ from attnrec.data.packing import VideoRow, pack_store, remove_parts, stored_sour
 from attnrec.data.parts import FeatureSource, parts_dir, sole_writer, video_id
 from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError
+from attnrec.files import require_disk_space
 from attnrec.models.inference import CubeExtractor
 from attnrec.runtime import (
     OnProgress,
@@ -18,7 +19,6 @@ from attnrec.runtime import (
     default_jobs,
     no_progress,
     prepare_cpu,
-    require_disk_space,
     resolve_device,
     resolve_precision,
     versions,

@@ -16,10 +16,11 @@ from attnrec.data.blocks import blocks_of, covering_blocks
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
+from attnrec.files import write_error
 from attnrec.metrics import reduce_blocks
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
 from attnrec.run import Run
-from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device, write_error
+from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
 from attnrec.workflows.features import frame_reader
 from attnrec.workflows.scoring import score_blocks
 

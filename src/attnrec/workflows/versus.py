@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError, RunError
+from attnrec.files import require_free
 from attnrec.render.look import Look
 from attnrec.render.strip import png_bytes, strip
 from attnrec.run import Run, find_runs
-from attnrec.runtime import OnProgress, Progress, no_progress, require_free
+from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.looking import equal_steps, look_at
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.writers import strip_row, write_picture

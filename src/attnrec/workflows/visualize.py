@@ -7,7 +7,8 @@ from pathlib import Path
 
 from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError, VideoError
-from attnrec.runtime import OnProgress, Progress, no_progress, require_free
+from attnrec.files import require_free
+from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.looking import look_at, reason_of
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.writers import WRITERS, write_raw

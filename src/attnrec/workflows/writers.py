@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from attnrec.config import PictureConfig
 from attnrec.data.encode import write_timed_video
 from attnrec.errors import ConfigError
+from attnrec.files import atomic_path
 from attnrec.render.card import cards
 from attnrec.render.look import Look
 from attnrec.render.page import clip_page
 from attnrec.render.strip import StripRow, png_bytes, strip
-from attnrec.runtime import OnProgress, Progress, atomic_path
+from attnrec.runtime import OnProgress, Progress
 from attnrec.workflows.looking import equal_steps, shown_frames
 from attnrec.workflows.predict import AttendedClip
 
