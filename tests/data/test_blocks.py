@@ -1,3 +1,4 @@
+import itertools
 import multiprocessing
 import pickle
 from fractions import Fraction
@@ -35,14 +36,23 @@ def nearest_literally(pts: Times, time: Fraction) -> int:
     return min(range(len(pts)), key=lambda i: (abs(pts[i] - time), i))
 
 
-def samples_literally(pts: Times, fps: Fraction) -> list[int]:
-    """Frames nearest to pts[0] + k / fps, up to the last PTS plus half a frame interval."""
+def interval_literally(pts: Times) -> Fraction:
+    """The mean of the intervals that are within half of the median, the lower one of two."""
+    intervals = sorted(later - earlier for earlier, later in itertools.pairwise(pts))
+    median = intervals[(len(intervals) - 1) // 2]
+    near = [interval for interval in intervals if abs(interval - median) <= median / 2]
+    return sum(near) / len(near)
+
+
+def samples_literally(pts: Times, fps: Fraction, last_seconds: Fraction | None = None) -> list[int]:
+    """Frames nearest to pts[0] + k / fps, up to half a frame interval before the end of the last frame."""
     if len(pts) == 1:
         return [0]
-    interval = (pts[-1] - pts[0]) / (len(pts) - 1)
+    interval = interval_literally(pts)
+    end = pts[-1] + (interval if last_seconds is None else last_seconds)
     fps = min(fps, 1 / interval)
     samples, k = [], 0
-    while pts[0] + k / fps <= pts[-1] + interval / 2:
+    while pts[0] + k / fps <= end - interval / 2:
         samples.append(nearest_literally(pts, pts[0] + k / fps))
         k += 1
     return samples
@@ -51,7 +61,7 @@ def samples_literally(pts: Times, fps: Fraction) -> list[int]:
 def blocks_literally(pts: Times, fps: Fraction, T: int, stride: int) -> list[list[int]]:
     """The paragraph on blocks of the design, word by word, in exact arithmetic."""
     N = len(pts)
-    interval = (pts[-1] - pts[0]) / (N - 1) if N > 1 else Fraction(0)
+    interval = interval_literally(pts) if N > 1 else Fraction(0)
     sample_fps = min(fps, 1 / interval) if N > 1 else fps
     blocks = []
     for s in range(0, N, stride):
@@ -131,16 +141,34 @@ def test_authors_blocks_by_hand():
 @pytest.mark.parametrize("first_seed", range(0, 120, 30))
 def test_covering_blocks_draw_every_sample_once(first_seed):
     for seed in range(first_seed, first_seed + 30):
-        pts, fps, T, _ = random_case(seed)
-        samples = samples_literally(pts, fps)
-        frames, drawn = covering_blocks(as_floats(pts), float(fps), T)
+        pts, fps, T, stride = random_case(seed)
+        last_seconds = Fraction(stride, 5)
+        samples = samples_literally(pts, fps, last_seconds)
+        frames, drawn = covering_blocks(as_floats(pts), float(pts[-1] + last_seconds), float(fps), T)
         what = (seed, len(pts), fps, T)
         assert frames[drawn].tolist() == sorted(set(samples)), what
-        assert frames.shape == drawn.shape == (max(1, -(-len(samples) // T)), T), what
-        for i, block in enumerate(frames[:-1]):
-            assert block.tolist() == samples[i * T : (i + 1) * T], what
-        last = samples[-T:]
-        assert frames[-1].tolist() == last + [last[-1]] * (T - len(last)), what
+        expected = [samples[i * T : (i + 1) * T] for i in range(len(samples) // T)]
+        if len(samples) % T:
+            expected.append(samples[-T:] + [samples[-1]] * (T - len(samples)))
+        new = [set(block) - {frame for other in expected[:i] for frame in other} for i, block in enumerate(expected)]
+        assert frames.tolist() == [block for block, frames_of in zip(expected, new, strict=True) if frames_of], what
+
+
+def test_a_long_pause_costs_no_blocks():
+    pts = np.concatenate([np.arange(25) / 25, 3600 + np.arange(25) / 25])
+    frames, drawn = covering_blocks(pts, pts[-1] + 0.04, 30, 10)
+    assert sorted(set(frames[drawn])) == list(range(50))
+    assert len(frames) <= 8
+
+
+def test_every_frame_before_and_after_a_pause_is_sampled():
+    pts = np.concatenate([np.arange(25), 25 * 9 + np.arange(25)]) / 25
+    assert set(sliding_blocks(pts, 30, 10, 1).ravel()) == set(range(50))
+
+
+def test_a_last_frame_that_stays_is_drawn():
+    times = np.array([0, 0.1, 0.2, 0.7, 0.72])
+    assert set(covering_blocks(times, 1.72, 30, 3)[0].ravel()) == set(range(5))
 
 
 def test_a_worked_example():
@@ -148,7 +176,7 @@ def test_a_worked_example():
     pts = np.arange(10) / 10
     assert sliding_blocks(pts, 5, 3, 1).tolist() == [[s, s + 2, s + 4] for s in range(6)]
     assert sliding_blocks(pts, 5, 3, 4).tolist() == [[0, 2, 4], [4, 6, 8]]
-    frames, drawn = covering_blocks(pts, 5, 3)
+    frames, drawn = covering_blocks(pts, 1.0, 5, 3)
     assert frames.tolist() == [[0, 2, 4], [4, 6, 8]]
     assert drawn.tolist() == [[True, True, True], [False, True, True]]
 
@@ -163,7 +191,7 @@ def test_the_last_sample_may_be_late_by_half_a_frame(last_sample, starts):
 
 def test_a_short_video_gives_one_padded_block():
     assert sliding_blocks(np.arange(3) / 10, 10, 5, 1).tolist() == [[0, 1, 2, 2, 2]]
-    frames, drawn = covering_blocks(np.arange(3) / 10, 10, 5)
+    frames, drawn = covering_blocks(np.arange(3) / 10, 0.3, 10, 5)
     assert frames.tolist() == [[0, 1, 2, 2, 2]]
     assert drawn.tolist() == [[True, True, True, False, False]]
 
@@ -172,7 +200,7 @@ def test_a_short_video_gives_one_padded_block():
 @pytest.mark.parametrize("fps", [0.5, 30.0, 1000.0])
 def test_a_single_frame_gives_one_block_of_it(T, fps):
     assert sliding_blocks(np.zeros(1), fps, T, 1).tolist() == [[0] * T]
-    frames, drawn = covering_blocks(np.zeros(1), fps, T)
+    frames, drawn = covering_blocks(np.zeros(1), 0.1, fps, T)
     assert frames.tolist() == [[0] * T]
     assert drawn.tolist() == [[True] + [False] * (T - 1)]
 
@@ -181,7 +209,7 @@ def test_a_single_frame_gives_one_block_of_it(T, fps):
 def test_a_rate_above_the_stored_one_takes_every_frame(fps):
     pts = np.arange(8) / 10
     assert sliding_blocks(pts, fps, 3, 1).tolist() == [[s, s + 1, s + 2] for s in range(6)]
-    frames, drawn = covering_blocks(pts, fps, 4)
+    frames, drawn = covering_blocks(pts, 0.8, fps, 4)
     assert frames.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert drawn.all()
 
@@ -189,7 +217,7 @@ def test_a_rate_above_the_stored_one_takes_every_frame(fps):
 def test_no_frame_is_drawn_twice_where_several_samples_share_it():
     # A pause of a second: the samples within it fall on the frames around it.
     pts = np.array([0, 0.1, 0.2, 1.2, 1.3])
-    frames, drawn = covering_blocks(pts, 3, 3)
+    frames, drawn = covering_blocks(pts, 1.4, 3, 3)
     assert len(set(frames[drawn].tolist())) == drawn.sum()
     assert set(frames[drawn].tolist()) == set(frames.ravel().tolist())
 
@@ -197,12 +225,13 @@ def test_no_frame_is_drawn_twice_where_several_samples_share_it():
 def test_times_need_not_start_at_zero():
     pts = np.arange(12) / 10
     np.testing.assert_array_equal(sliding_blocks(pts + 1234.5, 4, 3, 2), sliding_blocks(pts, 4, 3, 2))
-    np.testing.assert_array_equal(covering_blocks(pts + 1234.5, 4, 3)[0], covering_blocks(pts, 4, 3)[0])
+    np.testing.assert_array_equal(covering_blocks(pts + 1234.5, 1235.7, 4, 3)[0], covering_blocks(pts, 1.2, 4, 3)[0])
 
 
 def test_stored_rate():
     assert stored_rate(np.arange(31) / 30) == pytest.approx(30)
-    assert stored_rate(np.array([0, 0.1, 1.0])) == pytest.approx(2)
+    assert stored_rate(np.array([0, 0.1, 1.0])) == pytest.approx(10)
+    assert stored_rate(np.array([0, 33, 67, 100, 5100, 5133]) / 1000) == pytest.approx(4 / 0.133)
     assert stored_rate(np.zeros(1)) == float("inf")
 
 

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnrec.data.encode import write_video
-from attnrec.data.ffmpeg import ffmpeg_path
+from attnrec.data.ffmpeg import ffmpeg_path, ffmpeg_version
+from attnrec.data.geometry import seen_region
+from attnrec.data.matroska import stream_frame, stream_header
 from attnrec.data.video import VIDEO_SUFFIXES, FrameReader, probe
 from attnrec.errors import AttnrecError
 
@@ -85,6 +88,142 @@ def test_times_of_a_variable_rate_are_exact_and_no_frame_is_repeated(tmp_path, s
     numbers, times = decode_numbers(write_timed(tmp_path / f"a{suffix}", milliseconds))
     assert numbers == list(range(8))
     assert times == pytest.approx([time / 1000 for time in milliseconds], rel=0, abs=1e-9)
+
+
+B_FRAMES = {
+    "xvid-1": ("-c:v", "mpeg4", "-q:v", "2", "-bf", "1"),
+    "xvid-2": ("-c:v", "mpeg4", "-q:v", "2", "-bf", "2"),
+    "h264": ("-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p"),
+    "h264-no-b": ("-c:v", "libx264", "-bf", "0", "-pix_fmt", "yuv420p"),
+}
+
+
+@pytest.mark.parametrize("fps", ["12", "25", "30000/1001", "60"])
+@pytest.mark.parametrize("codec", B_FRAMES.values(), ids=B_FRAMES)
+def test_frames_of_an_avi_come_at_its_declared_rate(tmp_path, codec, fps):
+    path = write(tmp_path / "a.avi", numbered(40), fps=fps, codec=codec)
+    frames, times, reader = decode(path, width=16, height=16)
+    assert np.rint(frames[:, 8, 8, 0] / 3).tolist() == pytest.approx(range(40), abs=1)
+    assert times == pytest.approx([float(k / Fraction(fps)) for k in range(40)], rel=0, abs=1e-9)
+    assert reader.summary.duration_seconds == pytest.approx(float(40 / Fraction(fps)))
+    assert reader.summary.status == "ok"
+    assert not reader.summary.is_variable_rate
+
+
+@pytest.mark.parametrize("codec", B_FRAMES.values(), ids=B_FRAMES)
+def test_empty_slots_of_an_avi_take_their_time(tmp_path, codec):
+    # Footage of 25 frames a second on a grid of 30: every sixth slot is empty.
+    slots = [k for k in range(48) if k % 6 != 5]
+    table = "+".join(rf"eq(N\,{k})*{slot}" for k, slot in enumerate(slots))
+    timing = ("-vf", f"settb=1/30,setpts={table}", "-fps_mode", "passthrough", "-enc_time_base", "1/30")
+    path = write(tmp_path / "a.avi", numbered(len(slots)), *timing, codec=codec)
+    _, times, reader = decode(path)
+    assert times == pytest.approx([slot / 30 for slot in slots], rel=0, abs=1e-9)
+    assert reader.summary.effective_fps == pytest.approx(30)
+    assert reader.summary.is_variable_rate
+
+
+@pytest.mark.parametrize("name", ["a.m2v", "a.mpg", "a.ts"])
+def test_streams_without_all_times_are_filled_in(tmp_path, name):
+    path = write(tmp_path / name, numbered(30), fps="30000/1001", codec=("-c:v", "mpeg2video", "-q:v", "2", "-bf", "2"))
+    _, times, _ = decode(path)
+    assert times == pytest.approx([k * 1001 / 30000 for k in range(30)], rel=0, abs=2e-5)  # ticks of 1 / 90 000 s
+
+
+def test_a_program_stream_that_begins_in_the_middle(tmp_path):
+    whole = write(tmp_path / "whole.mpg", noise(60), fps=25, codec=("-c:v", "mpeg1video", "-q:v", "2", "-bf", "2"))
+    cut = tmp_path / "cut.mpg"
+    cut.write_bytes(whole.read_bytes()[2048 * (whole.stat().st_size // 2048 // 2) :])
+    _, times, _ = decode(cut)
+    assert len(times) > 10
+    assert np.diff(times) == pytest.approx([0.04] * (len(times) - 1), abs=2e-5)
+
+
+def write_ticks(path: Path, ticks: list[int]) -> Path:
+    """A Matroska file of raw numbered frames at the given milliseconds, of which some may repeat or go back."""
+    frames = numbered(len(ticks))
+    stream = stream_header(16, 16, 0.001)
+    for frame, tick in zip(frames, ticks, strict=True):
+        stream += stream_frame(np.ascontiguousarray(frame), tick, 1)
+    path.write_bytes(stream)
+    return path
+
+
+def test_a_time_that_repeats_moves_one_frame_and_is_no_damage(tmp_path):
+    milliseconds = [*range(0, 400, 33), 3400, 3400, *range(3433, 3800, 33)]
+    numbers, times = decode_numbers(write_ticks(tmp_path / "a.mkv", milliseconds))
+    _, _, reader = decode(tmp_path / "a.mkv")
+    assert numbers == list(range(len(milliseconds)))
+    repeated = milliseconds.index(3400) + 1
+    assert np.delete(times, repeated) == pytest.approx(np.delete(milliseconds, repeated) / 1000)
+    assert 3.4 < times[repeated] < 3.4 + 0.033 / 2
+    assert reader.summary.status == "ok"
+
+
+def test_a_first_time_that_repeats_makes_no_interval(tmp_path):
+    _, times, reader = decode(write_ticks(tmp_path / "a.mkv", [0, 0, *range(5, 51, 5)]))
+    assert len(times) == 12
+    assert times[2:] == pytest.approx([k * 0.005 for k in range(1, 11)])
+    assert reader.summary.duration_seconds == pytest.approx(0.055, abs=0.0005)
+
+
+def test_the_rate_is_that_between_neighbours(tmp_path):
+    milliseconds = [*range(0, 1000, 40), *range(10_000, 11_000, 40)]
+    _, _, reader = decode(write_timed(tmp_path / "a.mkv", milliseconds))
+    assert reader.summary.effective_fps == pytest.approx(25)
+    assert reader.summary.duration_seconds == pytest.approx(11)
+
+
+def test_the_last_frame_lasts_as_the_container_says(tmp_path):
+    short = write(tmp_path / "short.mp4", numbered(26), "-bf", "0", fps=25)
+    ffmpeg("-i", short, "-c", "copy", "-bsf:v", r"setts=duration=if(eq(N\,25)\,9/TB\,DURATION)", tmp_path / "a.mp4")
+    _, times, reader = decode(tmp_path / "a.mp4")
+    assert times[-1] == pytest.approx(1)
+    assert reader.summary.duration_seconds == pytest.approx(10)
+    assert reader.summary.status == "ok"
+
+
+def test_frames_of_a_gif_last_as_long_as_it_says(tmp_path):
+    pictures = [Image.fromarray(frame) for frame in noise(5)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 100, 500, 20, 1000])
+    _, times, reader = decode(tmp_path / "a.gif")
+    assert times == pytest.approx([0, 0.1, 0.2, 0.7, 0.72])
+    assert reader.summary.duration_seconds == pytest.approx(1.72)
+
+
+def test_sound_that_outlasts_the_picture_is_no_damage(tmp_path):
+    silent = write(tmp_path / "silent.mp4", noise(50), fps=25)
+    ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=duration=10", "-c:v", "copy", "-c:a", "aac", tmp_path / "a.mp4")
+    _, _, reader = decode(tmp_path / "a.mp4")
+    assert reader.summary.status == "ok"
+    assert reader.summary.duration_seconds == pytest.approx(2)
+
+
+@pytest.mark.parametrize("off", [8, -8, 1000])
+def test_an_avi_whose_size_is_off_is_no_damage(tmp_path, off):
+    path = write(tmp_path / "a.avi", noise(12), fps=10, codec=("-c:v", "mpeg4"))
+    data = bytearray(path.read_bytes())
+    data[4:8] = (int.from_bytes(data[4:8], "little") + off).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert decode(path)[2].summary.status == "ok"
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.8])
+def test_an_avi_without_its_end_is_truncated(tmp_path, kept):
+    path = write(tmp_path / "a.avi", noise(30), fps=10, codec=("-c:v", "mpeg4"))
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    assert decode(path)[2].summary.status == "truncated"
+
+
+def test_of_several_videos_the_default_one_is_taken(tmp_path):
+    first, second = write(tmp_path / "1.mp4", noise(3)), write(tmp_path / "2.mp4", noise(7, 96, 32), fps=10)
+    path = tmp_path / "a.mkv"
+    ffmpeg("-i", first, "-i", second, "-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "0",
+           "-disposition:v:1", "default", path)  # fmt: skip
+    frames, _, reader = decode(path, width=32, height=96)
+    np.testing.assert_array_equal(frames, noise(7, 96, 32))
+    assert reader.summary.declared_fps == 10
+    assert (probe(path).width, probe(path).height, probe(path).fps) == (32, 96, 10)
 
 
 def test_times_start_at_the_first_frame(tmp_path):
@@ -202,6 +341,40 @@ def test_rotation_is_applied(tmp_path, degrees, corners, size):
     assert (info.width, info.height) == size
 
 
+def test_a_rotation_within_the_stream_is_applied(tmp_path):
+    stored = write(tmp_path / "stored.mp4", noise(3), codec=("-c:v", "libx264", "-pix_fmt", "yuv420p"))
+    path = tmp_path / "turned.mp4"
+    ffmpeg("-i", stored, "-c", "copy", "-bsf:v", "h264_metadata=display_orientation=insert:rotate=90", path)
+    assert (probe(path).width, probe(path).height) == (HEIGHT, WIDTH)
+
+
+def test_cropping_within_the_stream_is_applied(tmp_path):
+    stored = write(tmp_path / "stored.mp4", noise(3), codec=("-c:v", "libx264", "-pix_fmt", "yuv420p"))
+    path = tmp_path / "cropped.mp4"
+    ffmpeg("-i", stored, "-c", "copy", "-bsf:v", "h264_metadata=crop_left=8:crop_right=16", path)
+    assert (probe(path).width, probe(path).height) == (WIDTH - 24, HEIGHT)
+
+
+def test_of_two_aspects_that_of_the_container_counts(tmp_path):
+    stored = write(tmp_path / "stored.avi", noise(3, 128, 160), "-vf", "setsar=1", codec=("-c:v", "mpeg4"))
+    path = tmp_path / "wide.avi"
+    ffmpeg("-i", stored, "-c", "copy", "-aspect", "16:9", path)
+    assert (probe(path).width, probe(path).height) == (228, 128)  # 128 * 16 / 9 = 227.6
+
+
+def test_the_region_of_a_crop_is_the_one_that_is_seen(tmp_path):
+    # Columns tell their place: stored 160 wide, shown 228; the middle 128 are columns .22 to .78.
+    ramp = np.broadcast_to(np.arange(160, dtype=np.uint8)[None, :, None], (128, 160, 3))
+    stored = write(tmp_path / "stored.avi", ramp[None], "-vf", "setsar=1", codec=("-c:v", "mpeg4", "-q:v", "1"))
+    path = tmp_path / "wide.avi"
+    ffmpeg("-i", stored, "-c", "copy", "-aspect", "16:9", path)
+    (frame,), _, _ = decode(path, width=128, height=128, resize="crop")
+    info = probe(path)
+    x0, _, x1, _ = seen_region(info.width, info.height, "crop")
+    assert (x0 / info.width, x1 / info.width) == pytest.approx((0.219, 0.781), abs=0.002)
+    assert (frame[64, 1, 0] / 160, frame[64, -2, 0] / 160) == pytest.approx((0.22, 0.78), abs=0.02)
+
+
 @pytest.mark.parametrize(("width", "height"), [(96, 32), (32, 96)])
 def test_crop_keeps_the_middle_and_stretch_keeps_all(tmp_path, width, height):
     bars = np.empty((96, 32, 3), np.uint8)
@@ -302,6 +475,49 @@ def test_an_ffmpeg_that_does_not_start(clip, other_ffmpeg, tmp_path, monkeypatch
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "missing"))
     with pytest.raises(AttnrecError, match="point IMAGEIO_FFMPEG_EXE at a working one"):
         decode(clip)
+
+
+# Size as shown, frames, time of the last one, end, status: from another decoder, the header, and arithmetic.
+CASES = {
+    "h264bf_60.avi": (160, 128, 120, 119 / 60, 2.0, "ok"),
+    "h264bf_25.avi": (160, 128, 50, 49 / 25, 2.0, "ok"),
+    "h264bf_12.avi": (160, 128, 24, 23 / 12, 2.0, "ok"),
+    "xvid_bf1.avi": (160, 128, 30, 29 / 25, 1.2, "ok"),
+    "xvid_bf2.avi": (160, 128, 30, 29 / 25, 1.2, "ok"),
+    "m1cut.mpg": (160, 128, 30, 29 / 25, 1.2, "damaged"),
+    "freeze.webm": (160, 128, 91, 5.904, 5.937, "ok"),
+    "wb_dup0.webm": (160, 128, 12, 0.05, 0.055, "ok"),
+    "pause.webm": (160, 128, 50, 10.96, 11.0, "ok"),
+    "crop.webm": (96, 128, 5, 0.16, 0.2, "ok"),
+    "clap.mp4": (96, 128, 10, 0.36, 0.4, "ok"),
+    "sei90.mp4": (128, 160, 10, 0.36, 0.4, "ok"),
+    "aspect.avi": (228, 128, 5, 0.16, 0.2, "ok"),
+    "ramp169.avi": (228, 128, 4, 0.12, 0.16, "ok"),
+    "audiolong.mp4": (160, 128, 50, 1.96, 2.0, "ok"),
+    "hold.mp4": (160, 128, 26, 1.0, 10.0, "ok"),
+    "riff.avi": (160, 128, 12, 1.1, 1.2, "ok"),
+    "g_mixed.gif": (160, 128, 5, 0.72, 1.72, "ok"),
+}
+
+
+def applies_cropping() -> bool:
+    """Whether this ffmpeg heeds cropping that the container asks for; older ones do not, in picture and size alike."""
+    version = re.match(r"n?(\d+)\.(\d+)", ffmpeg_version(ffmpeg_path()))
+    return version is None or (int(version[1]), int(version[2])) >= (7, 1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_known_cases(real_data, name):
+    width, height, num_frames, last, end, status = CASES[name]
+    path = real_data / "cases" / name
+    _, times, reader = decode(path)
+    info = probe(path)
+    assert len(times) == num_frames
+    assert times[-1] == pytest.approx(last, abs=1e-4)
+    assert reader.summary.duration_seconds == pytest.approx(end, abs=5e-4)
+    assert reader.summary.status == status
+    if applies_cropping() or name not in ("crop.webm", "clap.mp4"):
+        assert (info.width, info.height) == (width, height)
 
 
 # Writing

@@ -160,7 +160,7 @@ def test_every_frame_is_drawn_once_with_a_map_of_its_own(looking_run, tmp_path):
     centres = [np.argwhere(frame.mean(axis=2) > 128).mean(axis=0)[1] for frame in pictures]
     np.testing.assert_allclose(np.diff(centres), 2, atol=0.5)
     assert len(centres) == 11
-    frames, drawn = covering_blocks(np.arange(11) / 25, 25.0, 5)
+    frames, drawn = covering_blocks(np.arange(11) / 25, 11 / 25, 25.0, 5)
     assert frames[drawn].tolist() == list(range(11))
     assert frames[-1].tolist() == [6, 7, 8, 9, 10]
     with np.load(tmp_path / "out.npz") as raw:

@@ -3,6 +3,7 @@
 Legend: N stored frames of a video, M blocks, T time-steps (frames of a block).
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -15,12 +16,12 @@ from torch.utils.data import Dataset
 from attnrec.config import BlockStarts
 from attnrec.data.splits import SPLIT_PARTS
 from attnrec.data.store import FeatureStore
+from attnrec.data.times import typical_interval
 
 
 def stored_rate(pts: NDArray[np.float64]) -> float:
-    """Frames per second of stored frames by their times; infinite for a single frame."""
-    span = float(pts[-1] - pts[0])
-    return (len(pts) - 1) / span if span > 0 else float("inf")
+    """Frames per second of stored frames, between neighbours, see `typical_interval`; infinite for a single frame."""
+    return 1 / typical_interval(np.diff(pts)) if len(pts) > 1 else math.inf
 
 
 def sample_times(start: float, fps: float, num_samples: int) -> NDArray[np.float64]:
@@ -47,12 +48,11 @@ def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, bloc
     """
     rate = stored_rate(pts)
     fps = min(fps, rate) if np.isfinite(rate) else fps
-    span = (block_frames - 1) / fps
-    last_start = pts[-1] + 0.5 / rate - span
+    last_sample = pts[-1] + 0.5 / rate
     starts = np.arange(0, len(pts), block_stride)
-    starts = starts[pts[starts] <= last_start + 1e-9]
+    starts = starts[pts[starts] <= last_sample - (block_frames - 1) / fps + 1e-9]
     if len(starts) == 0:
-        return padded_block(_video_samples(pts, fps), block_frames)
+        return padded_block(_video_samples(pts, fps, last_sample), block_frames)
     times = pts[starts, None] + np.arange(block_frames) / fps
     return nearest_frames(pts, times)
 
@@ -96,20 +96,23 @@ def blocks_of(
 
 
 def covering_blocks(
-    pts: NDArray[np.float64], fps: float, block_frames: int
+    pts: NDArray[np.float64], end: float, fps: float, block_frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Blocks laid end to end over a whole video, the last one moved back, for drawing every sample once.
 
     Args:
         pts: Times of the stored frames in seconds, rising, shape (N,).
+        end: Of the last frame, in seconds.
         fps: Samples per second, over 0; bounded by the stored rate.
         block_frames: T.
 
     Returns:
         Index of the stored frame of each sample, shape (M, T), and which samples to draw, shape (M, T): those where a
-        stored frame comes up for the first time, so neither what fills a short block nor what two blocks share.
+        stored frame comes up for the first time, so neither what fills a short block nor what two blocks share. Blocks
+        that draw nothing, as within a pause, are left out.
     """
-    samples = _video_samples(pts, min(fps, stored_rate(pts)))
+    rate = stored_rate(pts)
+    samples = _video_samples(pts, min(fps, rate), end - 0.5 / rate)
     if len(samples) < block_frames:
         frames = padded_block(samples, block_frames)
     else:
@@ -119,7 +122,9 @@ def covering_blocks(
         frames = np.stack([samples[start : start + block_frames] for start in starts])
     drawn = np.zeros(frames.size, np.bool_)
     drawn[np.unique(frames, return_index=True)[1]] = True
-    return frames, drawn.reshape(frames.shape)
+    of_block = drawn.reshape(frames.shape)
+    draws = of_block.any(axis=1)
+    return frames[draws], of_block[draws]
 
 
 def padded_block(samples: NDArray[np.int64], block_frames: int) -> NDArray[np.int64]:
@@ -138,12 +143,11 @@ def nearest_frames(pts: NDArray[np.float64], times: NDArray[np.float64]) -> NDAr
     return (right - 1 + later).astype(np.int64)
 
 
-def _video_samples(pts: NDArray[np.float64], fps: float) -> NDArray[np.int64]:
-    """Frames nearest to pts[0] + k / fps up to the last PTS plus half a stored frame interval."""
+def _video_samples(pts: NDArray[np.float64], fps: float, until: float) -> NDArray[np.int64]:
+    """Frames nearest to pts[0] + k / fps, up to a time in seconds."""
     if len(pts) == 1:
         return np.zeros(1, np.int64)
-    end = pts[-1] + 0.5 / stored_rate(pts) - pts[0]
-    count = int(np.floor(end * fps + 1e-9)) + 1
+    count = int(np.floor((until - pts[0]) * fps + 1e-9)) + 1
     return nearest_frames(pts, sample_times(float(pts[0]), fps, count))
 
 

@@ -1,6 +1,7 @@
 """An ffmpeg process that decodes one file under limits: memory, time, and nothing left behind."""
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -9,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, Self
 
-from attnrec.data.ffmpeg import Log, child_environment, ffmpeg_path, input_arguments, message_kind
+from attnrec.data.ffmpeg import END_OF_HEADER, Log, child_environment, ffmpeg_path, input_arguments, message_kind
 from attnrec.errors import VideoError
 
 # How a damaged frame is concealed can depend on the number of threads: one number, so that features do not.
@@ -20,6 +22,9 @@ _THREADS = ("-threads", "2", "-filter_threads", "1")
 # Filters of an output go by its threads, of which there would be one for each core, with their stacks and arenas.
 _OUTPUT_THREADS = ("-threads", "1")
 _HEAD = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info")
+# The container's time of a frame, as exact as it is, and ffmpeg's estimate from the packets, in ticks of the rate.
+_TIMES = "{ptsi} {tbi} {pts} {tb}"
+UNKNOWN_TIME = -(2**63)
 _PIPE_BYTES = 1 << 20
 _LOG_BYTES = {"stream": 250_000, "error": 250_000, "duration": 250_000, "other": 250_000}
 _LINE_BYTES = 1 << 16
@@ -45,7 +50,7 @@ class DecodeLimits:
 
 
 class Decoder:
-    """A running ffmpeg with its frames, their times and its messages each on a pipe, and a watchdog over it.
+    """A running ffmpeg with what it makes of a file, times of frames and messages each on a pipe, and a watchdog.
 
     Use as a context manager; leaving it ends the process and all it may have started.
 
@@ -53,11 +58,13 @@ class Decoder:
         path: A local, regular file.
         output: Arguments that say what goes to stdout.
         limits: When to kill it.
+        with_times: Whether there are frames whose times are wanted.
     """
 
-    def __init__(self, path: Path, output: Sequence[str], limits: DecodeLimits) -> None:
+    def __init__(self, path: Path, output: Sequence[str], limits: DecodeLimits, *, with_times: bool = False) -> None:
         self._path = path
         self._output = output
+        self._with_times = with_times
         self._limits = limits
         self._ended = threading.Event()
         self._overrun = ""
@@ -65,8 +72,8 @@ class Decoder:
     def __enter__(self) -> Self:
         opening = [ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(self._path)]
         reading, writing = os.pipe()
-        times = ["-stats_enc_pre", f"pipe:{writing}", "-stats_enc_pre_fmt", "{ptsi} {tbi}"]
-        command = [*opening, *times, *self._output, *_OUTPUT_THREADS, "pipe:1"]
+        times = ["-stats_enc_pre", f"pipe:{writing}", "-stats_enc_pre_fmt", _TIMES]
+        command = [*opening, *(times if self._with_times else ()), *self._output, *_OUTPUT_THREADS, "pipe:1"]
         try:
             self._process = _start(command, self._limits, pass_fds=(writing,))
         except BaseException:
@@ -97,14 +104,28 @@ class Decoder:
         """End the process at once, from any thread."""
         _kill(self._process)
 
-    def read_frame(self, num_bytes: int) -> tuple[bytes, bytes]:
-        """The next frame and ffmpeg's word on its time, or nothing at the end.
+    def read_frame(self, num_bytes: int) -> tuple[bytes, float]:
+        """The next frame and its time in seconds, or nothing at the end.
 
         Only this waiting counts against the limits, not the caller's work.
         """
         with self._waiting():
             data = self._frames.read(num_bytes)
-            return (data, self._times.readline()) if len(data) == num_bytes else (b"", b"")
+            return (data, _seconds(self._times.readline())) if len(data) == num_bytes else (b"", math.nan)
+
+    def header(self) -> Log:
+        """What ffmpeg says of the input before it decodes any of it."""
+        with self._waiting():
+            return Log(self._messages.header(), self._path)
+
+    def lines(self) -> Iterator[bytes]:
+        """Lines of an output that is text. Limits as in `read_frame`."""
+        while True:
+            with self._waiting():
+                line = self._frames.readline(_LINE_BYTES)
+            if not line:
+                return
+            yield line
 
     def finish(self) -> tuple[int, Log]:
         """Exit status and messages, once the frames have ended.
@@ -138,25 +159,15 @@ class Decoder:
                 return
 
 
-def read_header(path: Path, limits: DecodeLimits) -> tuple[int, Log]:
-    """Exit status and messages of an ffmpeg that opens a file and decodes nothing.
-
-    Raises:
-        VideoError: It took too long.
-    """
-    process = _start([ffmpeg_path(), *_HEAD, *_THREADS, *input_arguments(path)], limits)
-    assert process.stdout is not None
-    messages = _Messages(process)
+def _seconds(times: bytes) -> float:
+    """A frame's time; not a number where there is no word on it, as when ffmpeg was killed."""
     try:
-        exit_code = process.wait(timeout=limits.stall_seconds)
-        return exit_code, Log(messages.text(), path)
-    except subprocess.TimeoutExpired:
-        raise VideoError("timed-out", f"{path}: timed-out: its header was not read in time") from None
-    finally:
-        _kill(process)
-        process.wait()
-        messages.close()
-        process.stdout.close()
+        ticks, base, estimate, rate = times.decode().split()
+        # Not all containers have the times of all frames: AVI has none where frames are stored in another order.
+        known = (ticks, base) if int(ticks) != UNKNOWN_TIME else (estimate, rate)
+        return float(int(known[0]) * Fraction(known[1]))
+    except (ValueError, ZeroDivisionError):
+        return math.nan
 
 
 class _Messages:
@@ -167,8 +178,14 @@ class _Messages:
         self._pipe = process.stderr
         self._kept = bytearray()
         self._room = dict(_LOG_BYTES)
+        self._header_read = threading.Event()
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
+
+    def header(self) -> bytes:
+        """What was kept of the description of the input, once it is there."""
+        self._header_read.wait()
+        return bytes(self._kept)
 
     def text(self) -> bytes:
         """All that was kept, once the process has ended."""
@@ -186,6 +203,9 @@ class _Messages:
             if starts_line:  # of a longer line the rest is left out
                 self._keep(part if part.endswith(b"\n") else part + b"\n")
             starts_line = part.endswith(b"\n")
+            if part.startswith(END_OF_HEADER):
+                self._header_read.set()
+        self._header_read.set()
 
     def _keep(self, line: bytes) -> None:
         # Tags without end must neither push out what follows nor take the memory.

@@ -28,8 +28,9 @@ _AUDIO_CODECS = (
 )
 _MAX_PIXELS = 8192 * 4320
 _MAX_STREAMS = 100
-# Stands between the properties of a stream. A file cannot know it, and so cannot pass its tags off for a stream.
-_MARK = f"<{secrets.token_hex(8)}>"
+# Stand between the properties of a stream of the input and of our output. A file cannot know them, and so cannot pass
+# its tags off for a stream.
+_MARK, _OUTPUT_MARK = (f"<{secrets.token_hex(8)}>" for _ in range(2))
 
 INPUT_GUARDS = (
     *("-protocol_whitelist", "file,pipe"),
@@ -40,6 +41,14 @@ INPUT_GUARDS = (
     *("-max_streams", str(_MAX_STREAMS)),
     *("-dump_separator", _MARK),
 )
+# Raw frames; where their times repeat this muxer complains and goes on, under a name that no decoder has.
+RAW_OUTPUT = ("-c:v", "rawvideo", "-f", "image2pipe")
+_OUR_MUXER = r"\[image2pipe @ "
+# Decoded frames that go nowhere, described.
+NO_OUTPUT = ("-map_metadata", "-1", "-dump_separator", _OUTPUT_MARK, "-f", "null")
+# A line with the times of each packet of the streams that can outlast the video, nothing decoded.
+PACKET_OUTPUT = ("-map", "0:a?", "-map", "0:s?", "-c", "copy", "-copyts", "-f", "framecrc")
+END_OF_HEADER = b"[info] Stream mapping:"
 
 _NO_VIDEO = "it holds no video, at most sound, subtitles or pictures"
 _NOT_OPENED = "its format is not one that is opened"
@@ -70,6 +79,7 @@ _LOSS = "freeing incomplete packet"  # of ASF, where ffmpeg makes no more of it
 # ffmpeg's threads write while its main one describes the output piece by piece: a message that falls between two pieces
 # goes without its level, and what it parted goes on in a line without the indentation of a description.
 _PARTED = re.compile(r"^\[info\] Output #0, .*?^\[info\] (?!  |frame=)", re.MULTILINE | re.DOTALL)
+_PICTURES = re.compile(r"\((?:attached pic|timed thumbnails)\)")
 _REFUSED_CODEC = re.compile(r"Codec \((\w+)\) not [io]n whitelist")
 # How AVI, Matroska, Ogg, ASF, FLV, GIF and MPEG files begin.
 _MAGIC = (
@@ -132,7 +142,7 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def message_kind(line: bytes) -> str:
     """What a line of ffmpeg's messages is: `stream`, or by its looks `error`, `duration` or `other`."""
-    if _MARK.encode() in line:
+    if _MARK.encode() in line or _OUTPUT_MARK.encode() in line:
         return "stream"
     if any(level in line for level in (b"[error]", b"[fatal]", b"[panic]", _LOSS.encode())):
         return "error"
@@ -153,7 +163,8 @@ class Log:
     def __init__(self, text: bytes, path: Path) -> None:
         self._text = text.replace(b"file:" + os.fsencode(path), b"INPUT").decode("utf-8", "replace")
         self._messages: list[str] = re.findall(
-            rf"^(?:\[[^\]\n]+ @ 0x[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] |\[info\] (?={_LOSS}))(.*)$",
+            rf"^(?!{_OUR_MUXER})(?:\[[^\]\n]+ @ 0x[0-9a-f]+\] )*"
+            rf"(?:\[(?:error|fatal|panic)\] |\[info\] (?={_LOSS}))(.*)$",
             self._text,
             re.MULTILINE,
         )
@@ -181,10 +192,15 @@ class Log:
         return stream[1] if stream and stream[1] in refused else None
 
     @property
+    def video_index(self) -> int:
+        """Which of the video streams players take: the first that is flagged as the default, else the first."""
+        flagged = (i for i, stream in enumerate(self._videos) if "(default)" in stream.rpartition(_MARK)[2])
+        return next(flagged, 0)
+
+    @property
     def video_stream(self) -> str | None:
-        """How the first video stream is described; None without one. A cover picture is none."""
-        found = self._find_video()
-        return found[0].replace(_MARK, ", ") if found else None
+        """How the video stream that players take is described; None without one. A cover picture is none."""
+        return self._videos[self.video_index].replace(_MARK, ", ") if self._videos else None
 
     @property
     def has_streams(self) -> bool:
@@ -192,14 +208,14 @@ class Log:
         return re.search(r"^\[info\]\s+Stream #0:", self._text, re.MULTILINE) is not None
 
     @property
-    def rotation_degrees(self) -> float:
-        """Rotation that the display matrix of the video stream asks for; 0 without one."""
-        stream = self._find_video()
-        if stream is None:
-            return 0.0
-        own = self._text[stream.end() :].partition(_MARK)[0].partition("\n[info] Stream mapping:")[0]
-        found = re.findall(r"^\[info\]\s+[Dd]isplay ?[Mm]atrix: rotation of (-?[\d.]+) degrees", own, re.MULTILINE)
-        return float(found[-1]) if found else 0.0
+    def displayed_size(self) -> tuple[int, int] | None:
+        """Width and height in px of what was decoded, cropped and turned, with square pixels; None of nothing."""
+        shape = rf"{_OUTPUT_MARK}.*?\b([1-9]\d*)x([1-9]\d*)\b(?: \[SAR (\d+):(\d+) )?"
+        found = re.search(shape, self._text)
+        if found is None:
+            return None
+        width, height, *aspect = (int(number or 1) for number in found.groups())
+        return max(1, round(width * aspect[0] / max(1, aspect[1]))), height
 
     @property
     def duration_seconds(self) -> float:
@@ -237,8 +253,10 @@ class Log:
             reason = "no-frames" if self.has_streams or head.startswith(_MAGIC) else "not-a-video"
         return reason, cause or (self.errors[0].strip() if self.errors else "no message")
 
-    def _find_video(self) -> re.Match[str] | None:
+    @functools.cached_property
+    def _videos(self) -> list[str]:
+        """Descriptions of the video streams, covers aside, as `-map 0:V:k` counts them."""
         # From the last `: Video: ` or `: Audio: ` before the mark: what comes earlier may be the stream's language.
         pattern = rf"(?<=: )Video: (?:(?!: [A-Z][a-z]+: ).)*?{_MARK}.*$"
-        streams = re.finditer(pattern, self._text, re.MULTILINE)
-        return next((stream for stream in streams if "(attached pic)" not in stream[0].rpartition(_MARK)[2]), None)
+        streams = re.findall(pattern, self._text, re.MULTILINE)
+        return [stream for stream in streams if not _PICTURES.search(stream.rpartition(_MARK)[2])]

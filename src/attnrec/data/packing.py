@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
 from attnrec.data.hdf5 import encoded, new_hdf5_file
-from attnrec.data.parts import FeatureSource, identity, part_fingerprint, parts_dir
+from attnrec.data.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
 from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
@@ -45,7 +45,9 @@ class VideoRow:
 
 
 def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
-    """Videos that an earlier store of the same settings holds, by part fingerprint."""
+    """Videos that an earlier store of the same settings holds, by part fingerprint; none if decoded otherwise."""
+    if store.decoding != DECODING:
+        return {}
     videos = store.videos
     return {
         part_fingerprint(videos.fingerprint[i].decode(), store.specs): FeatureSource(
@@ -105,6 +107,7 @@ def pack_store(
         file.attrs["dataset"] = np.bytes_(encoded(dataset))
         file.attrs["videos_dir"] = np.bytes_(encoded(videos_dir))
         file.attrs["program_version"] = program_version
+        file.attrs["decoding"] = DECODING
         file.attrs["fingerprint"] = _store_fingerprint(specs, rows, classes, label_matrix)
         file.attrs["layers"] = json.dumps([spec.layer for spec in specs])
         for name, column in vars(table).items():
@@ -179,7 +182,8 @@ def _store_fingerprint(
     classes: Sequence[str],
     label_matrix: NDArray[np.uint8] | None,
 ) -> str:
-    key = [[identity(spec) for spec in specs], [dataclasses.astuple(row) for row in rows], list(classes)]
+    key: list[Any] = [[identity(spec) for spec in specs], [dataclasses.astuple(row) for row in rows], list(classes)]
+    key.append(DECODING)
     if label_matrix is not None:
         key.append(label_matrix.tolist())
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

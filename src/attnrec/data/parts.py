@@ -26,6 +26,7 @@ from attnrec.data.video import DecodeSummary
 from attnrec.errors import AttnrecError, FeatureStoreError
 from attnrec.files import write_error
 
+DECODING = 2  # a change of the frames that are kept, or of their times, makes other parts; stores without it are of 1
 LOCK = "lock"
 _TEMPORARY = "."  # first letter of the names of files that are not finished
 _JOBS_AHEAD = 8
@@ -62,8 +63,8 @@ def file_sha256(path: Path) -> str:
 
 
 def part_fingerprint(content_sha256: str, specs: Sequence[FeatureSpec]) -> str:
-    """Hash of all that decides a video's features: its content and the settings."""
-    key = json.dumps([content_sha256, [identity(spec) for spec in specs]], sort_keys=True)
+    """Hash of all that decides a video's features: its content, the settings and the rules of decoding."""
+    key = json.dumps([content_sha256, [identity(spec) for spec in specs], DECODING], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()
 
 

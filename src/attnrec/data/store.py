@@ -124,6 +124,7 @@ class FeatureStore:
         self.dataset = text(file.attrs["dataset"])
         self.program_version = text(file.attrs["program_version"])
         self.fingerprint = text(file.attrs["fingerprint"])
+        self.decoding = int(file.attrs.get("decoding", 1))
         self.videos_dir = text(file.attrs["videos_dir"])
         columns = {
             field.name: checked_column(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))

@@ -4,21 +4,23 @@ Every video is hostile until decoded: only whitelisted formats and codecs are op
 a decode that stalls, runs on or grows is killed.
 """
 
-import math
+import array
+import contextlib
 import os
 import re
 import stat
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import Resize
-from attnrec.data.decoder import DecodeLimits, Decoder, read_header
-from attnrec.data.ffmpeg import Log
+from attnrec.data.decoder import UNKNOWN_TIME, DecodeLimits, Decoder
+from attnrec.data.ffmpeg import NO_OUTPUT, PACKET_OUTPUT, RAW_OUTPUT, Log
+from attnrec.data.riff import is_cut_avi
+from attnrec.data.times import rising_times, thinned, typical_interval
 from attnrec.errors import VideoError
 
 VIDEO_SUFFIXES = frozenset(
@@ -44,15 +46,14 @@ REASONS = (
 _SCALER = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
 _MAX_ENLARGED = 16  # sides of a frame to crop, as multiples of what remains
 _LEAST_FRAME_BYTES = 4  # with its entry in the index
-_UNKNOWN_PTS = -(2**63)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says.
+    """What a video's header and its first frame say.
 
     Attributes:
-        width: Displayed width in px, after rotation and with square pixels.
+        width: Displayed width in px, after cropping and rotation and with square pixels.
         height: Displayed height in px.
         fps: Declared frames per second; NaN where the header does not say.
         duration_seconds: Declared duration; NaN where the header does not say.
@@ -71,12 +72,12 @@ class DecodeSummary:
     """How a decode ended.
 
     Attributes:
-        status: `ok`, `damaged` (decoder errors) or `truncated` (ends well before its declared duration).
+        status: `ok`, `damaged` (decoder errors) or `truncated` (the end of the video is missing).
         num_decoded: Frames in the video, before thinning.
         duration_seconds: From the first frame to the end of the last.
         declared_fps: Rate in the header, NaN where unknown.
-        effective_fps: Rate of the decoded frames by their times; the declared one for a single frame.
-        is_variable_rate: Whether the intervals between frames differ by more than half of their mean.
+        effective_fps: Rate between neighbouring frames, see `typical_interval`; the declared one for a single frame.
+        is_variable_rate: Whether the intervals between frames differ by more than half of the typical one.
     """
 
     status: str
@@ -88,26 +89,34 @@ class DecodeSummary:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read a video's header.
+    """Read a video's header, and its first frame for the shape that it is shown in.
 
     Raises:
         VideoError: It is no video that can be opened.
     """
     _require_regular_file(path)
-    exit_code, log = read_header(path, DecodeLimits())
-    stream = log.video_stream
-    if stream is None or log.refused_codec:
+    with _opened(path, lambda stream: [*stream, "-frames:v", "1", *NO_OUTPUT], DecodeLimits()) as decoder:
+        exit_code, log = decoder.finish()
+    if log.displayed_size is None:
         raise _failure(path, exit_code, log)
-    size = re.search(r"\b([1-9]\d*)x([1-9]\d*)\b", stream)
-    if size is None:
-        raise _failure(path, exit_code, log)
-    width, height = int(size[1]), int(size[2])
-    if sar := re.search(r"SAR (\d+):(\d+)", stream):
-        width = max(1, round(width * int(sar[1]) / max(1, int(sar[2]))))
-    if round(log.rotation_degrees / 90) % 2:
-        width, height = height, width
-    codec = re.search(r"Video: (\w+)", stream)
+    width, height = log.displayed_size
+    codec = re.match(r"Video: (\w+)", log.video_stream or "")
     return VideoInfo(width, height, log.fps, log.duration_seconds, codec[1] if codec else "unknown")
+
+
+@contextlib.contextmanager
+def _opened(
+    path: Path, output: Callable[[list[str]], list[str]], limits: DecodeLimits, *, with_times: bool = False
+) -> Iterator[Decoder]:
+    """A decoder of the stream that players take, by the arguments of an output for the stream's."""
+    # `V`: a cover picture is no video.
+    with Decoder(path, output(["-map", "0:V:0"]), limits, with_times=with_times) as decoder:
+        index = decoder.header().video_index
+        if index == 0:
+            yield decoder
+            return
+    with Decoder(path, output(["-map", f"0:V:{index}"]), limits, with_times=with_times) as decoder:
+        yield decoder
 
 
 class FrameReader:
@@ -149,8 +158,16 @@ class FrameReader:
         self._decoder: Decoder | None = None
 
     def __iter__(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
-        frames = self._decoded()
-        return frames if self.max_fps is None else _thinned(frames, self.max_fps)
+        num_bytes = _require_regular_file(self.path)
+        timeline = _Timeline()
+        with _opened(self.path, self._output_arguments, self.limits, with_times=True) as decoder:
+            self._decoder = decoder
+            frames = self._within_limits(rising_times(self._decoded(decoder)), timeline, num_bytes)
+            yield from frames if self.max_fps is None else thinned(frames, self.max_fps)
+            exit_code, log = decoder.finish()
+        if not timeline.num_frames:
+            raise _failure(self.path, exit_code, log)
+        self.summary = self._summary(timeline, exit_code, log)
 
     def cancel(self) -> None:
         """End a decode that another thread waits for; that thread gets a `VideoError`."""
@@ -165,22 +182,46 @@ class FrameReader:
         """
         _require_regular_file(self.path)
 
-    def _decoded(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
-        num_bytes = _require_regular_file(self.path)
-        timeline = _Timeline()
-        with Decoder(self.path, self._output_arguments(), self.limits) as decoder:
-            self._decoder = decoder
-            while True:
-                data, time_line = decoder.read_frame(self.width * self.height * 3)
-                if not data:
-                    break
-                time = timeline.add(_parse_pts(time_line))
-                self._require_within_limits(timeline, num_bytes)
-                yield np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3), time
-            exit_code, log = decoder.finish()
-        if not timeline.num_frames:
-            raise _failure(self.path, exit_code, log)
-        self.summary = timeline.summary(exit_code, log, is_cut=_is_cut_riff(self.path))
+    def _decoded(self, decoder: Decoder) -> Iterator[tuple[NDArray[np.uint8], float]]:
+        while True:
+            data, time = decoder.read_frame(self.width * self.height * 3)
+            if not data:
+                return
+            yield np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3), time
+
+    def _within_limits(
+        self, frames: Iterator[tuple[NDArray[np.uint8], float]], timeline: "_Timeline", num_bytes: int
+    ) -> Iterator[tuple[NDArray[np.uint8], float]]:
+        for frame, seconds in frames:
+            timeline.add(seconds)
+            self._require_within_limits(timeline, num_bytes)
+            yield frame, seconds
+
+    def _summary(self, timeline: "_Timeline", exit_code: int, log: Log) -> DecodeSummary:
+        """How the decode ended. The last frame lasts as long as the container says, else one typical interval."""
+        interval = timeline.interval or 1 / (log.fps if log.fps > 0 else 30.0)
+        lasting, missing = interval, 0.0
+        unaccounted = log.duration_seconds - timeline.span
+        if 0 < unaccounted < interval / 2:
+            lasting = unaccounted
+        elif unaccounted > 1.5 * interval:
+            # The last frame may stay, the sound go on, or the end be missing: only the packets tell.
+            own, others_end = _packet_ends(self.path, self.limits)
+            lasting = own or interval
+            missing = log.duration_seconds - max(timeline.span + lasting, others_end)
+        status = "ok"
+        if exit_code or log.errors:
+            status = "damaged"
+        if log.cut_short or is_cut_avi(self.path) or missing > max(1.0, 0.2 * log.duration_seconds):
+            status = "truncated"
+        return DecodeSummary(
+            status=status,
+            num_decoded=timeline.num_frames,
+            duration_seconds=timeline.span + lasting,
+            declared_fps=log.fps,
+            effective_fps=1 / interval,
+            is_variable_rate=timeline.spread > 0.5 * interval,
+        )
 
     def _require_within_limits(self, timeline: "_Timeline", num_bytes: int) -> None:
         if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
@@ -195,7 +236,7 @@ class FrameReader:
                 "too-long", f"{self.path}: too-long: by its frames' times it lasts over {hours:g} h; cut it into parts"
             )
 
-    def _output_arguments(self) -> list[str]:
+    def _output_arguments(self, stream: list[str]) -> list[str]:
         w, h = self.width, self.height
         if self.resize == "stretch":
             scale = f"scale={w}:{h}:{_SCALER}"
@@ -205,10 +246,9 @@ class FrameReader:
                 f"min({_MAX_ENLARGED}*{a},max({a},round({b})))" for a, b in ((w, f"{h}*dar"), (h, f"{w}/dar"))
             )
             scale = f"scale=w='{wide}':h='{high}':{_SCALER},crop={w}:{h}"
-        # `V`: a cover picture is no video. Without the input's tags all of the output's description is ffmpeg's own.
+        # Without the input's tags all of the output's description is ffmpeg's own.
         return [
-            "-map",
-            "0:V:0",
+            *stream,
             "-map_metadata",
             "-1",
             "-vf",
@@ -217,78 +257,50 @@ class FrameReader:
             "passthrough",
             "-pix_fmt",
             "rgb24",
-            "-f",
-            "rawvideo",
+            *RAW_OUTPUT,
         ]
 
 
-def _thinned(
-    frames: Iterable[tuple[NDArray[np.uint8], float]], max_fps: float
-) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
-    best: tuple[NDArray[np.uint8], float] | None = None
-    best_cell, best_offset = -1, math.inf
-    for frame, pts in frames:
-        # Times are exact to far less than a microsecond; the small term keeps 59.94 -> 29.97 from flickering.
-        cell = math.floor(pts * max_fps + 0.5 - 1e-6)
-        offset = abs(pts * max_fps - cell)
-        if best is not None and cell != best_cell:
-            yield best
-            best = None
-        if best is None or offset < best_offset:
-            best, best_cell, best_offset = (frame, pts), cell, offset
-    if best is not None:
-        yield best
-
-
-def _parse_pts(line: bytes) -> float | None:
-    try:
-        count, base = line.split()
-        return None if int(count) == _UNKNOWN_PTS else float(int(count) * Fraction(base.decode()))
-    except (ValueError, ZeroDivisionError):
-        return None
+def _packet_ends(path: Path, limits: DecodeLimits) -> tuple[float, float]:
+    """How long the container shows the last frame, 0 where it does not say, and the end of the longest stream."""
+    bases: dict[int, float] = {}
+    latest: dict[int, tuple[float, float]] = {}  # time and duration of each stream's last packet
+    with _opened(path, lambda stream: [*stream, *PACKET_OUTPUT], limits) as decoder:
+        for line in decoder.lines():
+            if base := re.match(rb"#tb (\d+): (\d+)/([1-9]\d*)$", line):
+                bases[int(base[1])] = int(base[2]) / int(base[3])
+            elif packet := re.match(rb"(\d+), *(-?\d+), *(-?\d+), *(\d+),", line):
+                stream, decoding, presentation, duration = (int(number) for number in packet.groups())
+                time = presentation if presentation != UNKNOWN_TIME else decoding
+                seconds = (time * bases.get(stream, 0.0), duration * bases.get(stream, 0.0))
+                latest[stream] = max(latest.get(stream, seconds), seconds)
+    return latest.get(0, (0.0, 0.0))[1], max((time + duration for time, duration in latest.values()), default=0.0)
 
 
 class _Timeline:
-    """Times of the decoded frames, as far as a summary needs them: its size does not grow with the video."""
+    """Times of the decoded frames, as far as a summary needs them."""
 
     def __init__(self) -> None:
         self.num_frames = 0
-        self._first = self._last = 0.0
-        self._interval = 1 / 30
-        self._shortest, self._longest = math.inf, 0.0
+        self.span = 0.0  # seconds from the first frame to the last
+        self._intervals = array.array("d")
+
+    def add(self, seconds: float) -> None:
+        """Note one more frame, by its time since the first."""
+        if self.num_frames:
+            self._intervals.append(seconds - self.span)
+        self.num_frames += 1
+        self.span = seconds
 
     @property
-    def span(self) -> float:
-        """Seconds from the first frame to the last."""
-        return self._last - self._first
+    def interval(self) -> float:
+        """Typical seconds between neighbouring frames; 0 for a single frame."""
+        return typical_interval(np.asarray(self._intervals)) if self._intervals else 0.0
 
-    def add(self, pts: float | None) -> float:
-        """Seconds of one more frame since the first.
-
-        A frame without a time, or with one that goes back, follows the last by the last interval.
-        """
-        if not self.num_frames:
-            self._first = self._last = pts or 0.0
-        else:
-            if pts is None or pts <= self._last:
-                pts = self._last + self._interval
-            self._interval, self._last = pts - self._last, pts
-            self._shortest, self._longest = min(self._shortest, self._interval), max(self._longest, self._interval)
-        self.num_frames += 1
-        return self.span
-
-    def summary(self, exit_code: int, log: Log, *, is_cut: bool) -> DecodeSummary:
-        """How the decode ended."""
-        fallback_fps = log.fps if log.fps > 0 else 30.0
-        effective_fps = (self.num_frames - 1) / self.span if self.span > 0 else fallback_fps
-        duration = self.span + 1 / effective_fps
-        status = "ok"
-        if exit_code or log.errors:
-            status = "damaged"
-        if is_cut or log.cut_short or log.duration_seconds - duration > max(1.0, 0.2 * log.duration_seconds):
-            status = "truncated"
-        is_variable = self._longest - self._shortest > 0.5 / effective_fps
-        return DecodeSummary(status, self.num_frames, duration, log.fps, effective_fps, is_variable)
+    @property
+    def spread(self) -> float:
+        """By how many seconds the intervals differ."""
+        return max(self._intervals) - min(self._intervals) if self._intervals else 0.0
 
 
 def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
@@ -297,27 +309,19 @@ def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
         return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg ended by signal {-exit_code}")
     if exit_code and not log.says_anything:  # the system's loader may have had no memory for it
         return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg did not start ({exit_code})")
-    reason, cause = log.failure(_head(path)[0])
-    if reason == "no-frames" and _is_cut_riff(path):
+    reason, cause = log.failure(_head(path))
+    if reason == "no-frames" and is_cut_avi(path):
         reason = "truncated"
     return VideoError(reason, f"{path}: {reason}: {cause}")
 
 
-def _head(path: Path) -> tuple[bytes, int]:
-    """The first bytes of a file and its size; nothing of one that went away or was replaced meanwhile."""
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; nothing of one that went away or was replaced meanwhile."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            return file.read(16) or b"", os.fstat(file.fileno()).st_size
+            return file.read(16) or b""
     except OSError:
-        return b"", 0
-
-
-def _is_cut_riff(path: Path) -> bool:
-    """Whether an AVI declares to be longer than it is: ffmpeg takes what is there of one without an index for all."""
-    head, num_bytes = _head(path)
-    declared = int.from_bytes(head[4:8], "little")
-    # The size is all ones where the writer could not go back to set it.
-    return head[:4] == b"RIFF" and declared != 0xFFFFFFFF and declared + 8 > num_bytes
+        return b""
 
 
 def _require_regular_file(path: Path) -> int:

@@ -140,7 +140,8 @@ class Recognizer:
                 f"{self.run.path}: {manifest.model.architecture} has no attention; name another run by --run"
             )
         clip = self.features(video)
-        frames, drawn = covering_blocks(clip.pts, manifest.training.fps, manifest.training.block_frames)
+        training = manifest.training
+        frames, drawn = covering_blocks(clip.pts, clip.duration_seconds, training.fps, training.block_frames)
         scores = score_blocks(
             self._model,
             self._feed(clip),

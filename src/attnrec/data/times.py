@@ -1,0 +1,88 @@
+"""When frames are shown: times that rise, the rate between neighbours, and thinning by time.
+
+Legend: N frames.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Frame = TypeVar("_Frame")
+_MOST_WAITING = 16  # frames that are held back until one has a later time
+_UNKNOWN_INTERVAL = 1 / 30
+
+
+def typical_interval(intervals: NDArray[np.float64]) -> float:
+    """Seconds between neighbouring frames: the mean of the intervals within half of the median.
+
+    Pauses and repeated times leave it alone, and times that a container rounds average out.
+
+    Args:
+        intervals: Between successive frames, over 0, shape (N - 1,), N at least 2.
+    """
+    median = np.sort(intervals)[(len(intervals) - 1) // 2]
+    return float(intervals[np.abs(intervals - median) <= 0.5 * median + 1e-9].mean())
+
+
+def rising_times(frames: Iterable[tuple[_Frame, float]]) -> Iterator[tuple[_Frame, float]]:
+    """Frames with the seconds since the first, strictly rising.
+
+    A frame keeps the container's time. One whose time repeats or goes back is moved alone, to shortly after the frame
+    before it. Only where times go back for good, as in files that were joined, does all that follows go on from there.
+
+    Args:
+        frames: In order of presentation, each with the container's time in seconds.
+    """
+    waiting: list[_Frame] = []  # for a later frame whose time rises
+    last, interval = -math.inf, 0.0
+    shift: float | None = None  # from the container's times to ours
+    for frame, time in frames:
+        shift = -time if shift is None else shift
+        seconds = time + shift
+        if seconds > last:
+            gap = seconds - last
+            yield from _moved(waiting, last, min(interval or gap, gap))
+            waiting, last, interval = [], seconds, gap if last >= 0 else 0.0
+            yield frame, seconds
+            continue
+        waiting.append(frame)
+        if len(waiting) == _MOST_WAITING:
+            interval = interval or _UNKNOWN_INTERVAL
+            yield from _spaced(waiting, last, interval)
+            waiting, last = [], last + len(waiting) * interval
+            shift += last - seconds
+    yield from _moved(waiting, last, interval or _UNKNOWN_INTERVAL)
+
+
+def _moved(frames: list[_Frame], after: float, interval: float) -> Iterator[tuple[_Frame, float]]:
+    return _spaced(frames, after, interval / (8 * max(1, len(frames))))
+
+
+def _spaced(frames: list[_Frame], after: float, interval: float) -> Iterator[tuple[_Frame, float]]:
+    for number, frame in enumerate(frames, start=1):
+        yield frame, after + number * interval
+
+
+def thinned(frames: Iterable[tuple[_Frame, float]], max_fps: float) -> Iterator[tuple[_Frame, float]]:
+    """Of the frames that are nearest to each k / max_fps the nearest one.
+
+    Args:
+        frames: With their times in seconds, rising.
+        max_fps: Most frames to keep for each second, over 0.
+    """
+    best: tuple[_Frame, float] | None = None
+    best_cell, best_offset = -1, math.inf
+    for frame, pts in frames:
+        # Times are exact to far less than a microsecond; the small term keeps 59.94 -> 29.97 from flickering.
+        cell = math.floor(pts * max_fps + 0.5 - 1e-6)
+        offset = abs(pts * max_fps - cell)
+        if best is not None and cell != best_cell:
+            yield best
+            best = None
+        if best is None or offset < best_offset:
+            best, best_cell, best_offset = (frame, pts), cell, offset
+    if best is not None:
+        yield best
