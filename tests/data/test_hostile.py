@@ -682,7 +682,7 @@ def test_long_tags_do_not_push_out_what_follows(tmp_path, fakes):
 def test_messages_take_bounded_memory(clip, other_ffmpeg, monkeypatch):
     other_ffmpeg("sys.stderr.write('[error] x\\n[info]   Duration: 00:00:01.00\\nx\\n' * 60_000); sys.exit(1)")
     with Decoder(clip, [], DecodeLimits()) as decoder:
-        assert decoder.read_frame(3) == (b"", b"")
+        assert decoder.read_frame(3) == (b"", 0.0)
         _, log = decoder.finish()
     assert len(log.errors) < 100_000
     assert "more messages than are kept" in log.errors
@@ -786,7 +786,7 @@ STALLING_AT_THE_END = "os.close(1); os.closerange(3, 99); time.sleep(60)"
 DRIPPING = """
 times = os.fdopen(int(re.search(r'pipe:(\\d+)', sys.argv[sys.argv.index('-stats_enc_pre') + 1])[1]), 'w')
 for k in range(600):
-    times.write(f'{k} 1/30\\n'); times.flush()
+    times.write(f'{k} 1/30 {k} 1/30\\n'); times.flush()
     sys.stdout.buffer.write(bytes(12)); sys.stdout.buffer.flush()
     time.sleep(0.1)
 """

@@ -1,7 +1,6 @@
 """An ffmpeg process that decodes one file under limits: memory, time, and nothing left behind."""
 
 import contextlib
-import math
 import os
 import resource
 import signal
@@ -111,7 +110,8 @@ class Decoder:
         """
         with self._waiting():
             data = self._frames.read(num_bytes)
-            return (data, _seconds(self._times.readline())) if len(data) == num_bytes else (b"", math.nan)
+            times = self._times.readline() if len(data) == num_bytes else b""
+        return (data, _seconds(times)) if times else (b"", 0.0)
 
     def header(self) -> Log:
         """What ffmpeg says of the input before it decodes any of it."""
@@ -160,14 +160,11 @@ class Decoder:
 
 
 def _seconds(times: bytes) -> float:
-    """A frame's time; not a number where there is no word on it, as when ffmpeg was killed."""
-    try:
-        ticks, base, estimate, rate = times.decode().split()
-        # Not all containers have the times of all frames: AVI has none where frames are stored in another order.
-        known = (ticks, base) if int(ticks) != UNKNOWN_TIME else (estimate, rate)
-        return float(int(known[0]) * Fraction(known[1]))
-    except (ValueError, ZeroDivisionError):
-        return math.nan
+    """A frame's time by what ffmpeg writes in the form of `_TIMES`."""
+    ticks, base, estimate, rate = times.decode().split()
+    # Not all containers have the times of all frames: AVI has none where frames are stored in another order.
+    known = (ticks, base) if int(ticks) != UNKNOWN_TIME else (estimate, rate)
+    return float(int(known[0]) * Fraction(known[1]))
 
 
 class _Messages:
