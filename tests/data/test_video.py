@@ -160,6 +160,39 @@ def test_a_time_that_repeats_moves_one_frame_and_is_no_damage(tmp_path):
     assert reader.summary.status == "ok"
 
 
+@pytest.mark.parametrize("seed", range(16))
+def test_random_clips_have_the_times_that_they_were_made_from(tmp_path, seed):
+    """Container, codec, B-frames, rate, gaps and a pause are drawn; in Matroska files of raw frames repeats as well."""
+    rng = np.random.default_rng(seed)
+    rate = int(rng.choice([10, 20, 25, 40, 50]))  # whole milliseconds, which all containers hold
+    # No gap among the last frames: an AVI says when packets are decoded, and reordered ones are shown after the last.
+    steps = np.where(rng.random(29) < 0.15, rng.integers(2, 5, 29), 1)
+    steps[-4:] = 1
+    slots = np.cumsum(np.concatenate([[0], steps]))
+    suffix, *codec = [
+        (".avi", "-c:v", "mpeg4", "-bf", "2"),
+        (".avi", "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p"),
+        (".mp4", "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p"),
+        (".mkv", "-c:v", "mpeg4", "-bf", "1"),
+    ][seed % 4]
+    if suffix == ".mkv":
+        slots[15:] += int(rng.integers(50, 400))
+    repeated = int(rng.integers(1, 29)) if suffix == ".mkv" and seed % 8 == 3 else None
+    if repeated:
+        slots[repeated] = slots[repeated - 1]
+        write_ticks(path := tmp_path / "a.mkv", (slots * (1000 // rate)).tolist())
+    else:
+        table = "+".join(rf"eq(N\,{k})*{slot}" for k, slot in enumerate(slots))
+        timing = ("-vf", f"settb=1/{rate},setpts={table}", "-fps_mode", "passthrough", "-enc_time_base", f"1/{rate}")
+        path = write(tmp_path / f"a{suffix}", numbered(30), *timing, codec=codec)
+    _, times, reader = decode(path)
+    kept = np.arange(30) != repeated
+    assert np.array(times)[kept] == pytest.approx(slots[kept] / rate, rel=0, abs=1e-9)
+    assert (np.diff(times) > 0).all()
+    assert reader.summary.effective_fps == pytest.approx(rate, rel=0.02)
+    assert reader.summary.status == "ok"
+
+
 def test_a_first_time_that_repeats_makes_no_interval(tmp_path):
     _, times, reader = decode(write_ticks(tmp_path / "a.mkv", [0, 0, *range(5, 51, 5)]))
     assert len(times) == 12

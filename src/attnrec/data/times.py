@@ -3,6 +3,7 @@
 Legend: N frames.
 """
 
+import array
 import math
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -25,6 +26,32 @@ def typical_interval(intervals: NDArray[np.float64]) -> float:
     """
     median = np.sort(intervals)[(len(intervals) - 1) // 2]
     return float(intervals[np.abs(intervals - median) <= 0.5 * median + 1e-9].mean())
+
+
+class Timeline:
+    """Times of the decoded frames, as far as a summary needs them."""
+
+    def __init__(self) -> None:
+        self.num_frames = 0
+        self.span = 0.0  # seconds from the first frame to the last
+        self._intervals = array.array("d")
+
+    def add(self, seconds: float) -> None:
+        """Note one more frame, by its time since the first."""
+        if self.num_frames:
+            self._intervals.append(seconds - self.span)
+        self.num_frames += 1
+        self.span = seconds
+
+    @property
+    def interval(self) -> float:
+        """Typical seconds between neighbouring frames; 0 for a single frame."""
+        return typical_interval(np.asarray(self._intervals)) if self._intervals else 0.0
+
+    @property
+    def spread(self) -> float:
+        """By how many seconds the intervals differ."""
+        return max(self._intervals) - min(self._intervals) if self._intervals else 0.0
 
 
 def rising_times(frames: Iterable[tuple[_Frame, float]]) -> Iterator[tuple[_Frame, float]]:

@@ -4,7 +4,6 @@ Every video is hostile until decoded: only whitelisted formats and codecs are op
 a decode that stalls, runs on or grows is killed.
 """
 
-import array
 import contextlib
 import os
 import re
@@ -20,7 +19,7 @@ from attnrec.config import Resize
 from attnrec.data.decoder import UNKNOWN_TIME, DecodeLimits, Decoder
 from attnrec.data.ffmpeg import NO_OUTPUT, PACKET_OUTPUT, RAW_OUTPUT, Log
 from attnrec.data.riff import is_cut_avi
-from attnrec.data.times import rising_times, thinned, typical_interval
+from attnrec.data.times import Timeline, rising_times, thinned
 from attnrec.errors import VideoError
 
 VIDEO_SUFFIXES = frozenset(
@@ -159,7 +158,7 @@ class FrameReader:
 
     def __iter__(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
         num_bytes = _require_regular_file(self.path)
-        timeline = _Timeline()
+        timeline = Timeline()
         with _opened(self.path, self._output_arguments, self.limits, with_times=True) as decoder:
             self._decoder = decoder
             frames = self._within_limits(rising_times(self._decoded(decoder)), timeline, num_bytes)
@@ -190,14 +189,14 @@ class FrameReader:
             yield np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3), time
 
     def _within_limits(
-        self, frames: Iterator[tuple[NDArray[np.uint8], float]], timeline: "_Timeline", num_bytes: int
+        self, frames: Iterator[tuple[NDArray[np.uint8], float]], timeline: Timeline, num_bytes: int
     ) -> Iterator[tuple[NDArray[np.uint8], float]]:
         for frame, seconds in frames:
             timeline.add(seconds)
             self._require_within_limits(timeline, num_bytes)
             yield frame, seconds
 
-    def _summary(self, timeline: "_Timeline", exit_code: int, log: Log) -> DecodeSummary:
+    def _summary(self, timeline: Timeline, exit_code: int, log: Log) -> DecodeSummary:
         """How the decode ended. The last frame lasts as long as the container says, else one typical interval."""
         interval = timeline.interval or 1 / (log.fps if log.fps > 0 else 30.0)
         lasting, missing = interval, 0.0
@@ -209,6 +208,7 @@ class FrameReader:
             own, others_end = _packet_ends(self.path, self.limits)
             lasting = own or interval
             missing = log.duration_seconds - max(timeline.span + lasting, others_end)
+        self._require_short(timeline.span + lasting)
         status = "ok"
         if exit_code or log.errors:
             status = "damaged"
@@ -223,14 +223,17 @@ class FrameReader:
             is_variable_rate=timeline.spread > 0.5 * interval,
         )
 
-    def _require_within_limits(self, timeline: "_Timeline", num_bytes: int) -> None:
+    def _require_within_limits(self, timeline: Timeline, num_bytes: int) -> None:
         if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
             raise VideoError("too-large", f"{self.path}: too-large: it repeats its frames without end")
         if timeline.num_frames > self.limits.frames:
             raise VideoError(
                 "too-large", f"{self.path}: too-large: more than {self.limits.frames} frames; cut it into parts"
             )
-        if timeline.span > self.limits.duration_seconds:
+        self._require_short(timeline.span)
+
+    def _require_short(self, seconds: float) -> None:
+        if seconds > self.limits.duration_seconds:
             hours = self.limits.duration_seconds / 3600
             raise VideoError(
                 "too-long", f"{self.path}: too-long: by its frames' times it lasts over {hours:g} h; cut it into parts"
@@ -275,32 +278,6 @@ def _packet_ends(path: Path, limits: DecodeLimits) -> tuple[float, float]:
                 seconds = (time * bases.get(stream, 0.0), duration * bases.get(stream, 0.0))
                 latest[stream] = max(latest.get(stream, seconds), seconds)
     return latest.get(0, (0.0, 0.0))[1], max((time + duration for time, duration in latest.values()), default=0.0)
-
-
-class _Timeline:
-    """Times of the decoded frames, as far as a summary needs them."""
-
-    def __init__(self) -> None:
-        self.num_frames = 0
-        self.span = 0.0  # seconds from the first frame to the last
-        self._intervals = array.array("d")
-
-    def add(self, seconds: float) -> None:
-        """Note one more frame, by its time since the first."""
-        if self.num_frames:
-            self._intervals.append(seconds - self.span)
-        self.num_frames += 1
-        self.span = seconds
-
-    @property
-    def interval(self) -> float:
-        """Typical seconds between neighbouring frames; 0 for a single frame."""
-        return typical_interval(np.asarray(self._intervals)) if self._intervals else 0.0
-
-    @property
-    def spread(self) -> float:
-        """By how many seconds the intervals differ."""
-        return max(self._intervals) - min(self._intervals) if self._intervals else 0.0
 
 
 def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
