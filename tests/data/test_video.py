@@ -216,12 +216,13 @@ def test_the_last_frame_lasts_as_the_container_says(tmp_path):
     assert reader.summary.status == "ok"
 
 
-def test_frames_of_a_gif_last_as_long_as_it_says(tmp_path):
+@pytest.mark.parametrize("last", [20, 60, 100, 1000])
+def test_frames_of_a_gif_last_as_long_as_it_says(tmp_path, last):
     pictures = [Image.fromarray(frame) for frame in noise(5)]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 100, 500, 20, 1000])
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 100, 500, 20, last])
     _, times, reader = decode(tmp_path / "a.gif")
     assert times == pytest.approx([0, 0.1, 0.2, 0.7, 0.72])
-    assert reader.summary.duration_seconds == pytest.approx(1.72)
+    assert reader.summary.duration_seconds == pytest.approx(0.72 + last / 1000)
 
 
 def test_sound_that_outlasts_the_picture_is_no_damage(tmp_path):

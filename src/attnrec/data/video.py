@@ -45,6 +45,7 @@ REASONS = (
 _SCALER = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
 _MAX_ENLARGED = 16  # sides of a frame to crop, as multiples of what remains
 _LEAST_FRAME_BYTES = 4  # with its entry in the index
+_DURATION_SECONDS = 0.01  # to which ffmpeg rounds the declared duration
 
 
 @dataclass(frozen=True)
@@ -201,10 +202,8 @@ class FrameReader:
         interval = timeline.interval or 1 / (log.fps if log.fps > 0 else 30.0)
         lasting, missing = interval, 0.0
         unaccounted = log.duration_seconds - timeline.span
-        if 0 < unaccounted < interval / 2:
-            lasting = unaccounted
-        elif unaccounted > 1.5 * interval:
-            # The last frame may stay, the sound go on, or the end be missing: only the packets tell.
+        if unaccounted > 0 and abs(unaccounted - interval) > _DURATION_SECONDS:
+            # The last frame may stay or be gone soon, the sound go on, or the end be missing: only the packets tell.
             own, others_end = _packet_ends(self.path, self.limits)
             lasting = own or interval
             missing = log.duration_seconds - max(timeline.span + lasting, others_end)
