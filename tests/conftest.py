@@ -5,6 +5,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import attnrec  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 import numpy as np
 import pytest
 import torch

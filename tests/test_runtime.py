@@ -131,3 +131,50 @@ def test_interruptions_are_left_alone_in_other_threads():
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def loaded_with(code: str, **variables: str) -> list[str]:
+    """What a fresh Python prints whose environment says nothing of OpenMP but this."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("OMP_WAIT", "KMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kept | variables, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+WATCH = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("KMP_BLOCKTIME"))
+            sys.meta_path.remove(self)
+sys.meta_path.insert(0, Watch())
+"""
+
+
+@pytest.mark.parametrize("use", ["import attnrec; attnrec.train", "import attnrec.models.losses"])
+def test_threads_wait_passively_before_torch_is_loaded(use):
+    assert loaded_with(WATCH + use) == ["PASSIVE", "0"]
+
+
+def test_the_program_waits_passively(tmp_path):
+    code = WATCH + "from attnrec.cli.app import app; app(['info', '--json'], standalone_mode=False)"
+    assert loaded_with(code)[:2] == ["PASSIVE", "0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("OMP_WAIT_POLICY", "ACTIVE", ["ACTIVE", "None"]),
+        ("KMP_BLOCKTIME", "200", ["None", "200"]),
+        ("GOMP_SPINCOUNT", "1000", ["None", "None"]),
+    ],
+)
+def test_a_way_to_wait_that_the_user_has_set_is_kept(name, value, expected):
+    assert loaded_with(WATCH + "import attnrec; attnrec.train", **{name: value}) == expected
+
+
+def test_nothing_is_set_once_torch_is_loaded():
+    code = "import os, torch, attnrec; print(os.environ.get('OMP_WAIT_POLICY'))"
+    assert loaded_with(code) == ["None"]

@@ -12,6 +12,8 @@
 The names below load what they need when they are first used.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from attnrec.workflows.predict import Recognizer, load_run
     from attnrec.workflows.train import train
     from attnrec.workflows.visualize import visualize
+
+# OpenMP's threads spin while they wait, by default, and beside any other busy process training takes ten times as long.
+# OpenMP reads this when torch is loaded; the second variable is what Intel's and LLVM's call it.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+if "torch" not in sys.modules and not {*_WAITING, "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ.update(_WAITING)
 
 _HOMES = {
     "AttnrecError": "attnrec.errors",
