@@ -194,7 +194,7 @@ class TrainConfig:
     patience: int | None = None
     max_steps: int | None = None
     overfit: int | None = None
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     save_every: float = 120.0
     seed: int = 0
     device: str = "auto"

@@ -127,7 +127,7 @@ def compare(
     epochs: EpochsOption = None,
     learning_rate: LearningRateOption = None,
     max_steps: MaxStepsOption = None,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     runs: RunsDirOption = Path("runs"),
     dry_run: DryRunOption = False,
     device: DeviceOption = "auto",

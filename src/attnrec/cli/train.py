@@ -136,7 +136,7 @@ def train(
         int | None,
         typer.Option(help="For debugging: train on so many blocks and validate on none.", min=1, metavar="N"),
     ] = None,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     seeds: SeedsOption = 1,
     resume: Annotated[
         Path | None,

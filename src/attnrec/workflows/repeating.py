@@ -37,10 +37,13 @@ def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
 
 
 def train_command(run: Run) -> str:
-    """The command line that trains a run again: what was given, or all settings where that was not recorded."""
+    """The command line that trains a run again: what was given, or all settings where that was not recorded.
+
+    Split and precision are named whether they were given or found, as another machine may find another precision.
+    """
     manifest = run.manifest
     given = manifest.given if manifest.given is not None else settings_given(manifest.training)
-    settings = given | {"split": manifest.split["name"]}
+    settings = given | {"split": manifest.split["name"], "precision": manifest.training.precision}
     words = ["attnrec", "train", manifest.store["path"]]
     for name in TrainConfig.__dataclass_fields__:
         if (value := settings.get(name)) is not None and name not in FREE and value is not False:
