@@ -136,10 +136,8 @@ def test_interruptions_are_left_alone_in_other_threads():
 def loaded_with(code: str, **variables: str) -> list[str]:
     """What a fresh Python prints whose environment says nothing of OpenMP but this."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("OMP_WAIT", "KMP_", "GOMP_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=kept | variables, capture_output=True, text=True, check=True
-    )
-    return done.stdout.split()
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=kept | variables, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
 
 
 WATCH = """
