@@ -76,7 +76,7 @@ def test_resume_can_be_planned(killed):
 
 
 def test_the_plan_says_how_gradients_and_numbers_are_treated(store):
-    plan = attnrec("train", store, *OPTIONS, "--batch-size", 8, "--dry-run").stdout
+    plan = attnrec("train", store, *OPTIONS, "--batch-size", 8, "--precision", "fp32", "--dry-run").stdout
     assert "gradients of a norm over 500 are clipped" in plan
     assert "numbers     fp32" in plan
     assert "memory      3.1 kB for a batch's cubes" in plan  # 8 blocks of 4 x 4 x 6 numbers of 4 bytes

@@ -2,7 +2,7 @@ import clips
 import numpy as np
 import pytest
 
-from attnrec.data.boxes import boxes_at, cell_coverage, read_boxes, require_inside, require_known
+from attnrec.data.boxes import boxes_at, boxes_of, cell_coverage, read_boxes, require_inside
 from attnrec.data.geometry import seen_region
 from attnrec.data.video import FrameReader, probe
 from attnrec.errors import DataError
@@ -106,8 +106,14 @@ def test_a_point_on_the_edge_is_inside_and_one_beyond_is_not(tmp_path):
         require_inside(boxes, "b.mp4", 64, 48)
 
 
-def test_an_unknown_video_is_refused_by_its_line(tmp_path):
-    boxes = table(tmp_path, "path,seconds,x,y\na.mp4,0,0,0\nz.mp4,0,0,0\nc.mp4,0,1,1\n")
-    require_known(boxes, {"a.mp4", "c.mp4", "z.mp4", "other.mp4"}, "/videos")
-    with pytest.raises(DataError, match=r"line 3: no video 'z.mp4' in the feature store; .* relative to /videos"):
-        require_known(boxes, {"a.mp4", "b.mp4"}, "/videos")
+def test_boxes_of_other_videos_are_left_out_and_named(tmp_path):
+    boxes = table(tmp_path, "path,seconds,x,y\na.mp4,0,0,0\nz.mp4,0,0,0\ncafe\u0301.mp4,0,1,1\n")
+    known, unknown = boxes_of(boxes, ["a.mp4", "caf\xe9.mp4", "other.mp4"], "/videos")
+    assert known.videos.keys() == {"a.mp4", "caf\xe9.mp4"}
+    assert unknown == ["z.mp4"]
+
+
+def test_a_file_of_other_videos_alone_is_refused_by_its_line(tmp_path):
+    boxes = table(tmp_path, "path,seconds,x,y\nz.mp4,0,0,0\ny.mp4,0,0,0\n")
+    with pytest.raises(DataError, match=r"line 2: no video 'z.mp4' in the feature store; .* relative to /videos"):
+        boxes_of(boxes, ["a.mp4"], "/videos")

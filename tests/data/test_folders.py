@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from dataset_trees import make_files
 
-from attnrec.data.folders import dataset_root, label_of, scan_videos
+from attnrec.data.folders import dataset_root, find_files, label_of, scan_videos
 from attnrec.errors import DataError
 
 
@@ -76,7 +76,7 @@ def test_no_videos(tmp_path):
     with pytest.raises(DataError, match=r"nothing: no such folder"):
         scan_videos(tmp_path / "nothing")
     make_files(tmp_path, "run/a.txt")
-    with pytest.raises(DataError, match=r"no videos in it; expected class folders of files that end in \.3gp .*\.mp4"):
+    with pytest.raises(DataError, match=r"no videos in it; expected class folders of files that end in \.3g2 .*\.mp4"):
         scan_videos(tmp_path)
 
 
@@ -89,7 +89,11 @@ def test_no_videos(tmp_path):
         ("/data/other/v_run_g01_c01.mp4", "run"),
         ("/data/other/v_fall_g01_c01.mp4", None),
         ("/data/other/run.mp4", None),
-        ("/jump/other/a.mp4", None),
+        ("/jump/other/a.mp4", "jump"),  # nested in the class folder
+        ("/data/jump/deep/er/a.mp4", "jump"),
+        ("/jump/run/other/a.mp4", "run"),  # the nearest counts
+        ("/jump/other/v_run_g01_c01.mp4", "run"),  # the name counts before a folder further up
+        ("/data/other/a.mp4", None),
     ],
 )
 def test_label_of(path, expected):
@@ -100,3 +104,41 @@ def test_label_of_a_relative_path(tmp_path, monkeypatch):
     (tmp_path / "jump").mkdir()
     monkeypatch.chdir(tmp_path / "jump")
     assert label_of(Path("a.mp4"), ["jump"]) == "jump"
+
+
+def test_label_of_a_folder_whose_accents_are_spelled_otherwise():
+    assert label_of(Path("/data/cafe\u0301/a.mp4"), ["caf\xe9"]) == "caf\xe9"
+    assert label_of(Path("/data/caf\xe9/a.mp4"), ["cafe\u0301"]) == "cafe\u0301"
+
+
+# Links
+
+
+def test_a_class_folder_that_is_a_link_is_followed(tmp_path):
+    make_files(tmp_path / "elsewhere", "yoga/y1.mp4", "yoga/deep/y2.mp4")
+    make_files(tmp_path / "videos", "golf/g1.mp4")
+    (tmp_path / "videos" / "yoga").symlink_to("../elsewhere/yoga")
+    assert scanned(tmp_path / "videos") == [
+        ("golf/g1.mp4", "golf", "golf/g1.mp4"),
+        ("yoga/deep/y2.mp4", "yoga", "yoga/deep/y2.mp4"),
+        ("yoga/y1.mp4", "yoga", "yoga/y1.mp4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("link", "target"), [("run/loop", ".."), ("run/loop", "."), ("a", "run"), ("run/deep/up", "../..")]
+)
+def test_loops_of_links_end(tmp_path, link, target):
+    make_files(tmp_path, "run/r.mp4", "run/deep/d.mp4")
+    (tmp_path / link).symlink_to(target)
+    found = [path for path, _, _ in scanned(tmp_path)]
+    assert {"run/r.mp4", "run/deep/d.mp4"} <= set(found)
+    assert len(found) <= 4
+
+
+def test_files_that_are_passed_over_are_known(tmp_path):
+    make_files(tmp_path, "run/a.mp4", "run/b.rm", "run/c", "run/notes.txt", "run/cover.jpg", "run/.hidden.rm")
+    (tmp_path / "jump").symlink_to("nowhere")
+    found = find_files(tmp_path)
+    assert [str(path) for path in found.ignored] == ["run/b.rm", "run/c"]
+    assert [str(path) for path in found.broken_links] == ["jump"]

@@ -33,6 +33,26 @@ def test_finding_listed_videos(listed, found):
     assert Finder([Path(name) for name in names]).find(listed) == found
 
 
+COMPOSED, DECOMPOSED = "run/caf\xe9.avi", "run/cafe\u0301.avi"
+
+
+@pytest.mark.parametrize("on_disk", [COMPOSED, DECOMPOSED])
+@pytest.mark.parametrize("listed", [COMPOSED, DECOMPOSED, COMPOSED[:-4], DECOMPOSED[:-4], "cafe\u0301.avi"])
+def test_accents_may_be_spelled_otherwise_in_a_list(on_disk, listed):
+    assert Finder([Path("run/a.avi"), Path(on_disk)]).find(listed) == 1
+
+
+def test_names_that_differ_in_their_spelling_alone_are_told_apart():
+    finder = Finder([Path(COMPOSED), Path(DECOMPOSED)])
+    assert (finder.find(COMPOSED), finder.find(DECOMPOSED)) == (0, 1)
+
+
+def test_classes_whose_accents_are_spelled_otherwise_are_one():
+    videos = [VideoEntry(Path(f"{i}.mp4"), (name,), str(i)) for i, name in enumerate(["caf\xe9", "cafe\u0301", "tea"])]
+    dataset = assemble(Reading(Path("/x"), videos), name="n", layout="csv", lists=[], seed=0)
+    assert dataset.class_counts == {"caf\xe9": 2, "tea": 1}
+
+
 def entries(count: int, groups: int) -> list[VideoEntry]:
     return [VideoEntry(Path(f"{i:03}.mp4"), ("ab"[i % 2],), f"g{i % groups}") for i in range(count)]
 

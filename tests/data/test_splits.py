@@ -202,3 +202,35 @@ def test_validation_of_a_single_training_group():
 def test_preferred_split():
     assert preferred_split(["cv3-1", "default", "cv3-2"]) == "default"
     assert preferred_split(["hmdb51-2", "hmdb51-1"]) == "hmdb51-1"
+
+
+@pytest.mark.parametrize("first_seed", range(0, 200, 50))
+def test_every_class_that_can_be_is_trained_on(first_seed):
+    """Random classes of two to five groups, of which some are shared between classes."""
+    for seed in range(first_seed, first_seed + 50):
+        rng = np.random.default_rng(seed)
+        labels, groups = [], []
+        for label in range(int(rng.integers(2, 5))):
+            for group in range(int(rng.integers(2, 6))):
+                count = int(rng.integers(1, 6))
+                labels += [label] * count
+                groups += [f"shared{group}" if seed % 3 == 0 and rng.random() < 0.3 else f"{label}-{group}"] * count
+        labels = np.array(labels, np.int32)
+        splits = default_splits(labels, groups, seed)
+        for name, codes in splits.items():
+            parts = {}
+            for group, code in zip(groups, codes.tolist(), strict=True):
+                assert parts.setdefault(group, code) == code
+            for label in np.unique(labels):
+                several = len({g for g, other in zip(groups, labels, strict=True) if other == label}) > 1
+                if several or name == "default":
+                    assert TRAIN in codes[labels == label], (seed, name, label)
+        tested = sum((splits[f"cv3-{i}"] == TEST).astype(int) for i in (1, 2, 3))
+        assert (tested == 1).all()
+
+
+def test_a_class_of_a_single_group_is_trained_on_by_default():
+    labels = np.array([0] * 4 + [1] * 4 + [2] * 4, np.int32)
+    groups = ["lone"] * 4 + [f"a{i}" for i in range(4)] + [f"b{i}" for i in range(4)]
+    for seed in range(20):
+        assert (default_splits(labels, groups, seed)["default"][:4] == TRAIN).all()

@@ -36,6 +36,31 @@ def test_rows_know_their_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.mp4,run\n\nb.mp4,jump\n",
+        "path,label\n,\na.mp4,run\n , \nb.mp4,jump\n,,\n",
+        "path,label,\na.mp4,run,\nb.mp4,jump,\n",
+        "path,label,,\na.mp4,run,,\nb.mp4,jump,\n",
+        "\ufeffpath;label\r\na.mp4;run\r\nb.mp4;jump\r\n",
+        "path;label;\na.mp4;run;\n;;\nb.mp4;jump\n",
+        '"path";"label"\na.mp4;run\nb.mp4;jump\n',
+        "path\tlabel\na.mp4\trun\nb.mp4\tjump\n",
+        "\n \npath,label\na.mp4,run\nb.mp4,jump",
+    ],
+)
+def test_what_spreadsheets_add_does_not_count(tmp_path, text):
+    rows = read_table(table(tmp_path, text), ["path", "label"])
+    assert [row.cells for row in rows] == [{"path": "a.mp4", "label": "run"}, {"path": "b.mp4", "label": "jump"}]
+
+
+def test_semicolons_within_a_cell_stay(tmp_path):
+    commas = read_table(table(tmp_path, "path,label\na.mp4,run;jump\n"), ["path", "label"])
+    quoted = read_table(table(tmp_path, 'path;label\na.mp4;"run;jump"\n'), ["path", "label"])
+    assert commas[0].cells == quoted[0].cells == {"path": "a.mp4", "label": "run;jump"}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", r"table\.csv: empty; expected a line of column names and a row for each video"),

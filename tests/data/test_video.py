@@ -460,6 +460,32 @@ def test_all_real_clips_decode(real_data):
         assert reader.summary.effective_fps == pytest.approx(info.fps, rel=0.04)
 
 
+SUFFIX_FORMATS = {
+    **dict.fromkeys((".3g2", ".3gp", ".f4v", ".m4v", ".mov", ".mp4", ".qt"), ("mov", "mpeg4")),
+    **dict.fromkeys((".avi", ".divx"), ("avi", "mpeg4")),
+    **dict.fromkeys((".asf", ".wmv"), ("asf", "wmv2")),
+    **dict.fromkeys((".mpg", ".mpeg", ".mpe"), ("mpeg", "mpeg1video")),
+    **dict.fromkeys((".m2t", ".m2ts", ".mts", ".ts"), ("mpegts", "mpeg2video")),
+    **dict.fromkeys((".m1v", ".m2v"), ("mpeg2video", "mpeg2video")),
+    **dict.fromkeys((".ogg", ".ogm", ".ogv"), ("ogg", "libtheora")),
+    ".flv": ("flv", "flv"),
+    ".gif": ("gif", "gif"),
+    ".mkv": ("matroska", "mpeg4"),
+    ".vob": ("vob", "mpeg2video"),
+    ".webm": ("webm", "libvpx"),
+}
+
+
+@pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES))
+def test_files_of_every_suffix_decode(tmp_path, suffix):
+    container, codec = SUFFIX_FORMATS[suffix]
+    path = write(tmp_path / f"a{suffix}", noise(5), "-f", container, fps=25, codec=("-c:v", codec))
+    frames, _, reader = decode(path)
+    assert len(frames) == 5
+    assert reader.summary.status == "ok"
+    assert reader.summary.effective_fps == pytest.approx(25)
+
+
 def test_reading_twice_gives_the_same(clip):
     reader = FrameReader(clip, width=20, height=20)
     first, second = [np.stack([frame for frame, _ in reader]) for _ in range(2)]

@@ -2,8 +2,8 @@
 
 import math
 import posixpath
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from attnrec.data.blocks import nearest_frames
 from attnrec.data.geometry import Region
 from attnrec.data.lists import bad_line
+from attnrec.data.matching import Finder
 from attnrec.data.tables import TableRow, read_table
 
 _BOX, _POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
@@ -65,6 +66,33 @@ def read_boxes(path: Path) -> BoxTable:
     boxes.sort(key=lambda item: (item[0], item[1].when))
     videos = {name: [box for _, box in items] for name, items in groupby(boxes, key=lambda item: item[0])}
     return BoxTable(path, when == "seconds", videos)
+
+
+def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[BoxTable, list[str]]:
+    """The boxes of a store's videos, by their paths there, and the annotated videos that are not in it.
+
+    Args:
+        table: A file of boxes, which may be of more videos.
+        paths: Of the store's videos.
+        videos_dir: Folder that they are relative to.
+
+    Raises:
+        DataError: None of them is in it.
+    """
+    finder = Finder([Path(path) for path in paths])
+    known: dict[str, list[Box]] = {}
+    unknown = []
+    for name, boxes in table.videos.items():
+        if (index := finder.find(name)) is None:
+            unknown.append(name)
+        else:
+            known.setdefault(paths[index], []).extend(boxes)
+    if not known:
+        line, name = min((boxes[0].line, name) for name, boxes in table.videos.items())
+        raise bad_line(table.path, line, f"no video {name!r} in the feature store; paths are relative to {videos_dir}")
+    return replace(
+        table, videos={name: sorted(boxes, key=lambda box: box.when) for name, boxes in known.items()}
+    ), unknown
 
 
 def _one_of(path: Path, columns: Mapping[str, str], choices: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
@@ -162,20 +190,3 @@ def _covered(low: float, high: float, start: float, end: float, K: int) -> NDArr
         low, high = math.floor(low), math.floor(low) + 1
     points = (np.arange(K * _FINENESS) + 0.5) / _FINENESS
     return (points >= low) & (points < high)
-
-
-def require_known(table: BoxTable, paths: set[str], videos_dir: str) -> None:
-    """Refuse a file of boxes that names a video which a store does not hold.
-
-    Args:
-        table: The file.
-        paths: Of the store's videos.
-        videos_dir: Folder that they are relative to.
-
-    Raises:
-        DataError: It does.
-    """
-    unknown = [(boxes[0].line, video) for video, boxes in table.videos.items() if video not in paths]
-    if unknown:
-        line, video = min(unknown)
-        raise bad_line(table.path, line, f"no video {video!r} in the feature store; paths are relative to {videos_dir}")

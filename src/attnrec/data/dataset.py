@@ -40,8 +40,8 @@ class Problem:
     """Something about a dataset that its user should know.
 
     Attributes:
-        kind: `missing`, `unlisted`, `repeated`, `contradictory`, `incomplete`, `left-out`, `unlabelled`, `lone-group`
-            or `leak`.
+        kind: `missing`, `unlisted`, `repeated`, `contradictory`, `incomplete`, `left-out`, `unlabelled`, `ignored`,
+            `broken-link`, `lone-group` or `leak`.
         what: What is counted, in words.
         count: How many.
         examples: The first few of them.

@@ -2,14 +2,67 @@
 
 import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from attnrec.data.dataset import VideoEntry
 from attnrec.data.video import VIDEO_SUFFIXES
 from attnrec.errors import DataError
 
 _NAME = re.compile(r"v_(?P<label>.+)_g(?P<group>\d+)_c\d+$")
+
+
+# What lies beside videos and is none, not worth a word: texts and tables, pictures and sound, what programs write.
+_OTHERS = """
+.csv .doc .docx .html .ini .json .log .m .md .pdf .py .srt .sub .tsv .txt .url .vtt .xgtf .xls .xlsx .xml .yaml .yml
+.bmp .jpeg .jpg .mp3 .png .svg .tif .tiff .wav .webp
+.db .h5 .mat .npy .npz .pickle .pkl .zip
+"""
+_OTHER_SUFFIXES = frozenset(_OTHERS.split())
+
+
+class FoundFiles(NamedTuple):
+    """Files below a folder, relative to it and sorted."""
+
+    videos: list[Path]
+    ignored: list[Path]  # not videos by their suffix, though they might be
+    broken_links: list[Path]  # that might have been folders of videos
+
+
+def find_files(root: Path) -> FoundFiles:
+    """What lies below a folder, through links to other folders as well, each loop of links once.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    found = FoundFiles([], [], [])
+    for relative in _files_below(root, Path(), ()):
+        suffix = relative.suffix.lower()
+        if suffix in VIDEO_SUFFIXES:
+            found.videos.append(relative)
+        elif not (root / relative).exists():
+            found.broken_links.append(relative)
+        elif suffix not in _OTHER_SUFFIXES:
+            found.ignored.append(relative)
+    return FoundFiles(*(sorted(paths, key=os.fsencode) for paths in found))
+
+
+def _files_below(root: Path, folder: Path, above: tuple[os.stat_result, ...]) -> Iterator[Path]:
+    try:
+        status, entries = (root / folder).stat(), sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{root / folder}: cannot be read: {error.strerror}") from None
+    if any(os.path.samestat(status, other) for other in above):
+        return  # a link back to where we came from
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files_below(root, folder / entry.name, (*above, status))
+        else:
+            yield folder / entry.name
 
 
 def find_videos(root: Path) -> list[Path]:
@@ -22,15 +75,16 @@ def find_videos(root: Path) -> list[Path]:
         return [Path(root.name)]
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    found = []
-    for folder, subfolders, names in os.walk(root, onerror=_raise_unreadable):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        relative = Path(folder).relative_to(root)
-        found += [relative / name for name in names if _is_video_name(name)]
+    found = find_files(root).videos
     if not found:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise DataError(f"{root}: no videos in it; expected class folders of files that end in {suffixes}")
-    return sorted(found, key=os.fsencode)
+    return found
+
+
+def composed(text: str) -> str:
+    """A name in one of its spellings in Unicode: systems differ on whether an accent is a part of its letter."""
+    return unicodedata.normalize("NFC", text)
 
 
 def scan_videos(root: Path) -> list[VideoEntry]:
@@ -72,14 +126,8 @@ def group_by_name(path: Path) -> str:
 
 
 def label_of(video: Path, classes: Sequence[str]) -> str | None:
-    """Class of a single video by its name or its folder's, if it is one of the given classes."""
-    candidates = (video.absolute().parent.name, *labels_by_name(video))
-    return next((label for label in candidates if label in classes), None)
-
-
-def _is_video_name(name: str) -> bool:
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
+    """Class of a single video by its folder, its name or a folder further up, if it is one of the given classes."""
+    folder, *further = (parent.name for parent in video.absolute().parents)
+    known = {composed(name): name for name in classes}
+    candidates = (known.get(composed(name)) for name in (folder, *labels_by_name(video), *further))
+    return next((label for label in candidates if label is not None), None)

@@ -22,7 +22,7 @@ from attnrec.data.lists import (
     read_lines,
     read_list_folder,
 )
-from attnrec.data.matching import Finder, Reading, assemble, read_listed
+from attnrec.data.matching import Finder, Reading, assemble, note_files, read_listed
 from attnrec.data.tables import read_labels, read_splits
 from attnrec.errors import ConfigError, DataError
 
@@ -72,6 +72,8 @@ def read_dataset(
     """
     videos, lists_path = Path(videos), None if splits is None else Path(splits)
     layout, reading = _read(videos, dataset, lists_path, None if labels is None else Path(labels))
+    if videos.is_dir() and layout != "csv":  # a table says itself what belongs to it
+        note_files(reading)
     given = lists_path is not None and lists_path != reading.lists_path
     return assemble(
         reading,

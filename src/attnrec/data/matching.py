@@ -5,14 +5,14 @@ import os
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.data.dataset import Dataset, Problem, VideoEntry, class_names, found_problems, label_matrix, rarest_label
-from attnrec.data.folders import find_videos
+from attnrec.data.folders import composed, find_files, find_videos
 from attnrec.data.lists import SplitList
 from attnrec.data.splits import TEST, UNUSED, VALIDATION, default_splits, hold_out_validation, leaking_groups
 from attnrec.errors import DataError
@@ -61,21 +61,33 @@ class Reading:
 class Finder:
     """Finds videos by the names that lists give them.
 
-    A list may leave out the suffix, or have another one as videos get converted; and it may name class folders where
-    the videos lie all in one, or the other way round.
+    A list may spell accents otherwise than the disk, leave out the suffix, or have another one as videos get converted;
+    and it may name class folders where the videos lie all in one, or the other way round.
 
     Args:
         paths: Of the videos, relative to the dataset's folder.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._names = [path.as_posix() for path in paths]
-        self._by_path = {name: i for i, name in enumerate(self._names)}
-        self._by_stem = _unambiguous(_stem(name) for name in self._names)
-        self._by_name = _unambiguous(posixpath.basename(_stem(name)) for name in self._names)
+        names = [path.as_posix() for path in paths]
+        self._exact, self._composed = _Names(names), _Names([composed(name) for name in names])
 
     def find(self, listed: str) -> int | None:
         """Index of the video that a list means; None where there is none or it may be any of several."""
+        found = self._exact.find(listed)
+        return self._composed.find(composed(listed)) if found is None else found
+
+
+class _Names:
+    """Names of videos in one spelling."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._by_path = _unambiguous(names)
+        self._by_stem = _unambiguous(_stem(name) for name in names)
+        self._by_name = _unambiguous(posixpath.basename(_stem(name)) for name in names)
+
+    def find(self, listed: str) -> int | None:
         for candidates, name in ((self._by_path, listed), (self._by_stem, listed), (self._by_stem, _stem(listed))):
             if (found := candidates.get(name)) is not None:
                 return found
@@ -109,13 +121,13 @@ def read_listed(
         return None
     found = find_videos(root)
     finder = Finder(found)
-    labels = {finder.find(name): name.split("/")[0] for name in listed}
+    labels = {finder.find(name): composed(name.split("/")[0]) for name in listed}
     if not labels.keys() - {None}:
         return None
     classes = set(labels.values())
     entries = []
     for i, path in enumerate(found):
-        label = labels.get(i, path.parts[0])
+        label = labels.get(i, composed(path.parts[0]))
         entries.append(VideoEntry(path, (label,) if label in classes else (), group_of(path)))
     return Reading(root, entries, lists, folder)
 
@@ -158,7 +170,7 @@ def assemble(reading: Reading, *, name: str, layout: str, lists: Sequence[SplitL
     Returns:
         The dataset, entries sorted by path.
     """
-    entries = tuple(sorted(reading.entries, key=lambda entry: os.fsencode(entry.path)))
+    entries = tuple(sorted(map(_composed_labels, reading.entries), key=lambda entry: os.fsencode(entry.path)))
     classes = reading.classes if reading.classes is not None else tuple(class_names(entries))
     strata = rarest_label(label_matrix(entries, classes))
     groups = [entry.group for entry in entries]
@@ -177,6 +189,19 @@ def assemble(reading: Reading, *, name: str, layout: str, lists: Sequence[SplitL
     return Dataset(
         name, layout, reading.root, entries, classes, reading.multilabel, splits, reading.findings.problems()
     )
+
+
+def _composed_labels(entry: VideoEntry) -> VideoEntry:
+    return replace(entry, labels=tuple(dict.fromkeys(map(composed, entry.labels))))
+
+
+def note_files(reading: Reading) -> None:
+    """Say which files were passed over that the user may have taken for videos."""
+    files = find_files(reading.root)
+    suffixes = ", ".join(sorted({path.suffix or "none" for path in files.ignored}))
+    ignored = f"files left out, as their suffix ({suffixes}) is not known as a video's"
+    reading.findings.add("ignored", ignored, map(str, files.ignored))
+    reading.findings.add("broken-link", "links that lead nowhere", map(str, files.broken_links))
 
 
 def _splits_of_lists(

@@ -23,8 +23,9 @@ def default_splits(
     """Seeded, class-stratified splits that keep groups whole.
 
     `default` holds out a share of the videos for test, `cv3-1` to `cv3-3` are three folds, each video being tested
-    in exactly one; in each, 15 % of the rest are for validation. Shares are as near as whole groups allow. With two
-    groups a split has no validation part, with one no test part either.
+    in exactly one; in each, 15 % of the rest are for validation. Shares are as near as whole groups allow that leave
+    every class a video to train on (in the folds every class of several groups). With two groups a split has no
+    validation part, with one no test part either.
 
     Args:
         labels: Class index of each video, shape (N,); -1 where there is none, which makes the video unused.
@@ -38,7 +39,8 @@ def default_splits(
     labelled = np.flatnonzero(labels >= 0)
     group_ids = _group_ids(groups)
     tests = {"default": _held_out(labels, group_ids, labelled, test_share, seed)}
-    tests |= {f"cv3-{i}": fold for i, fold in enumerate(_folds(labels, group_ids, labelled, 3, seed), start=1)}
+    folds = _with_classes_parted(_folds(labels, group_ids, labelled, 3, seed), labels, group_ids)
+    tests |= {f"cv3-{i}": fold for i, fold in enumerate(folds, start=1)}
     splits = {}
     for name, test in tests.items():
         codes = np.full(len(labels), UNUSED, np.uint8)
@@ -89,7 +91,7 @@ def _group_ids(groups: Sequence[str]) -> NDArray[np.intp]:
 def _held_out(
     labels: NDArray[np.int32], group_ids: NDArray[np.intp], members: NDArray[np.intp], share: float, seed: int
 ) -> NDArray[np.intp]:
-    """The folds that together come nearest to a share of the members, without being all of them."""
+    """The folds that together come nearest to a share of the members, without the last group of any class."""
     ratio = Fraction(share).limit_denominator(7)
     folds = [fold for fold in _folds(labels, group_ids, members, ratio.denominator, seed) if len(fold)]
     unions = [
@@ -98,7 +100,56 @@ def _held_out(
         for chosen in itertools.combinations(folds, count)
     ]
     unions = [union for union in unions if len(union) < len(members)]
-    return min(unions, key=lambda union: abs(len(union) - share * len(members)), default=members[:0])
+    nearest = min(unions, key=lambda union: abs(len(union) - share * len(members)), default=members[:0])
+    return _without_last_groups(nearest, labels, group_ids, members)
+
+
+def _without_last_groups(
+    held: NDArray[np.intp], labels: NDArray[np.int32], group_ids: NDArray[np.intp], members: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Held-out members without the smallest group of every class that has no other member."""
+    for label in np.unique(labels[held]):
+        mine = held[labels[held] == label]
+        if len(mine) == np.count_nonzero(labels[members] == label):
+            held = held[group_ids[held] != _smallest_group(mine, group_ids)]
+    return held
+
+
+def _with_classes_parted(
+    folds: list[NDArray[np.intp]], labels: NDArray[np.int32], group_ids: NDArray[np.intp]
+) -> list[NDArray[np.intp]]:
+    """Folds of which none holds all groups of a class: its smallest one goes to the fold of fewest videos."""
+    for _ in range(sum(len(np.unique(group_ids[fold])) for fold in folds)):
+        whole = _whole_class(folds, labels, group_ids)
+        if whole is None:
+            break
+        source, mine = whole
+        moved = _smallest_group(mine, group_ids)
+        target = min((k for k in range(len(folds)) if k != source), key=lambda k: len(folds[k]))
+        goes = group_ids[folds[source]] == moved
+        folds[target] = np.sort(np.concatenate([folds[target], folds[source][goes]]))
+        folds[source] = folds[source][~goes]
+    return folds
+
+
+def _whole_class(
+    folds: list[NDArray[np.intp]], labels: NDArray[np.int32], group_ids: NDArray[np.intp]
+) -> tuple[int, NDArray[np.intp]] | None:
+    """A fold that holds all of a class of several groups, and those members; None where there is none."""
+    everyone = np.concatenate(folds)
+    for k, fold in enumerate(folds):
+        for label in np.unique(labels[fold]):
+            mine = fold[labels[fold] == label]
+            several = len(np.unique(group_ids[mine])) > 1
+            if several and len(mine) == np.count_nonzero(labels[everyone] == label):
+                return k, mine
+    return None
+
+
+def _smallest_group(members: NDArray[np.intp], group_ids: NDArray[np.intp]) -> int:
+    """Of the groups of some videos the one that has fewest of them, the first of several."""
+    groups, counts = np.unique(group_ids[members], return_counts=True)
+    return int(groups[counts.argmin()])
 
 
 def _folds(

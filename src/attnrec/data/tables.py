@@ -9,7 +9,7 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -32,33 +32,60 @@ class TableRow(NamedTuple):
 
 
 def read_table(path: Path, required: Sequence[str]) -> list[TableRow]:
-    """Rows of a CSV file whose first line names the columns.
+    """Rows of a CSV file whose first line names the columns; blank lines and columns without a name do not count.
+
+    Cells are parted by commas, or by semicolons or tabs where those are what the first line makes sense by.
 
     Raises:
         DataError: The file cannot be read, is no CSV, lacks a column or has no rows.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    text = read_text(path)
     rows: list[TableRow] = []
     columns: list[str] | None = None
-    line = 1
-    try:
-        for cells in reader:
-            if cells and columns is None:
-                columns = [cell.strip().lower() for cell in cells]
-                if absent := [name for name in required if name not in columns]:
-                    raise bad_line(path, line, f"no column {absent[0]!r}; the first line must name the columns")
-                if len(set(columns)) < len(columns):
-                    raise bad_line(path, line, "two columns of one name")
-            elif cells and columns is not None:
-                if len(cells) != len(columns):
-                    raise bad_line(path, line, f"{len(cells)} cells in {len(columns)} columns; quote those with commas")
-                rows.append(TableRow(line, dict(zip(columns, cells, strict=True))))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise bad_line(path, line, f"not readable as CSV: {error}") from None
+    for line, cells in _csv_lines(path, text, _delimiter(text, required)):
+        if columns is None:
+            columns = [cell.strip().lower() for cell in _without_empty_end(cells, 0)]
+            if absent := [name for name in required if name not in columns]:
+                raise bad_line(path, line, f"no column {absent[0]!r}; the first line must name the columns")
+            if len(set(columns)) < len(columns):
+                raise bad_line(path, line, "two columns of one name")
+            continue
+        cells = _without_empty_end(cells, len(columns))
+        if len(cells) != len(columns):
+            raise bad_line(path, line, f"{len(cells)} cells in {len(columns)} columns; quote those with commas")
+        rows.append(TableRow(line, dict(zip(columns, cells, strict=True))))
     if not rows:
         raise DataError(f"{path}: empty; expected a line of column names and a row for each video")
     return rows
+
+
+def _csv_lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Lines that hold something, each with its number."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise bad_line(path, line, f"not readable as CSV: {error}") from None
+
+
+def _delimiter(text: str, required: Sequence[str]) -> str:
+    """What parts the cells: spreadsheets write semicolons where a comma is for decimals."""
+    head = next((line for line in text.splitlines() if line.strip(" ,;\t")), "")
+    for delimiter in ",;\t":
+        if {*required} <= {name.strip().strip('"').lower() for name in head.split(delimiter)}:
+            return delimiter
+    return ","
+
+
+def _without_empty_end(cells: list[str], least: int) -> list[str]:
+    """A line's cells without the empty ones that spreadsheets add at its end."""
+    while len(cells) > least and not cells[-1].strip():
+        cells = cells[:-1]
+    return cells
 
 
 def part_code(path: Path, row: TableRow, column: str) -> int:

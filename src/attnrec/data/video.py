@@ -22,9 +22,11 @@ from attnrec.data.riff import is_cut_avi
 from attnrec.data.times import Timeline, rising_times, thinned
 from attnrec.errors import VideoError
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogg .ogv .ts .webm .wmv".split()  # noqa: SIM905
-)
+_SUFFIXES = """
+.3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .ogg .ogm .ogv .qt
+.ts .vob .webm .wmv
+"""
+VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 # Why a video is left out; the last two only where damage counts as failure.
 REASONS = (
     "decoder-crashed",

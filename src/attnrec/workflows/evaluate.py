@@ -93,6 +93,9 @@ def evaluate(
     num_videos = len(videos)
     message = f"{run.name}: {len(table)} blocks of {num_videos} videos, one every {settings.block_stride} stored frames"
     on_progress(Progress("evaluate", message=message))
+    if targets is not None and targets.unknown:
+        left_out = f"{boxes}: boxes of {len(targets.unknown)} videos that the store does not hold were left out"
+        on_progress(Progress("evaluate", message=left_out))
     scores = _score(run, model, features, table, settings.last_steps, on_progress)
     probs = reduce_blocks(scores.block_probs[:, None], table.video, settings.reduction)
     tested = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.data.blocks import BlockTable, stored_rate
-from attnrec.data.boxes import BoxTable, boxes_at, cell_coverage, read_boxes, require_inside, require_known
+from attnrec.data.boxes import BoxTable, boxes_at, boxes_of, cell_coverage, read_boxes, require_inside
 from attnrec.data.geometry import seen_region
 from attnrec.data.store import FeatureStore
 from attnrec.data.video import probe
@@ -27,10 +27,12 @@ class Targets(NamedTuple):
     Attributes:
         row: Row of each stored frame in `coverage`, -1 where it has no box, shape (N,).
         coverage: Share of each cell that its frame's boxes cover, shape (F, L).
+        unknown: Annotated videos that are not in the store.
     """
 
     row: NDArray[np.int64]
     coverage: NDArray[np.float32]
+    unknown: list[str]
 
 
 def read_targets(path: Path, store: FeatureStore, videos: NDArray[np.int64]) -> Targets:
@@ -42,11 +44,11 @@ def read_targets(path: Path, store: FeatureStore, videos: NDArray[np.int64]) -> 
         videos: Indices of the videos, shape (V,).
 
     Raises:
-        DataError: The file is malformed, or has no box in a frame of these videos.
+        DataError: The file is malformed, names no video of the store, or has no box in a frame of these videos.
         VideoError: A video whose size is needed cannot be opened.
     """
-    table = read_boxes(path)
-    require_known(table, {store.path_of(video) for video in range(len(store.videos))}, store.videos_dir)
+    paths = [store.path_of(video) for video in range(len(store.videos))]
+    table, unknown = boxes_of(read_boxes(path), paths, store.videos_dir)
     row = np.full(len(store.pts), -1, np.int64)
     coverage: list[NDArray[np.float32]] = []
     for video in videos:
@@ -56,7 +58,7 @@ def read_targets(path: Path, store: FeatureStore, videos: NDArray[np.int64]) -> 
                 coverage.append(cells)
     if not coverage:
         raise DataError(f"{path}: no box in a frame of the {len(videos)} videos of this part")
-    return Targets(row, np.stack(coverage))
+    return Targets(row, np.stack(coverage), unknown)
 
 
 def _targets_of(table: BoxTable, store: FeatureStore, video: int) -> dict[int, NDArray[np.float32]]:
