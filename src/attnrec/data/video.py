@@ -23,8 +23,8 @@ from attnrec.data.times import Timeline, rising_times, thinned
 from attnrec.errors import VideoError
 
 _SUFFIXES = """
-.3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .ogg .ogm .ogv .qt
-.ts .vob .webm .wmv
+.3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts
+.ogg .ogm .ogv .qt .ts .vob .webm .wmv
 """
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 # Why a video is left out; the last two only where damage counts as failure.
