@@ -1,8 +1,11 @@
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 
 import pytest
+from small_store import write_store
 
 from attnrec.cli import output as module
 from attnrec.cli.output import Output, duration, percent, printable, size, table
@@ -146,3 +149,18 @@ def test_duration(seconds, text):
 )
 def test_size(num_bytes, text):
     assert size(num_bytes) == text
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_what_a_terminal_cannot_show_is_an_escape(tmp_path, encoding):
+    write_store(tmp_path / "имя.h5", classes=("прыжок", "дождь"))
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+
+    def info(name: str) -> tuple[str, str]:
+        command = [sys.executable, "-m", "attnrec", "info", name]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        return done.stdout.decode(encoding), done.stderr.decode(encoding)
+
+    as_is = encoding == "utf-8"
+    assert ("прыжок" if as_is else r"\u043f\u0440\u044b\u0436\u043e\u043a") in info("имя.h5")[0]
+    assert ("имя" if as_is else r"\u0438\u043c\u044f") in info("имя")[1]

@@ -5,7 +5,8 @@ from looks import made_look, noise_frames
 from attnrec.config import PictureConfig
 from attnrec.render.card import GAP_PX, LEAST_WIDTH_PX, cards
 from attnrec.render.styles import attended_frame
-from attnrec.render.text import DARK
+from attnrec.render.text import DARK, drawable, fitted, font, text_width
+from attnrec.render.timeline import LEFT_PX, LETTERS_PX, timeline
 
 CONFIG = PictureConfig()
 
@@ -86,10 +87,43 @@ def test_the_cursor_moves_from_left_to_right():
     assert np.diff(places).tolist() == pytest.approx([(places[3] - places[0]) / 3] * 3, abs=1)
 
 
-@pytest.mark.parametrize("text", ["\n", "\t", "\0", "\x1b", "\u202e", "\udce9"])
-def test_control_characters_are_replaced(text):
+@pytest.mark.parametrize(
+    ("text", "escape"),
+    [
+        ("\n", r"\n"),
+        ("\t", r"\t"),
+        ("\0", r"\x00"),
+        ("\x1b", r"\x1b"),
+        ("\u202e", r"\u202e"),
+        ("\udce9", r"\udce9"),
+        ("\u8155", r"\u8155"),  # Chinese, which the font lacks
+    ],
+)
+def test_what_cannot_be_drawn_is_an_escape(text, escape):
     odd = drawn(predicted=f"a{text}b", classes=(f"c{text}d", "x", "y"))
-    np.testing.assert_array_equal(odd, drawn(predicted="a?b", classes=("c?d", "x", "y")))
+    np.testing.assert_array_equal(odd, drawn(predicted=f"a{escape}b", classes=(f"c{escape}d", "x", "y")))
+
+
+@pytest.mark.parametrize("name", ["прыжок", "جري", "πηδώ", "søvn"])
+def test_other_scripts_have_letters_of_their_own(name):
+    assert drawable(name) == name
+    *letters, missing = [bytes(font(20).getmask(letter)) for letter in [*name, "\ufffe"]]
+    assert missing not in letters
+
+
+def test_each_clip_is_named():
+    one, other = drawn(clip="/videos/one.mp4"), drawn(clip="/videos/other.mp4")
+    assert (one != other).any()
+    np.testing.assert_array_equal(one, drawn(clip="/elsewhere/one.mp4"))
+
+
+@pytest.mark.parametrize(("width", "is_whole"), [(320, False), (700, True)])
+def test_class_names_are_cut_only_where_half_of_the_width_does_not_hold_them(width, is_whole):
+    names = ("wave_one_hand_above_the_head", "arms_sweep", "hands_raise")
+    chart = timeline(made_look(3, classes=names), width, DARK)
+    room = width - chart.plot - 3 * LEFT_PX - text_width("100%", LETTERS_PX)
+    assert (fitted(names[0], LETTERS_PX, room) == names[0]) is is_whole
+    assert chart.plot >= width // 2
 
 
 @pytest.mark.parametrize(

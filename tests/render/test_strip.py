@@ -37,7 +37,8 @@ def test_frames_above_and_the_same_frames_attended_below(style, scale):
 
 def test_every_run_has_a_row_of_its_own():
     one, two = row([0, 3], label="lambda 0"), row([0, 3], label="lambda 1", seed=1)
-    pictures = [strip(rows, PictureConfig()) for rows in ([one], [two], [one, two])]
+    alone = [one, row([0, 3], label="lambda 1", seed=1, clip="")]  # the first row alone names the clip
+    pictures = [strip(rows, PictureConfig()) for rows in ([alone[0]], [alone[1]], [one, two])]
     block = pictures[2].shape[0] - pictures[0].shape[0]
     own = TOP + HEIGHT + GAP_PX
     np.testing.assert_array_equal(pictures[2][own : own + block - GAP_PX], pictures[0][own : own + block - GAP_PX])

@@ -3,7 +3,7 @@ import pytest
 from looks import made_look
 
 from attnrec.render.text import DARK
-from attnrec.render.timeline import CURVES, LEFT_PX, PROBS_PX, RIGHT_PX, timeline
+from attnrec.render.timeline import CURVES, LEAST_RIGHT_PX, LEFT_PX, PROBS_PX, timeline
 
 
 def height_of(picture: np.ndarray, colour: tuple[int, int, int], x: int) -> float:
@@ -29,7 +29,7 @@ def test_steps_lie_at_their_times():
     look = made_look(4, times=times, end=1.2, frame_probs=np.stack([sure, 1 - sure, 0 * sure], axis=1))
     chart = timeline(look, 400, DARK)
     colour = DARK.lines[chart.classes.index(0)]
-    plot = 400 - RIGHT_PX - LEFT_PX
+    plot = 400 - LEAST_RIGHT_PX - LEFT_PX
     before, after = (LEFT_PX + round(share * plot) for share in (0.2, 0.32))
     assert height_of(chart.picture[:PROBS_PX], colour, before) < 4
     assert height_of(chart.picture[:PROBS_PX], colour, after) > PROBS_PX - 5
@@ -47,12 +47,12 @@ def test_the_surest_classes_are_shown_and_the_true_one_in_any_case():
 def test_figures_are_those_of_the_step():
     one = made_look(3, frame_probs=np.tile(np.array([0.5, 0.3, 0.2], np.float32), (3, 1)), entropy=np.full(3, 0.5))
     same = timeline(one, 320, DARK)
-    beside = [np.asarray(same.at(step))[:, -RIGHT_PX + 2 :] for step in range(3)]
+    beside = [np.asarray(same.at(step))[:, -LEAST_RIGHT_PX + 2 :] for step in range(3)]
     np.testing.assert_array_equal(beside[0], beside[1])
     probs = one.frame_probs.copy()
     probs[1] = (0.6, 0.3, 0.1)
     other = timeline(made_look(3, frame_probs=probs, entropy=np.array([0.5, 0.5, 0.9])), 320, DARK)
-    beside = [np.asarray(other.at(step))[:, -RIGHT_PX + 2 :] for step in range(3)]
+    beside = [np.asarray(other.at(step))[:, -LEAST_RIGHT_PX + 2 :] for step in range(3)]
     assert (beside[0] != beside[1]).any()
     assert (beside[0] != beside[2]).any()
 

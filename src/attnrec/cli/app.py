@@ -1,5 +1,6 @@
 """The `attnrec` program: registers the commands, turns errors into one line and an exit code."""
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -68,5 +69,8 @@ for _command in (extract, train, evaluate, visualize, compare, predict, info, de
 
 
 def main() -> None:
-    """Run the program."""
+    """Run the program. What a terminal's encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -1,6 +1,7 @@
 """One step of a clip for a moving picture: the frame beside itself attended, with caption, legend and timeline."""
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ def _drawer(look: Look, shape: tuple[int, ...], config: PictureConfig) -> Callab
     left = (total - 2 * width - GAP_PX) // 2
     legend_top = height + MARGIN_PX
     caption_top = legend_top + LEGEND_PX + MARGIN_PX
-    chart_top = caption_top + CAPTION_PX + 2 * MARGIN_PX
+    name_top = caption_top + CAPTION_PX + MARGIN_PX
+    chart_top = name_top + LETTERS_PX + MARGIN_PX
     bottom = chart_top + HEIGHT_PX + MARGIN_PX
     base = Image.new("RGB", (total, bottom + bottom % 2), DARK.ground)
     colour = verdict_colour(look.correct, DARK)
@@ -53,6 +55,8 @@ def _drawer(look: Look, shape: tuple[int, ...], config: PictureConfig) -> Callab
     writing.rectangle([0, caption_top - 2, 3, caption_top + CAPTION_PX + 4], fill=colour)
     caption = fitted(look.verdict, CAPTION_PX, total - 3 * MARGIN_PX)
     writing.text((2 * MARGIN_PX, caption_top - 1), caption, fill=colour, font=font(CAPTION_PX))
+    name = fitted(Path(look.clip).name, LETTERS_PX, total - 3 * MARGIN_PX)
+    writing.text((2 * MARGIN_PX, name_top), name, fill=DARK.muted, font=font(LETTERS_PX))
     legend_left = 2 * MARGIN_PX + text_width(f"{look.end:.2f} s", LETTERS_PX)
     chart, region = timeline(look, total, DARK), look.region_in(width, height)
     full, uniform = look.full(config.style, config.scale), 1 / look.attention[0].size

@@ -5,6 +5,7 @@ Legend: N columns, H and W of a frame in px.
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ GAP_PX, MARGIN_PX = 8, 10
 TEXT_PX, LINE_PX = 14, 21
 TIME_PX = 11
 LEAST_WIDTH_PX = 320
+_LEAST_NAME_PX = 60
 
 Picture = NDArray[np.uint8]
 
@@ -65,12 +67,14 @@ def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
         draw.text((x, MARGIN_PX), f"{time:.2f} s", fill=LIGHT.muted, font=font(TIME_PX))
     _paste(canvas, first, first.frames, MARGIN_PX + TIME_PX + 5)
     for k, row in enumerate(rows):
-        _draw_row(canvas, row, MARGIN_PX + head + k * block, inner, config)
+        _draw_row(canvas, row, MARGIN_PX + head + k * block, inner, config, names_clip=k == 0)
     return np.asarray(canvas)
 
 
-def _draw_row(canvas: Image.Image, row: StripRow, top: int, inner: int, config: PictureConfig) -> None:
-    """A run's name and prediction, its attended frames, and what full strength is."""
+def _draw_row(
+    canvas: Image.Image, row: StripRow, top: int, inner: int, config: PictureConfig, *, names_clip: bool
+) -> None:
+    """A run's name and prediction, the clip's name where there is room, attended frames, and what full strength is."""
     look, steps = row.look, row.steps
     height, width, _ = row.frames[0].shape
     draw = ImageDraw.Draw(canvas)
@@ -80,6 +84,10 @@ def _draw_row(canvas: Image.Image, row: StripRow, top: int, inner: int, config: 
     verdict = fitted(look.verdict, TEXT_PX, inner - indent)
     colour = verdict_colour(look.correct, LIGHT)
     draw.text((MARGIN_PX + indent, top), verdict, fill=colour, font=font(TEXT_PX))
+    room = inner - indent - text_width(verdict, TEXT_PX) - 2 * GAP_PX
+    if names_clip and room >= _LEAST_NAME_PX:
+        name = fitted(Path(look.clip).name, TEXT_PX, room)
+        draw.text((MARGIN_PX + inner, top), name, fill=LIGHT.muted, font=font(TEXT_PX), anchor="ra")
     full, region = look.full(config.style, config.scale)[steps], look.region_in(width, height)
     lit = [
         attended_frame(frame, look.attention[step], style=config.style, full=float(level), region=region)

@@ -2,7 +2,10 @@
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
+from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
 Colour = tuple[int, int, int]
@@ -48,9 +51,19 @@ LIGHT = Theme(
 
 
 @functools.cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that Pillow brings along, so that text looks alike on every machine; `size` in px."""
-    return ImageFont.load_default(size)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib, so that text looks alike on every machine; `size` in px."""
+    return ImageFont.truetype(_font_path(), size)
+
+
+def _font_path() -> str:
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
+@functools.cache
+def _letters() -> frozenset[str]:
+    """What the font can draw."""
+    return frozenset(map(chr, FT2Font(_font_path()).get_charmap()))
 
 
 def text_width(text: str, size: int) -> int:
@@ -63,9 +76,19 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def drawable(text: str) -> str:
+    """Text with an escape for every character that the font cannot draw."""
+    known = _letters()
+    return "".join(c if c.isprintable() and c in known else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 def fitted(text: str, size: int, room: int) -> str:
-    """A line cut with an ellipsis to so many px; what cannot be printed is a question mark."""
-    text = printable(text)
+    """A line cut with an ellipsis to so many px; what cannot be drawn is an escape."""
+    text = drawable(text)
     if text_width(text, size) <= room:
         return text
     while text and text_width(text + "...", size) > room:

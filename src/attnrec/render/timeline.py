@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from attnrec.render.look import Look
-from attnrec.render.text import Colour, Theme, fitted, font
+from attnrec.render.text import Colour, Theme, drawable, fitted, font, text_width
 
 CURVES = 4  # more cannot be told apart
 PROBS_PX, ENTROPY_PX, SPACE_PX = 52, 18, 5
 HEIGHT_PX = PROBS_PX + SPACE_PX + ENTROPY_PX
 LETTERS_PX = 11
-LEFT_PX, RIGHT_PX = 6, 128  # margin, and room for names and figures
+LEFT_PX = 6  # margin
+LEAST_RIGHT_PX, MOST_RIGHT = 128, 0.5  # room for names and figures, and the most of it as a share of the width
 _FINE = 4  # lines are drawn so many times larger, then reduced, which smooths them
 
 
@@ -28,19 +29,21 @@ class Timeline:
         look: What it shows.
         theme: Its colours.
         classes: Index of the class of each curve.
+        plot: Right end of the curves in px.
         picture: The chart without cursor and figures, shape (H, W, 3).
     """
 
     look: Look
     theme: Theme
     classes: tuple[int, ...]
+    plot: int
     picture: NDArray[np.uint8]
 
     def at(self, step: int) -> Image.Image:
         """The chart with its cursor at a sample, and the figures of that sample beside it."""
         canvas = Image.fromarray(self.picture)
         draw = ImageDraw.Draw(canvas)
-        plot = canvas.width - RIGHT_PX
+        plot = self.plot
         x = round(_places(self.look, plot)[step])
         draw.line([(x, 0), (x, canvas.height)], fill=self.theme.plain)
         letters, right = font(LETTERS_PX), canvas.width - LEFT_PX
@@ -51,7 +54,7 @@ class Timeline:
         tops = [k * PROBS_PX / CURVES for k in range(len(rows))] + [PROBS_PX + SPACE_PX + 3]
         rows.append((self.theme.muted, "entropy", f"{self.look.entropy[step]:.2f}"))
         for (colour, name, figure), top in zip(rows, tops, strict=True):
-            room = RIGHT_PX - 3 * LEFT_PX - round(letters.getlength("100%"))
+            room = canvas.width - plot - 3 * LEFT_PX - text_width("100%", LETTERS_PX)
             draw.text((plot + LEFT_PX, top), fitted(name, LETTERS_PX, room), fill=colour, font=letters)
             draw.text((right, top), figure, fill=colour, font=letters, anchor="ra")
         return canvas
@@ -66,7 +69,9 @@ def timeline(look: Look, width: int, theme: Theme) -> Timeline:
         theme: Its colours.
     """
     classes = look.likeliest(CURVES)
-    plot = width - RIGHT_PX
+    names = max(text_width(drawable(look.classes[c]), LETTERS_PX) for c in classes)
+    right = names + 3 * LEFT_PX + text_width("100%", LETTERS_PX)
+    plot = width - max(LEAST_RIGHT_PX, min(right, round(MOST_RIGHT * width)))
     canvas = Image.new("RGB", (width * _FINE, HEIGHT_PX * _FINE), theme.ground)
     draw = ImageDraw.Draw(canvas)
     for level in (0, 0.5, 1):
@@ -80,7 +85,7 @@ def timeline(look: Look, width: int, theme: Theme) -> Timeline:
         _polyline(draw, np.array([LEFT_PX, plot]), np.full(2, y), theme.muted, 0.4)
     _curve(draw, places, base + (1 - look.entropy) * (ENTROPY_PX - 1) + 0.5, theme.muted, plot)
     picture = np.asarray(canvas.resize((width, HEIGHT_PX), Image.Resampling.BOX))
-    return Timeline(look, theme, tuple(classes), picture)
+    return Timeline(look, theme, tuple(classes), plot, picture)
 
 
 def _places(look: Look, plot: int) -> NDArray[np.float64]:
