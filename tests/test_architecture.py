@@ -16,14 +16,16 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-COMMON = {"errors", "config", "runtime", "files"}
+COMMON = {"errors", "checks", "config", "runtime", "files"}
 FIGURES = {"metrics", "intervals", "significance", "faithfulness"}
 MAY_IMPORT = {
     "errors": set(),
-    "config": {"errors"},
+    "checks": {"errors"},
+    "config": {"errors", "checks"},
     "runtime": {"errors"},
     "files": {"errors"},
     "distributed": {"errors"},
+    "records": COMMON,
     "metrics": COMMON,
     "intervals": COMMON | {"metrics"},
     "significance": COMMON | {"intervals"},
@@ -31,8 +33,8 @@ MAY_IMPORT = {
     "models": COMMON,
     "data": COMMON,
     "render": COMMON,
-    "run": COMMON | {"models"},
-    "workflows": COMMON | FIGURES | {"distributed", "run", "models", "data", "render"},
+    "run": COMMON | {"models", "records"},
+    "workflows": COMMON | FIGURES | {"distributed", "records", "run", "models", "data", "render"},
     "cli": COMMON | {"distributed", "workflows", "run"},
     "__init__": COMMON | {"workflows"},
     "__main__": {"cli"},

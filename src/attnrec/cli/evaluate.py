@@ -96,7 +96,9 @@ def evaluate(
     from attnrec.workflows.summary import evaluate_runs
 
     with Output(json=json, quiet=quiet) as output:
-        chosen = [Run(path) for path in listed(run)] or [newest_run(runs, with_attention=faithfulness)]
+        chosen = [Run(path) for path in listed(run)] or [
+            newest_run(runs, with_attention=faithfulness, on_progress=output.progress)
+        ]
         if not run:
             output.note(f"run {chosen[0].path}")
         summary = evaluate_runs(

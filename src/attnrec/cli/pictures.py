@@ -34,7 +34,7 @@ class Work(NamedTuple):
 
         if self.run is not None:
             return Run(self.run)
-        chosen = newest_run(self.runs, with_attention=True)
+        chosen = newest_run(self.runs, with_attention=True, on_progress=self.output.progress)
         self.output.note(f"run {chosen.path}")
         return chosen
 
@@ -100,7 +100,7 @@ def draw_versus(
         named = [Run(work.run), *named]
     if rates:
         reference = named[0] if named else work.chosen_run()
-        named = runs_at_rates(rates, reference, named or attention_runs(work.runs))
+        named = runs_at_rates(rates, reference, named or attention_runs(work.runs, work.output.progress))
     report = versus(
         named,
         clip,

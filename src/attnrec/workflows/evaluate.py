@@ -81,7 +81,7 @@ def evaluate(
         raise ConfigError(f"--boxes {boxes}: boxes are for --faithfulness; give that as well")
     if faithfulness:
         require_attention(run)
-    features = store_of_run(run, store)
+    features = store_of_run(run, store, on_progress)
     settings = _settings(run, features, reduction, last_steps, block_stride, top_k)
     prepare_cpu(jobs)
     model = run.load_model(resolve_device(device))
@@ -119,19 +119,20 @@ def _split(run: Run) -> str:
     return str(run.manifest.split["name"])
 
 
-def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
+def store_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = no_progress) -> FeatureStore:
     """The feature store that a run was trained on.
 
     Args:
         run: The run.
         store: Where it is; None looks where it was at training, then in the current folder.
+        on_progress: Told of files of the folder that are left out.
 
     Raises:
         RunError: The run was trained on another store.
         FeatureStoreError: There is none.
     """
     recorded = Path(run.manifest.store["path"])
-    path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd())
+    path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd(), on_progress)
     features = FeatureStore(path, run.manifest.features.layer)
     if features.fingerprint != run.manifest.store["fingerprint"]:
         raise RunError(f"{run.path}: was trained on another store than {path}; name its own, or train again")

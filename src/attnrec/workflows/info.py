@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from attnrec.data.ffmpeg import ffmpeg_path, ffmpeg_version
+from attnrec.data.hdf5 import decoded
 from attnrec.data.splits import SPLIT_PARTS, leaking_groups
 from attnrec.data.store import FeatureStore, is_store
 from attnrec.data.video import probe
@@ -64,10 +65,10 @@ def _store(path: Path) -> dict[str, Any]:
             | {"leaking_groups": leaking_groups(store.split(name), store.groups)}
             for name in store.split_names
         },
-        "status": dict(Counter(status.decode() for status in store.videos.status.tolist())),
+        "status": dict(Counter(decoded(status) for status in store.videos.status.tolist())),
         "num_variable_rate": int(store.videos.is_variable_rate.sum()),
         "damaged": [
-            (store.path_of(i), status.decode())
+            (store.path_of(i), decoded(status))
             for i, status in enumerate(store.videos.status.tolist())
             if status != b"ok"
         ],

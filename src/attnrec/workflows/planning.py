@@ -16,8 +16,17 @@ from attnrec.data.store import FeatureStore, find_store
 from attnrec.distributed import World
 from attnrec.errors import ConfigError, RunError
 from attnrec.models.architectures import count_parameters
-from attnrec.run import Run, RunManifest, utc_now
-from attnrec.runtime import default_jobs, prepare_cpu, resolve_device, resolve_precision, versions
+from attnrec.records import RunManifest
+from attnrec.run import Run, utc_now
+from attnrec.runtime import (
+    OnProgress,
+    default_jobs,
+    no_progress,
+    prepare_cpu,
+    resolve_device,
+    resolve_precision,
+    versions,
+)
 from attnrec.workflows.identity import run_name, settings_given
 from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
 
@@ -92,10 +101,15 @@ class Session:
     threads: int
 
 
-def prepare(store_path: str | Path | None, given: TrainConfig, world: World | None = None) -> Session:
+def prepare(
+    store_path: str | Path | None,
+    given: TrainConfig,
+    world: World | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Session:
     """Open the store and plan a training on it, in one of several processes. Takes and raises as `train.train`."""
     world = world or World()
-    store = FeatureStore(find_store(Path.cwd()) if store_path is None else store_path, given.layer)
+    store = FeatureStore(find_store(Path.cwd(), on_progress) if store_path is None else store_path, given.layer)
     # torchrun leaves one thread to each process, whatever the machine has.
     jobs = given.jobs if world.size == 1 else given.jobs or max(1, default_jobs() // world.local_size)
     threads = prepare_cpu(jobs)

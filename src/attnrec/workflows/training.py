@@ -17,7 +17,7 @@ from attnrec.metrics import accuracy, binary_log_loss, log_loss, mean_average_pr
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
 from attnrec.runtime import Interruption, OnProgress, Progress, derived_seed
-from attnrec.workflows.checkpoint import Checkpoint, Position, save_checkpoint
+from attnrec.workflows.checkpoint import Checkpoint, Position, restore_optimizer, save_checkpoint
 from attnrec.workflows.planning import Session
 from attnrec.workflows.scoring import score_blocks
 from attnrec.workflows.stepping import StepFigures, Stepper
@@ -72,7 +72,7 @@ class Training:
         if checkpoint is not None:
             self.position = checkpoint.position
             self.stepper.model.load_state_dict(checkpoint.model)
-            self.stepper.optimizer.load_state_dict(checkpoint.optimizer)
+            restore_optimizer(self.run.path, checkpoint, self.stepper.optimizer)
         if self.world.is_first:
             self.run.cut_log(self.position.log_bytes)
         if self._is_best():  # the process may have ended between saving the checkpoint and the model
