@@ -223,6 +223,8 @@ def _made(
         took = "by another process" if how == "there" else f"in {time.monotonic() - began:.1f} s"
         on_progress(Progress("grid", message=f"trained {run.path} {took}"))
     if not is_evaluated(run, part):
-        evaluate(run, store, part=part, device=config.device, jobs=config.jobs, on_progress=quietly)
+        report = evaluate(run, store, part=part, device=config.device, jobs=config.jobs, on_progress=quietly)
+        if report.unsaved is not None:
+            raise RunError(report.unsaved)
         done["evaluated"] += 1
     return run

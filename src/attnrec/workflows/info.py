@@ -37,7 +37,7 @@ def describe(path: str | Path | None = None) -> dict[str, Any]:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
-        if (path / CONFIG).is_file():
+        if (path / CONFIG).exists():
             return _run(path)
         raise DataError(f"{path}: not a run; for a folder of videos see `attnrec extract {path} out.h5 --dry-run`")
     # A damaged store does not call itself one, and its own error says more than that it is no video.

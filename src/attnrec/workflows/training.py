@@ -222,6 +222,7 @@ class Training:
 
     def _no_number(self, figures: StepFigures, table: BlockTable, batch: NDArray[np.int64]) -> RunError:
         position, store = self.position, self.session.store
+        store.require_finite(table.frames[batch])  # with such features no learning rate is low enough
         paths = sorted({store.path_of(video) for video in table.video[batch]})
         more = f" and {len(paths) - SHOWN_VIDEOS} more" if len(paths) > SHOWN_VIDEOS else ""
         shown = ", ".join(paths[:SHOWN_VIDEOS]) + more
@@ -248,6 +249,8 @@ class Training:
                 multilabel=session.model_config.multilabel,
             ).frame_probs
         frame_probs = np.concatenate([share for share in self.world.gather(mine) if share is not None])
+        if not np.isfinite(frame_probs).all():
+            session.store.require_finite(table.frames)
         targets = self.stepper.targets.numpy()[np.unique(table.video)]
         means, probs = (
             reduce_blocks(frame_probs, table.video, reduction, session.config.last_steps)
