@@ -35,16 +35,54 @@ def test_a_missing_field_is_refused():
 )
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 def test_what_must_be_positive_is(name, value):
-    with pytest.raises(ConfigError, match=f"{name} must be a positive number, got {value}"):
+    with pytest.raises(ConfigError, match=f"{name} must be (over 0 and at most|from 1 to) .*, got {value}"):
         TrainConfig(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["attention_penalty", "weight_decay"])
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
 def test_what_must_not_be_negative_is_not(name, value):
-    with pytest.raises(ConfigError, match=f"{name} must be zero or more"):
+    with pytest.raises(ConfigError, match=f"{name} must be from 0 to"):
         TrainConfig(**{name: value})
     assert getattr(TrainConfig(**{name: 0.0}), name) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bound"),
+    [
+        ("learning_rate", 1e38, "100"),
+        ("num_layers", 10_000, "32"),
+        ("block_frames", 1_000_000, "10000"),
+        ("attention_dim", 1_000_000, "16384"),
+        ("hidden_dim", 10_000_000, "16384"),
+        ("batch_size", 10**9, "65536"),
+        ("attention_penalty", 1e38, "1000000"),
+        ("fps", 1e30, "1000"),
+        ("epochs", 10**4000, "1000000"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_bound(name, value, bound):
+    with pytest.raises(ConfigError, match=f"{name} must be .* {bound}, got .{{1,50}}$"):
+        TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (TrainConfig, {"fps": "6"}, "TrainConfig: fps cannot be '6'"),
+        (TrainConfig, {"seed": 1.5}, "TrainConfig: seed cannot be 1.5"),
+        (TrainConfig, {"retrain": 1}, "TrainConfig: retrain cannot be 1"),
+        (TrainConfig, {"epochs": True}, "TrainConfig: epochs cannot be True"),
+        (TrainConfig, {"preset": ["auto"]}, "TrainConfig: preset cannot be a list"),
+        (TrainConfig, {"dropout": math.nan}, "TrainConfig: dropout cannot be nan"),
+        (TrainConfig, {"split": {}}, "TrainConfig: split cannot be a dict"),
+        (ModelConfig, {"architecture": "softmax", "feature_dim": 1, "num_locations": 2, "num_classes": 10**9},
+         "num_classes must be from 1 to 100000"),
+    ],
+)  # fmt: skip
+def test_values_from_disk_are_of_their_types_and_within_their_bounds(cls, values, message):
+    with pytest.raises(ConfigError, match=message):
+        config_from_dict(cls, values)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, math.nan])
@@ -54,7 +92,7 @@ def test_dropout_is_a_probability_below_one(value):
 
 
 def test_a_bad_config_from_disk_is_refused_too():
-    with pytest.raises(AttnrecError, match="fps must be a positive number"):
+    with pytest.raises(AttnrecError, match="fps must be over 0 and at most 1000"):
         config_from_dict(TrainConfig, {"fps": 0})
 
 

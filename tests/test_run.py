@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from small_store import SPEC, quick
+from small_store import SPEC, figures_of, quick
 
 from attnrec.config import ModelConfig
 from attnrec.errors import AttnrecError, RunError
 from attnrec.models.architectures import build_model
-from attnrec.run import Run, RunManifest, create_run, find_runs, newest_run
+from attnrec.records import RunManifest
+from attnrec.run import Run, create_run, find_runs, newest_run
 
 CPU = torch.device("cpu")
 WEIGHTS = {"weight": np.arange(4, dtype=np.float32)}
@@ -80,8 +81,9 @@ def test_an_evaluation_survives_the_disk(tmp_path):
     run = make_run(tmp_path)
     assert run.read_evaluation("test") is None
     arrays = {"probs": np.eye(2), "path": np.array([b"a\xff", b"b"])}
-    run.write_evaluation("test", {"accuracy": 0.5, "undefined": float("nan")}, arrays)
-    assert run.read_evaluation("test") == {"accuracy": 0.5, "undefined": None}
+    figures = figures_of(run.manifest.classes)
+    run.write_evaluation("test", figures | {"map": float("nan")}, arrays)
+    assert run.read_evaluation("test") == figures
     assert run.read_evaluation("validation") is None
     with np.load(run.path / "predictions-test.npz", allow_pickle=False) as loaded:
         for name, value in arrays.items():

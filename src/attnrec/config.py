@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
+from attnrec.checks import require_type, shortened
 from attnrec.errors import ConfigError
 
 BackboneName = Literal["googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
@@ -26,6 +27,68 @@ DatasetLayout = Literal["auto", "folders", "names", "unlabelled", "ucf11", "ucf1
 Config = TypeVar("Config")
 
 
+class Bounds(NamedTuple):
+    """What a setting may be: from `low` to `high`, or over `low` where it is `open`."""
+
+    low: float
+    high: float
+    open: bool = False
+
+
+MAX_GRID = 64
+MAX_CHANNELS = 16384
+# Far beyond what makes sense, and far below what takes a machine's memory or makes no number of a float32.
+BOUNDS = {
+    "fps": Bounds(0, 1000, open=True),
+    "sample_fps": Bounds(0, 1000, open=True),
+    "block_frames": Bounds(1, 10_000),
+    "block_stride": Bounds(1, 10**9),
+    "hidden_dim": Bounds(1, 16384),
+    "num_layers": Bounds(1, 32),
+    "init_layers": Bounds(1, 32),
+    "scorer_layers": Bounds(1, 32),
+    "attention_dim": Bounds(1, MAX_CHANNELS),
+    "last_steps": Bounds(1, 10_000),
+    "batch_size": Bounds(1, 65536),
+    "epochs": Bounds(1, 10**6),
+    "max_steps": Bounds(1, 10**9),
+    "overfit": Bounds(1, 10**9),
+    "patience": Bounds(0, 10**6),
+    "learning_rate": Bounds(0, 100, open=True),
+    "attention_penalty": Bounds(0, 10**6),
+    "weight_decay": Bounds(0, 100),
+    "clip": Bounds(0, 10**9),
+    "save_every": Bounds(0, 10**9),
+    "seed": Bounds(0, 2**32 - 1),
+    "jobs": Bounds(1, 1024),
+    "grid_size": Bounds(0, MAX_GRID),  # 0 keeps a map as it is
+    "feature_dim": Bounds(1, MAX_CHANNELS),
+    "num_locations": Bounds(1, MAX_GRID**2),
+    "num_classes": Bounds(1, 10**5),
+    "image_size": Bounds(1, 8192),
+    "feature_scale": Bounds(0, 10**9, open=True),
+}
+
+
+def _check_bounds(config: Any) -> None:
+    """Check the settings that have bounds; None is any setting's way to say that it is not given."""
+    for field in fields(config):
+        bounds, value = BOUNDS.get(field.name), getattr(config, field.name)
+        if bounds is None or value is None:
+            continue
+        low, high, is_open = bounds
+        if not low <= value <= high or (is_open and value == low):
+            what = f"over {low} and at most {high}" if is_open else f"from {low} to {high}"
+            raise ConfigError(f"{field.name} must be {what}, got {shortened(value)}")
+
+
+def _check_dropout(config: Any) -> None:
+    for name in ("dropout", "input_dropout"):
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < 1:
+            raise ConfigError(f"{name} must be in [0, 1), got {value}")
+
+
 def _check_choices(config: Any, optional: Collection[str] = (), **choices: Any) -> None:
     for name, allowed in choices.items():
         if getattr(config, name) not in (*get_args(allowed), *([None] if name in optional else [])):
@@ -36,15 +99,22 @@ def config_from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     """Rebuild a config dataclass from its JSON fields.
 
     Raises:
-        ConfigError: A field is missing or unknown.
+        ConfigError: A field is missing, unknown, of another type or out of bounds.
     """
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - known):
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
         raise ConfigError(f"{cls.__name__}: unknown field {unknown[0]!r}; was it made by a newer attnrec?")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        require_type(hints[name], value, f"{cls.__name__}: {name}")
     try:
-        return cls(**values)
+        return cls(**{name: _plain(hints[name], value) for name, value in values.items()})
     except TypeError as error:
         raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+def _plain(hint: Any, value: Any) -> Any:
+    return tuple(value) if get_origin(hint) is tuple else value
 
 
 @dataclass(frozen=True)
@@ -76,6 +146,9 @@ class FeatureSpec:
     sample_fps: float | None
     precision: str
     scaler: str = "bicubic a=-0.5, full chroma"
+
+    def __post_init__(self) -> None:
+        _check_bounds(self)
 
     @property
     def num_locations(self) -> int:
@@ -110,12 +183,7 @@ class ExtractConfig:
         )
         if len(set(self.layers)) < len(self.layers):
             raise ConfigError(f"layers must differ, got {', '.join(self.layers)}")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed must be from 0 to 2^32 - 1, got {self.seed}")
-        if not 0 <= self.grid_size <= 64:
-            raise ConfigError(f"grid_size must be from 0 to 64, got {self.grid_size}")
-        if self.sample_fps is not None and not 0 < self.sample_fps <= 1000:
-            raise ConfigError(f"sample_fps must be over 0 and at most 1000, or None, got {self.sample_fps}")
+        _check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -154,6 +222,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self, architecture=ArchitectureName, attention=AttentionForm)
+        _check_bounds(self)
+        _check_dropout(self)
 
 
 @dataclass(frozen=True)
@@ -211,20 +281,8 @@ class TrainConfig:
             "reduction": Reduction,
         }
         _check_choices(self, optional, **optional)
-        counts = ("block_frames", "block_stride", "hidden_dim", "num_layers", "batch_size", "epochs")
-        depths = ("init_layers", "scorer_layers", "attention_dim", "last_steps", "max_steps", "overfit")
-        for name in ("fps", *counts, *depths, "learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"{name} must be a positive number, got {value}")
-        for name in ("attention_penalty", "weight_decay", "clip", "patience", "save_every"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise ConfigError(f"{name} must be zero or more, got {value}")
-        for name in ("dropout", "input_dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {value}")
+        _check_bounds(self)
+        _check_dropout(self)
         if self.retrain and (self.max_steps is not None or self.overfit is not None):
             raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
         if self.last_steps is not None and self.last_steps > self.block_frames:

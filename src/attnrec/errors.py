@@ -1,5 +1,7 @@
 """What can go wrong for a user, as types: each message says what, where and what to do next."""
 
+from pathlib import Path
+
 
 class AttnrecError(Exception):
     """Base of every error that a user can cause and can mend."""
@@ -31,6 +33,18 @@ class FeatureStoreError(AttnrecError):
 
 class RunError(AttnrecError):
     """A run directory that is missing, incomplete or does not fit the input."""
+
+
+class RunBusyError(RunError):
+    """A run that another process trains.
+
+    Attributes:
+        path: Its folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: another `attnrec train` is at work on it; wait for it")
+        self.path = path
 
 
 class WeightsError(AttnrecError):

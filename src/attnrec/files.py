@@ -1,14 +1,19 @@
-"""Results on disk: written atomically, never over a file that may not be replaced, and the errors of that."""
+"""Results on disk: written atomically, never over a file that may not be replaced, and the errors of that.
+
+Files that are read may be anybody's: only regular ones are opened, and no more of them is read than makes sense.
+"""
 
 import contextlib
 import csv
 import errno
 import os
 import shutil
+import stat
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from attnrec.errors import AttnrecError, ConfigError
 
@@ -155,6 +160,74 @@ def require_disk_space(directory: Path, needed_bytes: int) -> int:
             "choose another disk, a smaller --grid-size or a lower --fps"
         )
     return free
+
+
+def require_regular(path: Path) -> None:
+    """Check that a path leads to a regular file: a FIFO would hold its reader for ever, a device never ends.
+
+    Raises:
+        OSError: It does not, or there is nothing.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
+@contextlib.contextmanager
+def opened_regular(path: Path, flags: int = os.O_RDONLY) -> Iterator[BinaryIO]:
+    """A regular file, for reading, or for adding to it with `os.O_APPEND | os.O_CREAT | os.O_WRONLY`.
+
+    Raises:
+        OSError: It is no regular file, or cannot be opened.
+    """
+    # Without O_NONBLOCK a FIFO that nobody writes to would not even open.
+    handle = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    with os.fdopen(handle, "ab" if flags & os.O_APPEND else "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        yield file
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """What a regular file holds.
+
+    Raises:
+        OSError: It is no regular file, cannot be read, or holds more than `most_bytes`.
+    """
+    with opened_regular(path) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"larger than {most_bytes / 1e6:.0f} MB")
+    return data
+
+
+def unpacked_bytes(file: BinaryIO) -> int:
+    """What reading a file into memory takes: a zip archive says how large its members are, and a few MB may say GBs.
+
+    Raises:
+        OSError: It cannot be read.
+        zipfile.BadZipFile: It is a damaged archive.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            size = max(size, sum(member.file_size for member in archive.infolist()))
+    file.seek(0)
+    return size
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has, or this container of it."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return found
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, in a line, without the path that the system names."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return next(iter(text.strip().splitlines()), "") or type(error).__name__
 
 
 def write_error(path: Path, error: OSError) -> AttnrecError:

@@ -3,9 +3,9 @@
 import dataclasses
 import datetime
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +16,27 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
-from attnrec.errors import ConfigError, RunError, WeightsError
-from attnrec.files import atomic_path, json_safe, write_error, write_table, write_text
-from attnrec.models.architectures import build_model
-from attnrec.models.backbone import Trunk
+from attnrec.errors import RunError, WeightsError
+from attnrec.files import (
+    atomic_path,
+    json_safe,
+    machine_memory,
+    opened_regular,
+    read_regular,
+    reason_of,
+    require_regular,
+    write_error,
+    write_table,
+    write_text,
+)
+from attnrec.models.architectures import build_model, state_shapes
+from attnrec.models.backbone import Trunk, network_bytes
 from attnrec.models.pretrained import weights_sha256
+from attnrec.records import RunManifest, read_evaluation, read_log, read_manifest, write_manifest
+from attnrec.runtime import OnProgress, Progress, no_progress
 
-FORMAT = "attnrec-run"
-VERSION = 1
 CONFIG, MODEL, BACKBONE, LOG = "config.json", "model.safetensors", "backbone.safetensors", "training.jsonl"
-
-
-@dataclass(frozen=True)
-class RunManifest:
-    """What `config.json` says.
-
-    Attributes:
-        name: Of the run and its folder.
-        created_at: UTC, ISO 8601.
-        model: Architecture and sizes.
-        training: Settings of `train`, as the preset filled them in.
-        given: Those that were not left to their defaults; None in runs of an attnrec that did not record them.
-        features: Settings of the features it was trained on, which a clip's must equal.
-        feature_scale: Factor on stored features before they enter the model.
-        classes: Class names, which the model's outputs index.
-        store: Path, fingerprint, dataset and videos folder of the feature store.
-        split: Name and hash of the split, its leaking groups, and the number of videos in each part.
-        versions: Of attnrec and what its numbers depend on.
-        machine: Device, CPU threads, and the like.
-        finished_at: UTC, ISO 8601; None while training or after an interruption.
-        result: Best epoch, its validation figures, training time.
-    """
-
-    name: str
-    created_at: str
-    model: ModelConfig
-    training: TrainConfig
-    features: FeatureSpec
-    feature_scale: float
-    classes: list[str]
-    store: dict[str, str]
-    split: dict[str, Any]
-    versions: dict[str, str]
-    machine: dict[str, Any]
-    given: dict[str, Any] | None = None
-    finished_at: str | None = None
-    result: dict[str, Any] = dataclasses.field(default_factory=dict)
+_HEADER_BYTES = 16 * 2**20  # of a file of tensors, at most
 
 
 class Run:
@@ -77,7 +51,9 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.manifest = _read_manifest(self.path)
+        if not (self.path / CONFIG).exists():
+            raise RunError(f"{self.path}: not a run, it has no {CONFIG}; make one with `attnrec train`")
+        self.manifest = read_manifest(self.path / CONFIG)
 
     @property
     def name(self) -> str:
@@ -92,7 +68,7 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest, on disk as well."""
         self.manifest = dataclasses.replace(self.manifest, **changes)
-        _write_manifest(self.path, self.manifest)
+        write_manifest(self.path / CONFIG, self.manifest)
 
     def save_model(self, model: nn.Module) -> None:
         """Write the recogniser's parameters, atomically."""
@@ -106,18 +82,26 @@ class Run:
         Raises:
             RunError: Its weights are missing, damaged, or of another architecture.
         """
+        state = self._model_state()
         model = build_model(self.manifest.model)
-        state = _load_tensors(self.path / MODEL)
-        try:
-            model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-        except RuntimeError:
-            raise RunError(f"{self.path / MODEL}: its weights do not fit {CONFIG}; train again") from None
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
         return model.to(device).eval()
 
     @property
     def model_sha256(self) -> str:
         """Hash of the recogniser's parameters. Raises as `load_model`."""
-        return weights_sha256(_load_tensors(self.path / MODEL))
+        return weights_sha256(self._model_state())
+
+    def require_weights(self) -> None:
+        """Check that the recogniser's parameters can be read. Raises as `load_model`."""
+        self._model_state()
+
+    def _model_state(self) -> dict[str, NDArray[Any]]:
+        shapes = state_shapes(self.manifest.model)
+        state = _load_tensors(self.path / MODEL, sum(4 * math.prod(shape) for shape in shapes.values()))
+        if {name: value.shape for name, value in state.items()} != shapes:
+            raise RunError(f"{self.path / MODEL}: its weights do not fit {CONFIG}; train again")
+        return state
 
     def load_trunk(self) -> Trunk:
         """The CNN trunk that made the run's features, on the CPU.
@@ -128,7 +112,8 @@ class Run:
         spec = self.manifest.features
         trunk = Trunk(spec.backbone, layers=[spec.layer], grid_size=spec.grid_size)
         try:
-            trunk.load_weights_state(_load_tensors(self.path / BACKBONE), str(self.path / BACKBONE))
+            state = _load_tensors(self.path / BACKBONE, network_bytes(spec.backbone))
+            trunk.load_weights_state(state, str(self.path / BACKBONE))
         except WeightsError as error:
             raise RunError(f"{error}; train again") from None
         if weights_sha256(trunk.weights_state()) != spec.weights_sha256:
@@ -139,8 +124,8 @@ class Run:
         """Append a line to `training.jsonl`."""
         path = self.path / LOG
         try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(json_safe(record)) + "\n")
+            with opened_regular(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY) as file:
+                file.write((json.dumps(json_safe(record)) + "\n").encode())
         except OSError as error:
             raise write_error(path, error) from None
 
@@ -151,12 +136,7 @@ class Run:
             RunError: It cannot be read.
         """
         path = self.path / LOG
-        if not path.exists():
-            return []
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path}: cannot be read: {error}") from None
+        return read_log(path) if path.exists() else []
 
     @property
     def log_bytes(self) -> int:
@@ -196,7 +176,7 @@ class Run:
     def read_evaluation(self, part: str) -> dict[str, Any] | None:
         """What `write_evaluation` wrote, or None."""
         path = self.path / f"evaluation-{part}.json"
-        return _read_json(path) if path.is_file() else None
+        return read_evaluation(path, self.manifest.classes) if path.exists() else None
 
 
 def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, NDArray[Any]]) -> Run:
@@ -223,36 +203,58 @@ def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, 
             number += 1
         except OSError as error:
             raise RunError(f"{path}: cannot be made: {error.strerror}") from None
-    _write_manifest(path, dataclasses.replace(manifest, name=path.name))
+    write_manifest(path / CONFIG, dataclasses.replace(manifest, name=path.name))
     run = Run(path)
     _save_backbone(run, backbone_state)
     return run
 
 
-def find_runs(runs_dir: Path, *, finished: bool = True) -> list[Run]:
-    """All runs in a folder that are finished, or not, the oldest first; folders that are no runs are passed over."""
+def find_runs(runs_dir: Path, *, finished: bool | None = True, on_progress: OnProgress = no_progress) -> list[Run]:
+    """All runs in a folder that are finished, or not, the oldest first.
+
+    Args:
+        runs_dir: The folder.
+        finished: Which of them; None for all, those that are not finished first.
+        on_progress: Told of runs that cannot be read and are left out; folders that are none are passed over.
+    """
     found = []
-    for config in runs_dir.glob(f"*/{CONFIG}"):
+    for config in sorted(runs_dir.glob(f"*/{CONFIG}")):
         try:
             run = Run(config.parent)
-        except RunError:
+        except RunError as error:
+            on_progress(left_out(error))
             continue
-        if run.finished == finished:
+        if finished in (None, run.finished):
             found.append(run)
-    return sorted(found, key=lambda run: (run.manifest.finished_at or run.manifest.created_at, run.name))
+    return sorted(found, key=_age)
 
 
-def newest_run(runs_dir: Path, *, with_attention: bool = False) -> Run:
-    """The run that finished last.
+def _age(run: Run) -> tuple[bool, str, str]:
+    return run.finished, run.manifest.finished_at or run.manifest.created_at, run.name
+
+
+def left_out(error: RunError) -> Progress:
+    """Says that one run of many is not looked at, as it cannot be read."""
+    return Progress("runs", message=f"left out: {error}")
+
+
+def newest_run(runs_dir: Path, *, with_attention: bool = False, on_progress: OnProgress = no_progress) -> Run:
+    """The run that finished last, of those whose weights can be read; takes `on_progress` as `find_runs` does.
 
     Raises:
         RunError: There is none.
     """
     kind = "finished run with attention" if with_attention else "finished run"
-    runs = [run for run in find_runs(runs_dir) if not with_attention or run.manifest.model.architecture == "attention"]
-    if not runs:
-        raise RunError(f"{runs_dir}: no {kind} here; make one with `attnrec train`, or name one by --run")
-    return runs[-1]
+    for run in reversed(find_runs(runs_dir, on_progress=on_progress)):
+        if with_attention and run.manifest.model.architecture != "attention":
+            continue
+        try:
+            run.require_weights()
+        except RunError as error:
+            on_progress(left_out(error))
+            continue
+        return run
+    raise RunError(f"{runs_dir}: no {kind} here; make one with `attnrec train`, or name one by --run")
 
 
 def utc_now() -> str:
@@ -261,54 +263,33 @@ def utc_now() -> str:
 
 
 def _save_backbone(run: Run, state: dict[str, NDArray[Any]]) -> None:
-    target = run.path / BACKBONE
+    target, data = run.path / BACKBONE, save(state)
     for other in find_runs(run.path.parent):
         if other.manifest.features.weights_sha256 == run.manifest.features.weights_sha256:
             try:
+                # What is damaged there would be damaged here.
+                if read_regular(other.path / BACKBONE, len(data)) != data:
+                    continue
                 os.link(other.path / BACKBONE, target)
                 return
             except OSError:
-                break  # a file system without links: a copy serves
+                continue  # damaged, or a file system without links: a copy serves
     with atomic_path(target) as temporary:
-        temporary.write_bytes(save(state))
+        temporary.write_bytes(data)
 
 
-def _load_tensors(path: Path) -> dict[str, NDArray[Any]]:
+def _load_tensors(path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:
+    """The tensors of a file that holds no more bytes than they should take, all of them numbers."""
+    if most_bytes > machine_memory():
+        raise RunError(f"{path}: would take {most_bytes / 1e9:.1f} GB, more than this machine's memory")
     try:
+        require_regular(path)
+        if path.stat().st_size > most_bytes + _HEADER_BYTES:
+            raise ValueError(f"holds {path.stat().st_size / 1e6:.1f} MB where the network has {most_bytes / 1e6:.1f}")
         tensors: dict[str, NDArray[Any]] = load_file(path)
-        return tensors
-    except (OSError, safetensors.SafetensorError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); was the run's training ended early?") from None
-
-
-def _write_manifest(path: Path, manifest: RunManifest) -> None:
-    document = {"format": FORMAT, "version": VERSION} | dataclasses.asdict(manifest)
-    write_text(path / CONFIG, json.dumps(json_safe(document), indent=2) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise RunError(f"{path}: not a JSON object")
-    return document
-
-
-def _read_manifest(path: Path) -> RunManifest:
-    config = path / CONFIG
-    if not config.is_file():
-        raise RunError(f"{path}: not a run, it has no {CONFIG}; make one with `attnrec train`")
-    document = _read_json(config)
-    if document.pop("format", None) != FORMAT:
-        raise RunError(f"{config}: not a run of attnrec")
-    if (version := document.pop("version", None)) != VERSION:
-        raise RunError(f"{config}: version {version}, this attnrec reads {VERSION}")
-    nested = {"model": ModelConfig, "training": TrainConfig, "features": FeatureSpec}
-    try:
-        for name, cls in nested.items():
-            document[name] = config_from_dict(cls, document[name])
-        return RunManifest(**document)
-    except (KeyError, TypeError, ConfigError) as error:
-        raise RunError(f"{config}: cannot be used: {error}") from None
+    except (OSError, ValueError, TypeError, LookupError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path}: cannot be read ({reason_of(error)}); was the run's training ended early?") from None
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise RunError(f"{path}: {name} holds NaN or infinity; train again")
+    return tensors

@@ -22,7 +22,8 @@ from attnrec.data.encode import write_timed_video
 from attnrec.data.ffmpeg import ffmpeg_path
 from attnrec.data.video import FrameReader, probe
 from attnrec.models.architectures import build_model
-from attnrec.run import RunManifest, create_run, utc_now
+from attnrec.records import RunManifest
+from attnrec.run import create_run, utc_now
 from attnrec.runtime import default_jobs, processor, resolve_device, resolve_precision, versions
 from attnrec.workflows.extract import extract
 from attnrec.workflows.features import prepare_trunk

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ from attnrec.cli.comparison import write_csv, write_markdown
 from attnrec.cli.output import Output
 from attnrec.run import Run, find_runs
 from attnrec.runtime import Progress
-from attnrec.workflows.checkpoint import sole_trainer
 from attnrec.workflows.compare import compare
 
 TINY = (
@@ -185,12 +185,14 @@ def test_a_failed_run_is_exit_code_1_and_is_named(folder):
     run = Run(compare(runs_dir="runs").tables[0].rows[0].runs[0].path)
     finished_at = run.manifest.finished_at
     run.update(finished_at=None)
-    with sole_trainer(run.path):
-        result = attnrec(*GRID)
+    (run.path / "checkpoint").mkdir()
+    (run.path / "checkpoint" / "state.pt").write_text("no checkpoint")
+    result = attnrec(*GRID)
+    shutil.rmtree(run.path / "checkpoint")
     run.update(finished_at=finished_at)
     assert result.exit_code == 1
     assert "warning: 1 run failed; the same command tries again:" in result.stderr
-    assert "at work on it; wait for it" in result.stderr.splitlines()[-1]
+    assert "state.pt: cannot be used (" in result.stderr.splitlines()[-1]
     assert "has no figures on" in result.stdout
 
 

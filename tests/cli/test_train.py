@@ -1,6 +1,7 @@
 """`attnrec train` as it is typed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,10 @@ def test_overfitting_is_warned_of(store, tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_one_line(store, tmp_path):
-    done = attnrec("train", store, *OPTIONS, "--lambda", 1e300, "--runs", tmp_path, "--quiet")
+    far = ("--optimizer", "sgd", "--learning-rate", 100, "--weight-decay", 100, "--epochs", 9)
+    done = attnrec("train", store, *OPTIONS, *far, "--runs", tmp_path, "--quiet")
     assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
-    assert "at step 0, batch 1 of epoch 1 (" in done.stderr
+    assert re.search(r"at step \d, batch \d of epoch \d \(", done.stderr)
     assert "train anew with a lower --learning-rate" in done.stderr
 
 
@@ -107,3 +109,54 @@ def test_one_of_a_thing_takes_no_s(tmp_path):
     shown = attnrec("compare", "--runs", tmp_path / "runs").stdout
     assert "over 1 group of videos" in shown
     assert "with 1 group p cannot fall below 1." in shown
+
+
+ESCAPE = "\x1b[2J"  # clears a terminal
+
+
+def test_no_name_in_a_file_reaches_the_terminal_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classes = [f"{name}{ESCAPE}" for name in ("bend", "jack", "wave")]
+    store = write_store(
+        Path(f"store{ESCAPE}.h5"),
+        classes=classes,
+        dataset=f"set{ESCAPE}",
+        status={0: ESCAPE, 5: "damaged"},
+        splits={f"split{ESCAPE}": [0, 0, 0, 0, 0, 1, 2, 2] * 3},
+    )
+    Path(f"other{ESCAPE}.h5").write_text("no store")
+    runs = f"runs{ESCAPE}"
+    commands: list[list[object]] = [
+        ["info", store],
+        ["train", *OPTIONS, "--runs", runs, "--dry-run"],
+        ["train", *OPTIONS, "--runs", runs],
+        ["evaluate", "--runs", runs],
+        ["evaluate", "--runs", runs, "--faithfulness"],
+        ["compare", "--runs", runs],
+        ["compare", *OPTIONS, "--models", "attention,softmax", "--runs", runs, "--dry-run"],
+        ["compare", *OPTIONS, "--models", "attention,softmax", "--runs", runs],
+        ["info", None],  # the run
+        ["info", f"absent{ESCAPE}"],
+        ["train", store, *OPTIONS, "--split", ESCAPE],
+    ]
+    for command in commands:
+        command = [next(Path(runs).iterdir()) if word is None else word for word in command]
+        done = attnrec(*command)
+        assert done.exception is None or isinstance(done.exception, SystemExit), (command, done.exception)
+        said = done.stdout + done.stderr
+        assert "\x1b" not in said, command
+        assert r"\x1b[2J" in said, command
+
+
+def test_a_bad_run_is_named_once_and_does_not_fail_a_table(store, tmp_path):
+    done = attnrec("train", store, *OPTIONS, "--runs", tmp_path / "runs")
+    assert done.exit_code == 0
+    (tmp_path / "runs" / "bad").mkdir()
+    (tmp_path / "runs" / "bad" / "config.json").write_text("[" * 100_000)
+    for command in ("evaluate", "compare"):
+        done = attnrec(command, "--runs", tmp_path / "runs")
+        assert done.exit_code == 0
+        assert done.stderr.count("left out: ") == 1
+        assert f"left out: {tmp_path}/runs/bad/config.json: cannot be read: " in done.stderr
+    named = attnrec("compare", tmp_path / "runs" / "bad")
+    assert (named.exit_code, named.stdout, len(named.stderr.splitlines())) == (1, "", 1)

@@ -1,5 +1,10 @@
 import dataclasses
+import math
 import os
+import re
+import resource
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -273,7 +278,7 @@ def replaced(path: Path, name: str, **dataset) -> None:
 
 def test_a_missing_store(tmp_path):
     refused(tmp_path / "out.h5", "no such feature store; make one with `attnrec extract VIDEOS")
-    refused(tmp_path, "no such feature store")
+    refused(tmp_path, "not a regular file")
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5\n" * 50, b"\x89HDF\r\n\x1a\n"])
@@ -358,7 +363,7 @@ def test_a_backbone_that_is_a_link_is_not_followed(path, whole):
     with h5py.File(path, "a") as file:
         del file["backbone/conv.weight"]
         file["backbone/conv.weight"] = h5py.ExternalLink(str(whole), "backbone/conv.weight")
-    with pytest.raises((ValueError, FeatureStoreError), match=r"backbone/conv\.weight is missing or a link"):
+    with pytest.raises(FeatureStoreError, match=r"backbone/conv\.weight is missing or a link"):
         FeatureStore(path).backbone_state()
 
 
@@ -428,6 +433,108 @@ def test_chunked_data_is_refused(path):
 def test_tables_that_do_not_agree(path, name, data, message):
     replaced(path, name, data=data)
     refused(path, message)
+
+
+@pytest.mark.parametrize("name", ["format", "version", "dataset", "layers", "fingerprint"])
+@pytest.mark.parametrize("value", [np.arange(3), np.array([b"a"] * 9), h5py.Empty("S1")])
+def test_attributes_that_are_arrays(path, name, value):
+    with h5py.File(path, "a") as file:
+        del file.attrs[name]
+        file.attrs[name] = value
+    refused(path, "not a (usable )?feature store")
+    assert is_store(path) == (name != "format")
+
+
+@pytest.mark.parametrize("name", [b"format", b"dataset"])
+def test_attributes_that_are_times(path, name):
+    with h5py.File(path, "a") as file:
+        h5py.h5a.delete(file.id, name)
+        h5py.h5a.create(file.id, name, h5py.h5t.UNIX_D32LE, h5py.h5s.create(h5py.h5s.SCALAR))
+    refused(path, "not a (usable )?feature store")
+    assert is_store(path) == (name != b"format")
+
+
+def test_texts_that_share_one_object_are_not_read(path):
+    length, count = 300_000, 4_000  # 1.2 GB, were each read
+    with h5py.File(path, "a") as file:
+        del file.attrs["dataset"]
+        file.attrs.create("dataset", ["a" * length, *["b"] * (count - 1)], dtype=h5py.string_dtype())
+    data = bytearray(path.read_bytes())
+    references = re.search(re.escape(struct.pack("<I", length)) + rb".{12}(?:\x01\0\0\0.{12}){3}", data, re.DOTALL)
+    assert references is not None
+    at = references.start()
+    data[at : at + 16 * count] = data[at : at + 16] * count
+    path.write_bytes(data)
+    assert memory_taken(lambda: refused(path, "attribute dataset is an array")) < 2e8
+
+
+@pytest.mark.parametrize(("group", "kind"), [("splits", np.uint8), ("backbone", np.int8)])
+def test_many_names_of_one_array_are_not_read(path, group, kind):
+    with h5py.File(path, "a") as file:
+        file["bytes"] = np.zeros(10**7, kind)
+        for i in range(300):
+            file[f"{group}/{i}"] = file["bytes"]
+    with pytest.raises(FeatureStoreError, match="claim more than a file of this size can hold"):
+        FeatureStore(path).backbone_state()
+
+
+def memory_taken(work: Callable[[], None]) -> float:
+    """Bytes by which the most that the process ever held grew."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def test_a_group_of_a_hundred_thousand_names(path):
+    with h5py.File(path, "a") as file:
+        for i in range(10_001):
+            file[f"splits/{i}"] = h5py.SoftLink("/x")
+    refused(path, "splits has 10003 names")
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        (7, math.nan, "times that are no times"),
+        (0, math.inf, "times that are no times"),
+        (312, 1e300, "times that are no times"),
+        (3, 0.0, r"times that fall within run/plain\.mp4"),
+        (312, 0.0, "times that fall within 動画"),
+        (305, 0.0, "times that fall within jump/caf"),
+    ],
+)
+def test_times_that_are_none_or_fall(path, at, value, message):
+    with h5py.File(path, "a") as file:
+        file["frames/pts"][at] = value
+    refused(path, message)
+
+
+def test_counts_whose_sum_runs_over(path):
+    counts = np.array([2**62, 2**62, 2**62, 2**62 + 313])
+    replaced(path, "videos/num_frames", data=counts)
+    replaced(path, "videos/first_frame", data=np.cumsum(counts) - counts)
+    refused(path, "videos and frames do not agree")
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo.h5")
+    (tmp_path / "device.h5").symlink_to("/dev/zero")
+    for path in tmp_path.iterdir():
+        refused(path, "not a regular file")
+        assert not is_store(path)
+
+
+def test_features_that_are_no_numbers_are_named(path):
+    with h5py.File(path, "a") as file:
+        file[FEATURES][5, 1, 1, 1] = np.nan
+        file[FEATURES][310] = np.inf
+    store = FeatureStore(path)
+    store.require_finite(np.arange(5))
+    store.require_finite(np.arange(6, 300).reshape(2, -1))
+    with pytest.raises(FeatureStoreError, match=r"features of 動画\.mp4 are NaN or infinite; run `attnrec extract`"):
+        store.require_finite(np.arange(306, 313))
+    with pytest.raises(FeatureStoreError, match=r"features of run/two\nlines\.avi, 動画\.mp4 are NaN"):
+        store.require_finite(np.arange(313))
 
 
 # Several labels a video
@@ -567,3 +674,19 @@ def test_the_only_store_of_a_folder_is_found(tmp_path, whole):
     (tmp_path / "a.h5").write_bytes(whole.read_bytes())
     with pytest.raises(FeatureStoreError, match=r"several feature stores here, name one of a\.h5, b\.h5"):
         find_store(tmp_path)
+
+
+def test_what_cannot_be_used_beside_the_only_store_is_named(tmp_path, whole):
+    (tmp_path / "good.h5").write_bytes(whole.read_bytes())
+    (tmp_path / "cut.h5").write_bytes(whole.read_bytes()[:5000])
+    os.mkfifo(tmp_path / "fifo.h5")
+    (tmp_path / "device.h5").symlink_to("/dev/zero")
+    (tmp_path / "gone.h5").symlink_to("nowhere")
+    (tmp_path / "folder.h5").mkdir()
+    (tmp_path / "odd.h5").write_bytes(whole.read_bytes())
+    with h5py.File(tmp_path / "odd.h5", "a") as file:
+        file["frames/pts"][0] = math.nan  # says that it is a store, and cannot be used
+    said = []
+    assert find_store(tmp_path, lambda event: said.append(event.message)) == tmp_path / "good.h5"
+    names = ("cut", "device", "fifo", "folder", "gone", "odd")
+    assert [line.split(": ")[:2] for line in said] == [["left out", str(tmp_path / f"{name}.h5")] for name in names]

@@ -1,4 +1,8 @@
+import math
+import os
+import resource
 import socket
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +212,42 @@ def test_weights_that_are_no_weights(tmp_path):
         torch.save(value, path)
         with pytest.raises(WeightsError, match="not a state dict; save one with"):
             build_trunk("squeezenet1_0", str(path))
+
+
+def test_weights_that_take_gigabytes_are_not_unpacked(tmp_path):
+    """A file of a few MB: an archive of zeros, compressed, as torch itself would read it."""
+    torch.save({"a": torch.zeros(4)}, tmp_path / "small.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "small.pth") as small,
+        zipfile.ZipFile(tmp_path / "large.pth", "w", zipfile.ZIP_DEFLATED) as large,
+    ):
+        for name in small.namelist():
+            with large.open(name, "w", force_zip64=True) as file:
+                if name.endswith("/data/0"):
+                    for _ in range(2**11):
+                        file.write(bytes(2**20))
+                else:
+                    file.write(small.read(name))
+    assert (tmp_path / "large.pth").stat().st_size < 5e6
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"takes 2147 MB in memory, where \d\d are enough"):
+        build_trunk("squeezenet1_0", str(tmp_path / "large.pth"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_weights_that_are_no_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo.pth")
+    for path in (tmp_path / "fifo.pth", tmp_path, Path("/dev/zero")):
+        with pytest.raises(WeightsError, match=r"not a file of weights .*: (not a regular file|Is a directory)"):
+            build_trunk("squeezenet1_0", str(path))
+
+
+def test_weights_that_are_no_numbers(tmp_path, squeezenet):
+    state = {name: torch.from_numpy(weight) for name, weight in squeezenet.weights_state().items()}
+    state["features.0.bias"] = torch.full((96,), math.nan)
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(WeightsError, match=r"nan\.pth: features\.0\.bias holds NaN or infinity"):
+        build_trunk("squeezenet1_0", str(tmp_path / "nan.pth"))
 
 
 class Trap:

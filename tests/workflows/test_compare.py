@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics
-from small_store import quick, write_store
+from small_store import figures_of, quick, write_store
 
 from attnrec.config import TrainConfig
 from attnrec.errors import RunError
@@ -58,7 +58,7 @@ def made(
         right = np.array([int(hit) for hit in hits])
         probs = np.where(right[:, None], [0.2, 0.5, 0.3], [0.5, 0.2, 0.3])
         own = {name: getattr(config, name) for name in ("reduction", "last_steps", "block_stride")}
-        evaluation = {"part": "test", "accuracy": float(right.mean()), "attention_entropy": 0.9} | own
+        evaluation = figures_of(manifest.classes, accuracy=float(right.mean()), attention_entropy=0.9, **own)
         names = [f"v{i:02d}" for i in (VIDEOS[split] if videos is None else videos)]
         arrays = {
             "video_path": np.array(names, "S"),
@@ -258,10 +258,17 @@ def test_a_row_that_is_not_there_is_named_with_those_that_are(trained, tmp_path)
 
 
 def test_predictions_of_other_videos_are_refused(trained, tmp_path):
-    made(trained, tmp_path, "one", "111110")
-    made(trained, tmp_path, "two", "111111", seed=1, videos=range(1, 7))
-    with pytest.raises(RunError, match="two-1: its predictions are of other videos than its split has"):
-        compare(runs_dir=tmp_path)
+    runs = [
+        made(trained, tmp_path, "one", "111110"),
+        made(trained, tmp_path, "two", "111111", seed=1, videos=range(1, 7)),
+    ]
+    message = "two-1: its predictions are of other videos than its split has"
+    with pytest.raises(RunError, match=message):
+        compare([run.path for run in runs])
+    said = []
+    table = only_table(runs_dir=tmp_path, on_progress=lambda event: said.append(event.message))
+    assert [run.run for row in table.rows for run in row.runs] == ["one-1"]
+    assert any(re.search(f"left out: .*{message}", line) for line in said)
 
 
 def test_predictions_without_groups_count_as_not_evaluated(tiny_run):
@@ -296,7 +303,7 @@ def test_published_figures_stand_beside_the_papers_datasets_only(trained, tmp_pa
 def test_a_run_as_the_paper_has_it_differs_in_what_cannot_be_the_same(tmp_path):
     store = write_store(tmp_path / "s.h5", dataset="hmdb51", splits={"hmdb51-1": [0, 0, 0, 0, 1, 1, 2, 2] * 3})
     manifest = manifest_of(prepare(store, TrainConfig(preset="paper", retrain=True, epochs=1, device="cpu", jobs=1)))
-    finished = dataclasses.replace(manifest, finished_at="2026", result={"seconds": 1.0})
+    finished = dataclasses.replace(manifest, finished_at="2026-01-01", result={"seconds": 1.0})
     (row,) = only_table(runs=[create_run(tmp_path, finished, {}).path]).rows
     assert row.differs == ["squeezenet1_0, not GoogLeNet", "epochs 1, not 15"]
 

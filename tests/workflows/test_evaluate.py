@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from small_store import quick, write_store
+from typer.testing import CliRunner
 
+from attnrec.cli.app import app
 from attnrec.data.splits import TEST, TRAIN, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
@@ -264,3 +266,31 @@ def test_runs_of_different_datasets_have_no_mean(tiny_run, tmp_path):
     run = train(other, quick(epochs=1), runs_dir=tmp_path / "runs").run
     with pytest.raises(ConfigError, match="runs of different datasets have no mean: other, tiny"):
         evaluate_runs([tiny_run, run])
+
+
+def test_figures_that_cannot_be_saved_are_given_all_the_same(unsure, tmp_path):
+    whole = evaluate(unsure)
+    run = Path(shutil.copytree(unsure, tmp_path / "run"))
+    (run / "predictions-test.npz").unlink()
+    (run / "predictions-test.npz").mkdir()
+    report = evaluate(run)
+    assert (report.accuracy, report.intervals) == (whole.accuracy, whole.intervals)
+    assert whole.unsaved is None
+    assert report.unsaved == f"{run}/predictions-test.npz: cannot be written: Is a directory"
+    done = CliRunner().invoke(app, ["evaluate", "--run", str(run)])
+    assert done.exit_code == 1
+    assert done.stdout.startswith(f"{run}: test accuracy ")
+    assert done.stderr.splitlines()[-1] == f"attnrec: {report.unsaved}; the figures are not saved"
+
+
+def test_features_that_are_no_numbers_are_named(unsure, tmp_path):
+    run = Run(unsure)
+    store = tmp_path / "spoilt.h5"
+    shutil.copy(run.manifest.store["path"], store)
+    video = int(FeatureStore(store).split_members("default", "test")[1])
+    with h5py.File(store, "a") as file:
+        file["features/features"][int(file["videos/first_frame"][video])] = np.inf
+    with pytest.raises(
+        FeatureStoreError, match=f"features of {FeatureStore(store).path_of(video)} are NaN or infinite"
+    ):
+        evaluate(run, store)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from clips import write
 from looks import shown
+from small_store import figures_of
 
 from attnrec.config import PictureConfig
 from attnrec.errors import DataError
@@ -49,7 +50,7 @@ def recognizer(looking_run, tmp_path) -> Recognizer:
     """A run that was evaluated on the videos above."""
     folder = tmp_path / "run"
     shutil.copytree(looking_run, folder)
-    (folder / "evaluation-test.json").write_text(json.dumps({"videos": VIDEOS}))
+    (folder / "evaluation-test.json").write_text(json.dumps(figures_of(["left", "right"], videos=VIDEOS)))
     return Recognizer(folder, device="cpu", jobs=1)
 
 

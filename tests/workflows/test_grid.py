@@ -1,7 +1,11 @@
 import dataclasses
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -81,8 +85,8 @@ def test_what_is_asked_for_twice_is_one_row():
     [
         ({"models": ("attention", "transformer")}, "model must be one of attention, avg-pool, .* got 'transformer'"),
         ({"attention": ("everywhere",)}, "attention must be one of location, content"),
-        ({"penalties": (0.0, -1.0)}, "attention_penalty must be zero or more"),
-        ({"fps": (0.0,)}, "fps must be a positive number"),
+        ({"penalties": (0.0, -1.0)}, "attention_penalty must be from 0 to"),
+        ({"fps": (0.0,)}, "fps must be over 0"),
         ({"models": ()}, "a grid needs a model"),
         ({"num_seeds": 0}, "a grid needs a seed or more, got 0"),
     ],
@@ -226,22 +230,77 @@ def test_an_interruption_says_that_the_same_command_goes_on(tiny_store, tmp_path
 def test_a_cell_that_fails_is_named_and_the_rest_goes_on(tiny_store, tmp_path):
     grid = small_grid(num_seeds=2)
     first = compare(grid=grid, store=tiny_store, runs_dir=tmp_path)
-    busy = Run(first.tables[0].rows[0].runs[1].path)
-    busy.update(finished_at=None)
+    broken = Run(first.tables[0].rows[0].runs[1].path)
+    broken.update(finished_at=None)
+    state = broken.path / "checkpoint" / "state.pt"
+    state.parent.mkdir()
+    state.write_text("no checkpoint")
     said = []
-    with sole_trainer(busy.path):
-        report = compare(
-            grid=grid, store=tiny_store, runs_dir=tmp_path, on_progress=lambda event: said.append(event.message or "")
-        )
+    report = compare(
+        grid=grid, store=tiny_store, runs_dir=tmp_path, on_progress=lambda event: said.append(event.message or "")
+    )
     (failed,) = report.grid.failed
     assert failed.name.endswith("-seed1")
-    assert failed.reason == f"{busy.path}: another `attnrec train` is at work on it; wait for it"
+    assert failed.reason.startswith(f"{state}: cannot be used (")
     assert f"failed: {failed.name}: {failed.reason}" in said
     first_row, second_row = report.tables[0].rows
     assert (first_row.seeds, second_row.seeds) == ([0], [0, 1])
+    state.unlink()
     again = compare(grid=grid, store=tiny_store, runs_dir=tmp_path)
     assert (again.grid.failed, again.grid.num_trained) == ([], 1)
     assert figures(again) == figures(first)
+
+
+def test_a_cell_that_another_process_trains_is_waited_for_last(tiny_store, tmp_path):
+    grid = small_grid(num_seeds=2)
+    first = compare(grid=grid, store=tiny_store, runs_dir=tmp_path)
+    busy = Run(first.tables[0].rows[0].runs[0].path)
+    finished_at = busy.manifest.finished_at
+    busy.update(finished_at=None)
+    said = []
+    with ExitStack() as other:
+        other.enter_context(sole_trainer(busy.path))
+
+        def come_to_the_end(event: Progress) -> None:
+            said.append(event.message or event.detail)
+            if event.message == f"waiting for {busy.path}, which another process trains":
+                busy.update(finished_at=finished_at)
+                other.close()
+
+        report = compare(grid=grid, store=tiny_store, runs_dir=tmp_path, on_progress=come_to_the_end)
+    assert (report.grid.num_trained, report.grid.failed) == (0, [])
+    assert f"trained {busy.path} by another process" in said
+    assert said.index(f"waiting for {busy.path}, which another process trains") > max(
+        i for i, text in enumerate(said) if text.endswith("-seed1")
+    )
+    assert figures(report) == figures(first)
+
+
+def test_two_grids_at_once_train_no_cell_twice(tiny_store, tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom test_grid import small_grid\n"
+        "from attnrec.workflows.compare import compare\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+        "report = compare(grid=small_grid(num_seeds=3), store=sys.argv[1], runs_dir=sys.argv[2])\n"
+        "print(report.grid.num_trained, len(report.grid.failed), [row.seeds for row in report.tables[0].rows])\n"
+    )
+    folders = [Path(__file__).parent, Path(__file__).parents[1]]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", script, str(tiny_store), str(tmp_path / "runs")]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120)[0].split(maxsplit=2) for process in processes]
+    assert sum(int(trained) for trained, _, _ in said) == 6
+    assert {(failed, rows) for _, failed, rows in said} == {("0", "[[0, 1, 2], [0, 1, 2]]\n")}
+    assert len(list((tmp_path / "runs").iterdir())) == 6
 
 
 def test_a_grid_of_which_every_cell_fails_is_no_table(tiny_store, tmp_path):

@@ -1,6 +1,7 @@
 """A training that ends at any moment and goes on: the same weights as one that did not."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -277,6 +278,50 @@ def test_a_damaged_checkpoint_is_refused(killed, damage):
     whole = state.read_bytes()
     state.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     with pytest.raises(RunError, match=r"state\.pt: cannot be used .*; train anew"):
+        resume(killed)
+
+
+def rewritten(path: Path, **changes) -> None:
+    """Change parts of a checkpoint."""
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {name: change(state[name]) for name, change in changes.items()}, path)
+
+
+def without_numbers(model: dict) -> dict:
+    return {name: value * math.nan for name, value in model.items()}
+
+
+def of_other_shapes(optimizer: dict) -> dict:
+    state = {i: {k: v.flatten()[1:] if v.ndim else v for k, v in of.items()} for i, of in optimizer["state"].items()}
+    return optimizer | {"state": state}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"position": lambda _: "[" * 100_000}, "recursion"),
+        ({"position": lambda _: "7"}, "cannot be used"),
+        ({"position": lambda text: text.replace('"epoch": 1', '"epoch": "one"')}, "Position: epoch cannot be 'one'"),
+        ({"model": without_numbers}, "weights that are NaN or infinite"),
+        ({"model": lambda _: {}}, "weights of another model"),
+        ({"model": lambda _: {"a": torch.zeros(10**8, dtype=torch.uint8)}}, r"takes 1\d\d MB in memory, where"),
+        ({"optimizer": lambda _: {}}, "cannot be used"),
+        ({"optimizer": lambda state: state | {"state": 7}}, "cannot be used"),
+        ({"optimizer": of_other_shapes}, "an optimiser of another model"),
+        ({"version": lambda _: 2}, "version 2"),
+    ],
+)
+def test_a_crafted_checkpoint_is_refused(killed, changes, message):
+    rewritten(killed / "checkpoint" / "state.pt", **changes)
+    with pytest.raises(RunError, match=rf"state\.pt: cannot be used .*{message}.*; train anew|state\.pt: {message}"):
+        resume(killed)
+
+
+@pytest.mark.parametrize("name", ["checkpoint/state.pt", "training.jsonl"])
+def test_a_fifo_in_a_run_does_not_hold_a_resumption(killed, name):
+    (killed / name).unlink()
+    os.mkfifo(killed / name)
+    with pytest.raises(AttnrecError, match=name.rpartition("/")[2]):
         resume(killed)
 
 

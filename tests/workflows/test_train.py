@@ -231,8 +231,9 @@ def test_what_the_user_gives_wins_over_the_preset(store_of_48_blocks, preset):
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tiny_store, tmp_path):
-    with pytest.raises(RunError, match=r"the loss became (inf|nan) at step 0, batch 1 of epoch 1"):
-        train(tiny_store, quick(attention_penalty=1e300), runs_dir=tmp_path)
+    bounds = quick(optimizer="sgd", learning_rate=100.0, weight_decay=100.0, epochs=9)  # each step 2e4 times the last
+    with pytest.raises(RunError, match=r"became (inf|nan) at step \d+, batch \d of epoch \d .* lower --learning-rate"):
+        train(tiny_store, bounds, runs_dir=tmp_path)
     assert find_runs(tmp_path) == []
 
 
@@ -514,3 +515,74 @@ def test_progress_says_how_it_goes(tiny_store, tmp_path):
     assert "validation" in events[-1].message
     assert [event.done for event in events] == [1, 2, 3, 4, 5, 6, 6]
     assert {event.total for event in events} == {6}
+
+
+def spoilt(store: Path, folder: Path, video: int) -> Path:
+    """A copy of a store in which a feature of a video is NaN."""
+    copy = folder / "spoilt.h5"
+    shutil.copy(store, copy)
+    with h5py.File(copy, "a") as file:
+        file["features/features"][int(file["videos/first_frame"][video]) + 1, 0, 0, 0] = np.nan
+    return copy
+
+
+def training_video(store: Path) -> int:
+    return int(FeatureStore(store).split_members("default", "train")[3])
+
+
+@pytest.mark.parametrize("preset", ["auto", "paper"])
+def test_features_that_are_no_numbers_are_not_blamed_on_the_learning_rate(tiny_store, tmp_path, preset):
+    video = training_video(tiny_store)
+    store = spoilt(tiny_store, tmp_path, video)
+    name = FeatureStore(store).path_of(video)
+    for use in (plan_training, train):
+        with pytest.raises(FeatureStoreError, match=f"features of {name} are NaN or infinite; run `attnrec extract`"):
+            use(store, quick(preset=preset))
+
+
+def test_features_that_no_sample_shows_are_found_when_the_loss_is_no_number(tiny_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("attnrec.workflows.planning._SCALE_SAMPLE_FRAMES", 1)
+    video = training_video(tiny_store)
+    store = spoilt(tiny_store, tmp_path, video)
+    with pytest.raises(FeatureStoreError, match=f"features of {FeatureStore(store).path_of(video)} are NaN"):
+        train(store, quick(epochs=1), runs_dir=tmp_path / "runs")
+
+
+def test_validation_features_that_are_no_numbers_are_named(tiny_store, tmp_path):
+    video = int(FeatureStore(tiny_store).split_members("default", "validation")[0])
+    store = spoilt(tiny_store, tmp_path, video)
+    with pytest.raises(FeatureStoreError, match=f"features of {FeatureStore(store).path_of(video)} are NaN"):
+        train(store, quick(epochs=1), runs_dir=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"hidden_dim": 16384, "num_layers": 32}, "model and optimiser"),
+        ({"attention": "content", "scorer_layers": 32, "attention_dim": 16384, "hidden_dim": 4}, "for a batch"),
+    ],
+)
+def test_what_takes_more_memory_than_there_is_is_refused_before_it_is_built(tmp_path, monkeypatch, settings, part):
+    store = write_store(tmp_path / "s.h5", num_frames=40, splits={"default": [0] * 24})
+    monkeypatch.setattr("attnrec.workflows.planning.machine_memory", lambda: 2**31)
+    for use in (plan_training, train):
+        with pytest.raises(ConfigError, match=rf"takes over [\d.]+ GB: .* {part}.*; cpu has 2\.1 GB\. Lower --hidden"):
+            use(store, quick(**settings, batch_size=512, block_stride=1, block_frames=40))
+
+
+def test_blocks_that_take_more_memory_than_there_is_are_refused(tiny_store, monkeypatch):
+    monkeypatch.setattr("attnrec.workflows.planning.machine_memory", lambda: 1000)
+    with pytest.raises(
+        ConfigError, match=r"\d+ blocks of 4 frames would take .* lower --block-frames, or raise --stride"
+    ):
+        plan_training(tiny_store, quick())
+
+
+def test_the_one_good_store_of_a_folder_is_trained_on(tiny_store, tmp_path, monkeypatch):
+    shutil.copy(tiny_store, tmp_path / "good.h5")
+    (tmp_path / "bad.h5").write_bytes(tiny_store.read_bytes()[:9000])
+    monkeypatch.chdir(tmp_path)
+    said = []
+    report = train(config=quick(epochs=1), on_progress=lambda event: said.append(event.message or ""))
+    assert Path(report.plan.store).name == "good.h5"
+    assert sum(line.startswith("left out: ") and "bad.h5: not a usable feature store" in line for line in said) == 1

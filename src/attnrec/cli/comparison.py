@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from attnrec.cli.output import counted, duration, percent, printable, table
+from attnrec.cli.output import counted, duration, percent, printable, say, table
 from attnrec.files import atomic_path, write_table
 
 if TYPE_CHECKING:
@@ -42,15 +42,15 @@ def show_comparison(report: "CompareReport") -> None:
     for shown in _shown(report):
         table(shown.title, shown.columns, shown.rows)
         for line in shown.lines:
-            print(printable(line))
+            say(line)
         if shown.lines:
-            print()
+            say("")
 
 
 def show_plan(runs: Mapping[str, bool], part: str) -> None:
     """Print which runs would be in the tables, and whether they have figures."""
     for name, evaluated in runs.items():
-        print(f"{printable(name)}: {'has' if evaluated else 'has no'} {part} figures")
+        say(f"{name}: {'has' if evaluated else 'has no'} {part} figures")
 
 
 def show_grid_plan(plan: "GridPlan") -> None:
@@ -63,8 +63,8 @@ def show_grid_plan(plan: "GridPlan") -> None:
     title = f"{plan.store}: {counted(plan.num_rows, 'row')} on {splits} with {counted(len(plan.seeds), 'seed')} {seeds}"
     table(title, ["run", "state", "there", "at most"], rows)
     states = Counter(cell.state for cell in plan.cells)
-    print(f"{counted(len(plan.cells), 'run')}: {', '.join(f'{number} {state}' for state, number in states.items())}")
-    print(f"takes about {duration(plan.seconds)} at most; early stopping makes it shorter")
+    say(f"{counted(len(plan.cells), 'run')}: {', '.join(f'{number} {state}' for state, number in states.items())}")
+    say(f"takes about {duration(plan.seconds)} at most; early stopping makes it shorter")
 
 
 def write_markdown(path: Path, report: "CompareReport", force: bool) -> None:

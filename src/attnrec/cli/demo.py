@@ -7,7 +7,7 @@ import typer
 
 from attnrec.cli.comparison import show_comparison
 from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples
-from attnrec.cli.output import Output, duration, percent, printable
+from attnrec.cli.output import Output, duration, percent, say
 
 if TYPE_CHECKING:
     from attnrec.workflows.demo import DemoReport
@@ -39,14 +39,14 @@ def demo(
 
 def _show(report: "DemoReport") -> None:
     show_comparison(report.table)
-    print(f"features  GoogLeNet with {report.weights} weights, {printable(report.store)}")
+    say(f"features  GoogLeNet with {report.weights} weights, {report.store}")
     attention, baseline = report.attention, report.baseline
-    print(f"test      {percent(attention.accuracy)} % of {attention.num_videos} held-out clips with attention,")
-    print(f"          {percent(baseline.accuracy)} % average pooled, {percent(attention.chance)} % by chance")
-    print(f"run       {printable(report.attention.run)}")
-    print(f"table     attnrec compare --runs {printable(str(Path(report.attention.run).parent))}")
+    say(f"test      {percent(attention.accuracy)} % of {attention.num_videos} held-out clips with attention,")
+    say(f"          {percent(baseline.accuracy)} % average pooled, {percent(attention.chance)} % by chance")
+    say(f"run       {report.attention.run}")
+    say(f"table     attnrec compare --runs {Path(report.attention.run).parent}")
     runs, boxes = Path(report.attention.run).parent, Path(report.videos) / "boxes.csv"
-    print(f"faithful? attnrec evaluate --runs {printable(str(runs))} --faithfulness --boxes {printable(str(boxes))}")
-    print(f"picture   {printable(str(report.picture.out))}")
-    print(f"report    {printable(report.page)}")
-    print(f"took      {duration(report.seconds)}")
+    say(f"faithful? attnrec evaluate --runs {runs} --faithfulness --boxes {boxes}")
+    say(f"picture   {report.picture.out}")
+    say(f"report    {report.page}")
+    say(f"took      {duration(report.seconds)}")

@@ -17,8 +17,9 @@ from attnrec.cli.options import (
     examples,
     listed,
 )
-from attnrec.cli.output import Output, counted, duration, percent, printable, table
+from attnrec.cli.output import Output, counted, duration, percent, say, table
 from attnrec.config import Reduction
+from attnrec.errors import RunError
 
 if TYPE_CHECKING:
     from attnrec.workflows.evaluation import EvaluationReport, EvaluationSummary
@@ -96,7 +97,9 @@ def evaluate(
     from attnrec.workflows.summary import evaluate_runs
 
     with Output(json=json, quiet=quiet) as output:
-        chosen = [Run(path) for path in listed(run)] or [newest_run(runs, with_attention=faithfulness)]
+        chosen = [Run(path) for path in listed(run)] or [
+            newest_run(runs, with_attention=faithfulness, on_progress=output.progress)
+        ]
         if not run:
             output.note(f"run {chosen[0].path}")
         summary = evaluate_runs(
@@ -122,6 +125,8 @@ def evaluate(
                 output.warn(f"split {report.split} has groups on both sides: these figures are too good")
             if report.trained_on and report.part == "validation":
                 output.warn(f"{report.run}: trained on these videos in the end, by --retrain")
+        if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
+            raise RunError(f"{unsaved[0]}; the figures are not saved")
         output.note("next: attnrec visualize CLIP --out where.gif")
 
 
@@ -129,13 +134,13 @@ def _show(report: "EvaluationReport") -> None:
     chance = "mean share of a class" if report.multilabel else "largest class"
     figures = ", ".join(_figure(report, name) for name in _NAMES if getattr(report, name) is not None)
     leaking = ", LEAKING" if report.leaking_groups else ""
-    print(
-        f"{printable(report.run)}: {report.part} {figures} of {counted(report.num_videos, 'video')} in "
+    say(
+        f"{report.run}: {report.part} {figures} of {counted(report.num_videos, 'video')} in "
         f"{counted(report.num_groups, 'group')} "
-        f"({printable(report.dataset)}, split {report.split}{leaking}), {chance} {percent(report.chance)} %"
+        f"({report.dataset}, split {report.split}{leaking}), {chance} {percent(report.chance)} %"
     )
     if report.attention_entropy is not None and report.penalty_above_floor is not None:
-        print(
+        say(
             f"attention entropy {report.attention_entropy:.3f} of uniform, "
             f"penalty {report.penalty_above_floor:.2f} above its floor"
         )
@@ -147,7 +152,7 @@ def _show(report: "EvaluationReport") -> None:
         _show_worst(report, report.confusion)
     if report.faithfulness is not None:
         show_faithfulness(report.faithfulness)
-    print(f"{counted(report.num_blocks, 'block')} in {duration(report.seconds)}")
+    say(f"{counted(report.num_blocks, 'block')} in {duration(report.seconds)}")
 
 
 def _figure(report: "EvaluationReport", name: str) -> str:
@@ -170,7 +175,7 @@ def _show_summary(summary: "EvaluationSummary") -> None:
     table(f"{summary.runs[0].dataset}, {summary.runs[0].part}", columns, rows)
     for report in summary.runs:
         if report.faithfulness is not None:
-            print(printable(report.run))
+            say(report.run)
             show_faithfulness(report.faithfulness)
     if summary.agreement:
         show_agreement(summary.agreement, [report.run for report in summary.runs])

@@ -16,7 +16,7 @@ from attnrec.cli.options import (
     examples,
     listed,
 )
-from attnrec.cli.output import Output, counted, duration, printable, size
+from attnrec.cli.output import Output, counted, duration, say, size
 from attnrec.config import BackboneName, DatasetLayout, ExtractConfig, OnError, Precision, Resize
 
 if TYPE_CHECKING:
@@ -153,27 +153,27 @@ def _rate(text: str) -> float | None:
 
 def _show(report: "ExtractReport") -> None:
     new = f", {report.num_extracted} new" if report.num_extracted < report.data.num_videos else ""
-    print(f"{printable(report.out)}: {counted(report.data.num_videos, 'video')}{new}, {report.num_frames} frames")
+    say(f"{report.out}: {counted(report.data.num_videos, 'video')}{new}, {report.num_frames} frames")
     for layer, (K, _, D) in report.cubes.items():
-        print(f"features {layer}: {K} x {K} x {D}, {report.precision}")
+        say(f"features {layer}: {K} x {K} x {D}, {report.precision}")
     _show_dataset(report.data)
-    print(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
+    say(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
 
 
 def _show_plan(plan: "ExtractPlan") -> None:
-    print(f"{printable(plan.out)}: {plan.data.num_videos} videos, about {plan.estimated_frames} frames")
+    say(f"{plan.out}: {plan.data.num_videos} videos, about {plan.estimated_frames} frames")
     _show_dataset(plan.data)
-    print(f"size     about {size(plan.estimated_bytes)}")
-    print(f"disk     needs {size(plan.needed_bytes)} while it works, {size(plan.free_bytes)} free")
-    print(f"time     about {duration(plan.estimated_seconds)} on this machine")
+    say(f"size     about {size(plan.estimated_bytes)}")
+    say(f"disk     needs {size(plan.needed_bytes)} while it works, {size(plan.free_bytes)} free")
+    say(f"time     about {duration(plan.estimated_seconds)} on this machine")
 
 
 def _show_dataset(data: "DatasetSummary") -> None:
     several = ", several labels a video" if data.multilabel else ""
-    print(f"dataset  {printable(data.dataset)}, read as {data.layout}{several}")
-    counts = [f"{printable(name)} {count}" for name, count in data.classes.items()]
-    print(f"classes  {len(counts)}: {', '.join(counts)}" if counts else "classes  none")
-    print(f"groups   {data.num_groups}")
+    say(f"dataset  {data.dataset}, read as {data.layout}{several}")
+    counts = [f"{name} {count}" for name, count in data.classes.items()]
+    say(f"classes  {len(counts)}: {', '.join(counts)}" if counts else "classes  none")
+    say(f"groups   {data.num_groups}")
     for name, parts in data.splits.items():
         leak = " LEAKING" if name in data.leaking_splits else ""
-        print(f"split    {name}: {', '.join(f'{count} {part}' for part, count in parts.items() if count)}{leak}")
+        say(f"split    {name}: {', '.join(f'{count} {part}' for part, count in parts.items() if count)}{leak}")

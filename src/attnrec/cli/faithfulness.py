@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from attnrec.cli.output import percent, table
+from attnrec.cli.output import percent, say, table
 
 if TYPE_CHECKING:
     from attnrec.workflows.evaluation import Agreement, Faithfulness
@@ -20,7 +20,7 @@ def show_faithfulness(found: "Faithfulness") -> None:
     """Print the tables of a test of attention."""
     _show_replacements(found)
     if found.deletion is None:
-        print("Cells removed: the predicted class stays as probable without any cell, so no order of them tells")
+        say("Cells removed: the predicted class stays as probable without any cell, so no order of them tells")
     else:
         _show_areas(found)
     if found.pointing is not None:
@@ -51,7 +51,7 @@ def _show_replacements(found: "Faithfulness") -> None:
     columns = ["attention", f"{metric} %", "learned is better by", "95 %", "class changes %", "shift %"]
     table("With other attention in its place", columns, rows)
     if found.other_class_share is not None and found.other_class_share < 1:
-        print(f"{percent(found.other_class_share)} % of the other videos are of another class")
+        say(f"{percent(found.other_class_share)} % of the other videos are of another class")
 
 
 def _show_areas(found: "Faithfulness") -> None:

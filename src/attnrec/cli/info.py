@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from attnrec.cli.options import JsonOption, QuietOption, examples
-from attnrec.cli.output import Output, printable
+from attnrec.cli.output import Output, say
 
 EXAMPLES = examples(
     "attnrec info", "attnrec info out.h5", "attnrec info runs/attention-1 --json", "attnrec info clip.mp4"
@@ -31,16 +31,16 @@ def info(
 def _show(document: dict[str, Any], indent: str = "") -> None:
     width = max(len(str(name)) for name in document)
     for name, value in document.items():
-        label = f"{indent}{printable(str(name)):<{width}}"
+        label = f"{indent}{name:<{width}}"
         if isinstance(value, dict) and value:
-            print(label.rstrip())
+            say(label.rstrip())
             _show(value, indent + "  ")
         elif isinstance(value, list) and value and isinstance(value[0], tuple):
-            print(label.rstrip())
+            say(label.rstrip())
             for item, reason in value:
-                print(f"{indent}  {printable(item)}: {reason}")
+                say(f"{indent}  {item}: {reason}")
         else:
-            print(f"{label}  {_text(value)}")
+            say(f"{label}  {_text(value)}")
 
 
 def _text(value: Any) -> str:
@@ -48,4 +48,4 @@ def _text(value: Any) -> str:
         return ", ".join(_text(item) for item in value) or "none"
     if isinstance(value, float):
         return f"{value:g}"
-    return "none" if value is None or value == {} else printable(str(value))
+    return "none" if value is None or value == {} else str(value)

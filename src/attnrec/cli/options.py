@@ -3,13 +3,20 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from attnrec.config import Precision, Preset, SplitPart
+from attnrec.config import BOUNDS, Precision, Preset, SplitPart
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # of the tables that --force replaces
+
+
+def limits(setting: str) -> dict[str, Any]:
+    """The `min` and `max` of an option, where a setting's bounds are closed; open ones are the config's to check."""
+    low, high, is_open = BOUNDS[setting]
+    return {"max": high} if is_open else {"min": low, "max": high}
+
 
 RunsDirOption = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", metavar="DIR")]
 RunOption = Annotated[
@@ -20,11 +27,11 @@ FeaturesOption = Annotated[
     typer.Option(help="Feature store of the run; where it was at training if not given.", metavar="STORE"),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**32 - 1)]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", **limits("seed"))]
 # With 100000 it would hang while it makes threads, or end in the system's refusal of one.
 JobsOption = Annotated[
     int | None,
-    typer.Option(help="Threads and decoders at once; all cores where not given.", min=1, max=1024, metavar="N"),
+    typer.Option(help="Threads and decoders at once; all cores where not given.", metavar="N", **limits("jobs")),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -42,9 +49,12 @@ PresetOption = Annotated[
         "of its released code. It decides what is not given."
     ),
 ]
-BlockFramesOption = Annotated[int, typer.Option(help="Frames of a block, T.", min=1)]
+BlockFramesOption = Annotated[int, typer.Option(help="Frames of a block, T.", **limits("block_frames"))]
 BlockStrideOption = Annotated[
-    int, typer.Option("--block-stride", "--stride", help="Stored frames between the starts of blocks.", min=1)
+    int,
+    typer.Option(
+        "--block-stride", "--stride", help="Stored frames between the starts of blocks.", **limits("block_stride")
+    ),
 ]
 RetrainOption = Annotated[
     bool,
@@ -53,12 +63,16 @@ RetrainOption = Annotated[
         help="Train anew on training and validation videos, until the loss at the best validation is reached.",
     ),
 ]
-HiddenOption = Annotated[int | None, typer.Option("--hidden", help="Hidden units of each layer.", min=1)]
-LayersOption = Annotated[int | None, typer.Option("--layers", help="LSTM layers, 3 in the paper.", min=1)]
-BatchSizeOption = Annotated[int | None, typer.Option(help="Blocks in a batch.", min=1)]
-EpochsOption = Annotated[int | None, typer.Option(help="Most passes over the training blocks.", min=1)]
-LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate.")]
-MaxStepsOption = Annotated[int | None, typer.Option(help="Most optimiser steps.", min=1, metavar="N")]
+HiddenOption = Annotated[
+    int | None, typer.Option("--hidden", help="Hidden units of each layer.", **limits("hidden_dim"))
+]
+LayersOption = Annotated[
+    int | None, typer.Option("--layers", help="LSTM layers, 3 in the paper.", **limits("num_layers"))
+]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Blocks in a batch.", **limits("batch_size"))]
+EpochsOption = Annotated[int | None, typer.Option(help="Most passes over the training blocks.", **limits("epochs"))]
+LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate.", **limits("learning_rate"))]
+MaxStepsOption = Annotated[int | None, typer.Option(help="Most optimiser steps.", metavar="N", **limits("max_steps"))]
 PrecisionOption = Annotated[
     Precision, typer.Option(help="Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
 ]

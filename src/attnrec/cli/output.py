@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
+def say(line: str) -> None:
+    """Print a line of a result on stdout. Names in it come from files: what could move a terminal is written out."""
+    print(printable(line))
+
+
 class Output:
     """Output of one command; use as a context manager around its work. Under torchrun the first process alone speaks.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from attnrec.cli.output import Output, counted, percent, printable
+from attnrec.cli.output import Output, counted, percent, say
 from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError
 
@@ -34,7 +34,7 @@ class Work(NamedTuple):
 
         if self.run is not None:
             return Run(self.run)
-        chosen = newest_run(self.runs, with_attention=True)
+        chosen = newest_run(self.runs, with_attention=True, on_progress=self.output.progress)
         self.output.note(f"run {chosen.path}")
         return chosen
 
@@ -100,7 +100,7 @@ def draw_versus(
         named = [Run(work.run), *named]
     if rates:
         reference = named[0] if named else work.chosen_run()
-        named = runs_at_rates(rates, reference, named or attention_runs(work.runs))
+        named = runs_at_rates(rates, reference, named or attention_runs(work.runs, work.output.progress))
     report = versus(
         named,
         clip,
@@ -150,11 +150,11 @@ def draw_gallery(
 
 
 def _show_clip(report: "VisualizeReport") -> None:
-    truth = f" (is {printable(report.truth)})" if report.truth else ""
+    truth = f" (is {report.truth})" if report.truth else ""
     low, high = (f"{multiple:.1f}" for multiple in report.full)
-    print(
-        f"{printable(report.out or report.raw or '')}: "
-        f"{printable(report.predicted)} {percent(report.probability)} %{truth}, "
+    say(
+        f"{report.out or report.raw or ''}: "
+        f"{report.predicted} {percent(report.probability)} %{truth}, "
         f"{counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, "
         f"full strength {low if low == high else f'{low} to {high}'} x uniform, "
         f"attention entropy {report.attention_entropy:.3f} of uniform"
@@ -162,17 +162,17 @@ def _show_clip(report: "VisualizeReport") -> None:
 
 
 def _show_versus(report: "VersusReport") -> None:
-    print(f"{printable(report.out)}: {printable(report.clip)}, {counted(len(report.times), 'step')}")
+    say(f"{report.out}: {report.clip}, {counted(len(report.times), 'step')}")
     for row in report.rows:
-        print(
-            f"  {printable(row.label)}: {printable(row.predicted)} {percent(row.probability)} %, "
+        say(
+            f"  {row.label}: {row.predicted} {percent(row.probability)} %, "
             f"attention entropy {row.attention_entropy:.3f} of uniform"
         )
 
 
 def _show_gallery(report: "GalleryReport") -> None:
-    print(
-        f"{printable(report.out)}: {len(report.right)} of {report.num_right} right and "
+    say(
+        f"{report.out}: {len(report.right)} of {report.num_right} right and "
         f"{len(report.wrong)} of {report.num_wrong} wrong clips of {report.part}"
     )
 

@@ -48,7 +48,7 @@ def predict(
     if csv_path is not None:
         require_free(csv_path, overwrite=force, suffixes=CSV_SUFFIXES)
     with Output(json=json, quiet=quiet) as output:
-        chosen = Run(run) if run is not None else newest_run(runs)
+        chosen = Run(run) if run is not None else newest_run(runs, on_progress=output.progress)
         if run is None:
             output.note(f"run {chosen.path}")
         recognizer = workflow.Recognizer(chosen, device=device, jobs=jobs)

@@ -29,6 +29,7 @@ from attnrec.cli.options import (
     SeedsOption,
     examples,
     is_given,
+    limits,
 )
 from attnrec.cli.output import Output, counted
 from attnrec.cli.training import plan_line, show_plan, show_report, show_reports, warn_of
@@ -74,10 +75,13 @@ def train(
         typer.Option(help="What scores locations: the last state (location, the default), or the frame too (content)."),
     ] = None,
     attention_penalty: Annotated[
-        float, typer.Option("--lambda", help="Weight of the doubly stochastic attention penalty.", min=0)
+        float,
+        typer.Option(
+            "--lambda", help="Weight of the doubly stochastic attention penalty.", **limits("attention_penalty")
+        ),
     ] = 0.0,
     fps: Annotated[
-        float, typer.Option(help="Frames a second that the recogniser sees, at most the stored rate.")
+        float, typer.Option(help="Frames a second that the recogniser sees, at most the stored rate.", **limits("fps"))
     ] = 30.0,
     block_frames: BlockFramesOption = 30,
     block_stride: BlockStrideOption = 1,
@@ -91,11 +95,17 @@ def train(
     hidden_dim: HiddenOption = None,
     num_layers: LayersOption = None,
     init_layers: Annotated[
-        int | None, typer.Option(help="Layers of the perceptrons that give the first state (Eq. 6).", min=1)
+        int | None,
+        typer.Option(help="Layers of the perceptrons that give the first state (Eq. 6).", **limits("init_layers")),
     ] = None,
-    scorer_layers: Annotated[int | None, typer.Option(help="Layers that score locations by content.", min=1)] = None,
+    scorer_layers: Annotated[
+        int | None, typer.Option(help="Layers that score locations by content.", **limits("scorer_layers"))
+    ] = None,
     attention_dim: Annotated[
-        int | None, typer.Option("--scorer-width", help="Units of those layers; --hidden's where not given.", min=1)
+        int | None,
+        typer.Option(
+            "--scorer-width", help="Units of those layers; --hidden's where not given.", **limits("attention_dim")
+        ),
     ] = None,
     dropout: Annotated[float, typer.Option(help="Dropout on non-recurrent connections.", min=0)] = 0.5,
     input_dropout: Annotated[
@@ -105,7 +115,9 @@ def train(
     epochs: EpochsOption = None,
     learning_rate: LearningRateOption = None,
     optimizer: Annotated[OptimizerName | None, typer.Option(help="Adam, or plain gradient steps.")] = None,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay, the paper's gamma.", min=0)] = 1e-5,
+    weight_decay: Annotated[
+        float, typer.Option(help="Weight decay, the paper's gamma.", **limits("weight_decay"))
+    ] = 1e-5,
     decay_per: Annotated[
         DecayPer | None,
         typer.Option(help="Add the decay to the mean over a batch's blocks (block), or to their sum (batch)."),
@@ -121,20 +133,27 @@ def train(
         Reduction | None, typer.Option("--reduce", help="How blocks make a video's prediction: mean, or vote.")
     ] = None,
     last_steps: Annotated[
-        int | None, typer.Option(help="Steps at a block's end that make its prediction.", min=1, metavar="N")
+        int | None,
+        typer.Option(help="Steps at a block's end that make its prediction.", metavar="N", **limits("last_steps")),
     ] = None,
     clip: Annotated[
         float | None,
-        typer.Option(help="Make gradients of a greater norm this long; 0 for never, as in the paper.", min=0),
+        typer.Option(
+            help="Make gradients of a greater norm this long; 0 for never, as in the paper.", **limits("clip")
+        ),
     ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(help="Epochs without a better validation that end the training; 0 for never.", min=0),
+        typer.Option(
+            help="Epochs without a better validation that end the training; 0 for never.", **limits("patience")
+        ),
     ] = None,
     max_steps: MaxStepsOption = None,
     overfit: Annotated[
         int | None,
-        typer.Option(help="For debugging: train on so many blocks and validate on none.", min=1, metavar="N"),
+        typer.Option(
+            help="For debugging: train on so many blocks and validate on none.", metavar="N", **limits("overfit")
+        ),
     ] = None,
     precision: PrecisionOption = "auto",
     seeds: SeedsOption = 1,
@@ -143,7 +162,10 @@ def train(
         typer.Option(help="Go on with a run that was interrupted or killed, with its own settings.", metavar="RUN"),
     ] = None,
     save_every: Annotated[
-        float, typer.Option(help="Seconds between checkpoints within an epoch; each epoch ends with one.", min=0)
+        float,
+        typer.Option(
+            help="Seconds between checkpoints within an epoch; each epoch ends with one.", **limits("save_every")
+        ),
     ] = 120.0,
     runs: RunsDirOption = Path("runs"),
     dry_run: DryRunOption = False,
@@ -202,9 +224,10 @@ def train(
         if resume is not None:
             _go_on(resume, store, config, given, dry_run, output)
             return
-        plan = workflow.plan_training(store, config)
+        plan = workflow.plan_training(store, config, on_progress=output.progress)
         if store is None:
             output.note(f"store {plan.store}")
+            store = Path(plan.store)
         warn_of(plan, output)
         if dry_run:
             output.result(plan, lambda: show_plan(plan))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from attnrec.cli.output import Output, duration, percent, printable, size
+from attnrec.cli.output import Output, duration, percent, say, size
 
 if TYPE_CHECKING:
     from attnrec.workflows.planning import TrainPlan
@@ -45,8 +45,8 @@ def show_report(report: "TrainReport") -> None:
     validation = f", validation {name} {percent(figure)} %" if figure is not None else ""
     again = report.retrained
     kept = "kept" if again is None else f"best, {again.epochs} more on training and validation videos"
-    print(
-        f"{printable(report.run)}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}, "
+    say(
+        f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}, "
         f"{report.updates} updates in {duration(report.seconds)}"
     )
 
@@ -64,26 +64,26 @@ def _clipping(plan: "TrainPlan") -> str:
 
 def show_plan(plan: "TrainPlan") -> None:
     """Print what a training would do."""
-    print(f"run         {printable(plan.run_name)}")
-    print(f"store       {printable(plan.store)}")
-    print(f"split       {plan.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
-    print(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
-    print(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
-    print(f"batches     {plan.batch_size} blocks; {plan.epochs} epochs, {plan.updates} updates at most")
-    print(
+    say(f"run         {plan.run_name}")
+    say(f"store       {plan.store}")
+    say(f"split       {plan.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
+    say(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
+    say(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
+    say(f"batches     {plan.batch_size} blocks; {plan.epochs} epochs, {plan.updates} updates at most")
+    say(
         f"stopping    {f'after {plan.patience} epochs without a better validation' if plan.patience else 'never early'}"
     )
-    print(f"model       {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
-    print(f"rate        {plan.learning_rate:g}; {_clipping(plan)}")
-    print(f"numbers     {plan.settings.precision}")
-    print(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
+    say(f"model       {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
+    say(f"rate        {plan.learning_rate:g}; {_clipping(plan)}")
+    say(f"numbers     {plan.settings.precision}")
+    say(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
     if plan.processes > 1:
-        print(f"processes   {plan.processes}, which share each batch")
-    print(f"features    times {plan.feature_scale:.4g}")
+        say(f"processes   {plan.processes}, which share each batch")
+    say(f"features    times {plan.feature_scale:.4g}")
     chosen = plan.settings
-    print(f"loss        decay per {chosen.decay_per}, penalty's {chosen.penalty_reduction}, {chosen.optimizer}")
-    print(f"sampling    {chosen.block_starts}; predictions by {chosen.reduction} of the last {chosen.last_steps} steps")
+    say(f"loss        decay per {chosen.decay_per}, penalty's {chosen.penalty_reduction}, {chosen.optimizer}")
+    say(f"sampling    {chosen.block_starts}; predictions by {chosen.reduction} of the last {chosen.last_steps} steps")
     if chosen.model == "attention":
-        print(f"attention   {chosen.attention}, {chosen.scorer_layers} scoring layers, {chosen.num_layers} LSTM layers")
+        say(f"attention   {chosen.attention}, {chosen.scorer_layers} scoring layers, {chosen.num_layers} LSTM layers")
     for note in plan.notes:
-        print(f"note        {note}")
+        say(f"note        {note}")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.errors import FeatureStoreError
-from attnrec.files import write_error
+from attnrec.errors import ConfigError, FeatureStoreError
+from attnrec.files import require_regular, write_error
 
 
 @contextlib.contextmanager
@@ -66,43 +67,100 @@ def give_up(file: h5py.File) -> None:
         file.close()
 
 
-def checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:
-    """A dataset that lies in the file itself, of an expected kind of numbers and rank.
+# What h5py and NumPy say of a damaged or crafted file.
+UNREADABLE = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, OverflowError, ConfigError,
+)  # fmt: skip
+_MOST_BYTES = 2**30  # that are read into memory: a hundred million times of frames
+_MOST_NAMES = 10_000  # in a group
 
-    A crafted HDF5 file can point at other files of the machine (external links and storage, virtual datasets) or
-    claim sizes far beyond its own; none of that is followed or read.
+
+class CheckedFile:
+    """An HDF5 file that may be crafted, open for reading.
+
+    It can point at other files of the machine (external links and storage, virtual datasets), claim sizes far beyond
+    its own, or have a thousand names for one array; none of that is followed or read.
+
+    Args:
+        file: The open file.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        self._size = Path(file.filename).stat().st_size
+        self._left = min(self._size, _MOST_BYTES)
+
+    def attribute(self, name: str, owner: h5py.Dataset | None = None, *, missing: Any = None) -> Any:
+        """A single value of the file, or of one of its datasets; an array may hold one text a million times.
+
+        Raises:
+            ValueError: It is an array.
+            KeyError: It is not there, and nothing is given for that case.
+        """
+        attributes = (owner or self._file).attrs
+        if name not in attributes:
+            if missing is not None:
+                return missing
+            raise KeyError(f"no attribute {name}")
+        if attributes.get_id(name).shape != ():
+            raise ValueError(f"attribute {name} is an array")
+        return attributes[name]
+
+    def dataset(self, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:
+        """A dataset that lies in the file itself, of an expected kind of numbers and rank.
+
+        Raises:
+            ValueError: It is not so.
+        """
+        dataset = self._object(name, h5py.Dataset)
+        if dataset.is_virtual or dataset.external:
+            raise ValueError(f"{name} is not stored in the file itself")
+        if dataset.dtype.kind not in kinds or ndim not in (None, dataset.ndim):
+            raise ValueError(f"{name} has type {dataset.dtype} and rank {dataset.ndim}")
+        if dataset.chunks is not None:
+            raise ValueError(f"{name} is chunked")
+        if dataset.size * dataset.dtype.itemsize > self._size:
+            raise ValueError(f"{name} claims more than the file holds")
+        return dataset
+
+    def read(self, name: str, kinds: str, ndim: int | None = 1) -> NDArray[Any]:
+        """A dataset's content; each byte of the file is read once at most, whatever names it has."""
+        dataset = self.dataset(name, kinds, ndim)
+        self._left -= dataset.size * dataset.dtype.itemsize
+        if self._left < 0:
+            raise ValueError(f"{name} and what stands before it claim more than a file of this size can hold")
+        column: NDArray[Any] = np.asarray(dataset[()])
+        return column.astype(column.dtype.str)  # without h5py's notes on the type, which NumPy's own files cannot hold
+
+    def names(self, group: str) -> list[str]:
+        """Names in a group, sorted."""
+        found = self._object(group, h5py.Group)
+        if len(found) > _MOST_NAMES:
+            raise ValueError(f"{group} has {len(found)} names")
+        return sorted(found)
+
+    def _object(self, name: str, kind: type) -> Any:
+        """What is reached from the root by hard links alone; links are looked at before they are followed."""
+        found: Any = self._file
+        for part in name.split("/"):
+            if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name} is missing or a link")
+            found = found[part]
+        if not isinstance(found, kind):
+            raise ValueError(f"{name} is not a {kind.__name__.lower()}")
+        return found
+
+
+@contextlib.contextmanager
+def opened_hdf5(path: Path) -> Iterator[CheckedFile]:
+    """An HDF5 file that may be crafted.
 
     Raises:
-        ValueError: It is not so.
-        KeyError: It is not there.
+        Exception: One of `UNREADABLE`: it cannot be read.
     """
-    dataset = checked_object(file, name, h5py.Dataset)
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} is not stored in the file itself")
-    if dataset.dtype.kind not in kinds or ndim not in (None, dataset.ndim):
-        raise ValueError(f"{name} has type {dataset.dtype} and rank {dataset.ndim}")
-    if dataset.chunks is None and dataset.size * dataset.dtype.itemsize > Path(file.filename).stat().st_size:
-        raise ValueError(f"{name} claims more than the file holds")
-    if dataset.chunks is not None:
-        raise ValueError(f"{name} is chunked")
-    return dataset
-
-
-def checked_object(file: h5py.File, name: str, kind: type) -> Any:
-    """An object that is reached from the root by hard links alone; links are looked at before they are followed."""
-    found: Any = file
-    for part in name.split("/"):
-        if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is missing or a link")
-        found = found[part]
-    if not isinstance(found, kind):
-        raise ValueError(f"{name} is not a {kind.__name__.lower()}")
-    return found
-
-
-def checked_column(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:
-    column: NDArray[Any] = checked_dataset(file, name, kinds, 1)[:]
-    return column.astype(column.dtype.str)  # without h5py's notes on the type, which NumPy's own files cannot hold
+    require_regular(path)
+    with h5py.File(path, "r") as file:
+        yield CheckedFile(file)
 
 
 def text(value: str | bytes) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import FeatureSpec
-from attnrec.data.hdf5 import encoded, new_hdf5_file
+from attnrec.data.hdf5 import decoded, encoded, new_hdf5_file
 from attnrec.data.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
 from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.data.video import DecodeSummary
@@ -50,12 +50,12 @@ def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
         return {}
     videos = store.videos
     return {
-        part_fingerprint(videos.fingerprint[i].decode(), store.specs): FeatureSource(
+        part_fingerprint(decoded(videos.fingerprint[i]), store.specs): FeatureSource(
             store.path,
             int(videos.first_frame[i]),
             int(videos.num_frames[i]),
             DecodeSummary(
-                videos.status[i].decode(),
+                decoded(videos.status[i]),
                 int(videos.num_frames[i]),
                 float(videos.duration[i]),
                 float(videos.declared_fps[i]),

@@ -24,7 +24,7 @@ from attnrec.config import FeatureSpec
 from attnrec.data.hdf5 import finish, give_up, hdf5_errors
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import AttnrecError, FeatureStoreError
-from attnrec.files import write_error
+from attnrec.files import require_regular, write_error
 
 DECODING = 2  # a change of the frames that are kept, or of their times, makes other parts; stores without it are of 1
 LOCK = "lock"
@@ -233,6 +233,7 @@ class PartsWriter:
 def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
     """A finished part, or None where there is none that fits the fingerprint."""
     try:
+        require_regular(path)
         with h5py.File(path, "r") as file:
             if file.attrs["fingerprint"] != fingerprint:
                 return None

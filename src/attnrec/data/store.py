@@ -17,15 +17,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import FeatureSpec
-from attnrec.data.hdf5 import checked_column, checked_dataset, checked_object, decoded, text
+from attnrec.config import FeatureSpec, config_from_dict
+from attnrec.data.hdf5 import UNREADABLE, CheckedFile, decoded, opened_hdf5, text
 from attnrec.data.splits import SPLIT_PARTS
 from attnrec.errors import FeatureStoreError
+from attnrec.files import reason_of
+from attnrec.runtime import OnProgress, Progress, no_progress
 
 FORMAT = "attnrec-features"
 VERSION = 1
-MAX_GRID = 64
-MAX_CHANNELS = 16384
+_SHOWN = 3  # videos in an error
+MAX_SECONDS = 1e9  # of a time in a video
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class FeatureStore:
 
     def __init__(self, path: str | Path, layer: str | None = None) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
+        if not self.path.exists():
             raise FeatureStoreError(
                 f"{self.path}: no such feature store; make one with `attnrec extract VIDEOS {self.path}`"
             )
@@ -103,57 +105,59 @@ class FeatureStore:
         self.shape, self._offset = self._arrays[chosen]
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[h5py.File]:
+    def _opened(self) -> Iterator[CheckedFile]:
         """The file, with all that HDF5 says of a damaged or crafted one turned into a `FeatureStoreError`."""
         try:
-            with h5py.File(self.path, "r") as file:
+            with opened_hdf5(self.path) as file:
                 yield file
-        except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             raise FeatureStoreError(
-                f"{self.path}: not a usable feature store ({error}); run `attnrec extract` again"
+                f"{self.path}: not a usable feature store ({reason_of(error)}); run `attnrec extract` again"
             ) from None
 
-    def _read_tables(self, file: h5py.File) -> None:
-        if file.attrs.get("format") != FORMAT:
-            raise FeatureStoreError(f"{self.path}: not a feature store of attnrec; make one with `attnrec extract`")
-        if file.attrs["version"] != VERSION:
+    def _read_tables(self, file: CheckedFile) -> None:
+        try:
+            if file.attribute("format") != FORMAT:
+                raise ValueError
+        except UNREADABLE:
             raise FeatureStoreError(
-                f"{self.path}: format version {file.attrs['version']}, this attnrec reads {VERSION}; "
+                f"{self.path}: not a feature store of attnrec; make one with `attnrec extract`"
+            ) from None
+        if (version := file.attribute("version")) != VERSION:
+            raise FeatureStoreError(
+                f"{self.path}: format version {str(version)[:20]}, this attnrec reads {VERSION}; "
                 "install the attnrec that made it, or run `attnrec extract` again"
             )
-        self.dataset = text(file.attrs["dataset"])
-        self.program_version = text(file.attrs["program_version"])
-        self.fingerprint = text(file.attrs["fingerprint"])
-        self.decoding = int(file.attrs.get("decoding", 1))
-        self.videos_dir = text(file.attrs["videos_dir"])
+        self.dataset = text(file.attribute("dataset"))
+        self.program_version = text(file.attribute("program_version"))
+        self.fingerprint = text(file.attribute("fingerprint"))
+        self.decoding = int(file.attribute("decoding", missing=1))
+        self.videos_dir = text(file.attribute("videos_dir"))
         columns = {
-            field.name: checked_column(file, f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
+            field.name: file.read(f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
             for field in fields(VideoTable)
         }
         self.videos = VideoTable(**columns)
-        self.classes = [decoded(name) for name in checked_dataset(file, "classes", "S", 1)[:]]
+        self.classes = [decoded(name) for name in file.read("classes", "S")]
         self._labels: NDArray[np.uint8] | None = None
-        if "labels" in checked_object(file, "videos", h5py.Group):
-            self._labels = checked_dataset(file, "videos/labels", "u", 2)[:]
+        if "labels" in file.names("videos"):
+            self._labels = file.read("videos/labels", "u", 2)
         self.multilabel = self._labels is not None
-        self.pts: NDArray[np.float64] = checked_dataset(file, "frames/pts", "f", 1)[:]
+        self.pts: NDArray[np.float64] = file.read("frames/pts", "f")
         self._splits: dict[str, NDArray[np.uint8]] = {
-            name: checked_dataset(file, f"splits/{name}", "u", 1)[:]
-            for name in sorted(checked_object(file, "splits", h5py.Group))
+            name: file.read(f"splits/{name}", "u") for name in file.names("splits")
         }
         self.skipped = [
             (decoded(path), decoded(reason))
-            for path, reason in zip(
-                checked_dataset(file, "skipped/path", "S", 1)[:],
-                checked_dataset(file, "skipped/reason", "S", 1)[:],
-                strict=True,
-            )
+            for path, reason in zip(file.read("skipped/path", "S"), file.read("skipped/reason", "S"), strict=True)
         ]
-        layers = json.loads(text(file.attrs["layers"]))
+        layers = json.loads(text(file.attribute("layers")))
         if not isinstance(layers, list) or not layers or not all(isinstance(layer, str) for layer in layers):
             raise ValueError("no list of layers")
-        features = [checked_dataset(file, f"features/{layer}", "f", 4) for layer in layers]
-        self.specs = [_spec_from_attributes(dataset.attrs) for dataset in features]
+        if len(set(layers)) < len(layers):
+            raise ValueError("a layer twice")
+        features = [file.dataset(f"features/{layer}", "f", 4) for layer in layers]
+        self.specs = [_spec_of(file, dataset) for dataset in features]
         if layers != self.layers:
             raise ValueError("layers under other names")
         self._arrays = [self._checked_array(*pair) for pair in zip(features, self.specs, strict=True)]
@@ -162,7 +166,7 @@ class FeatureStore:
     def _checked_array(self, features: h5py.Dataset, spec: FeatureSpec) -> tuple[tuple[int, ...], int]:
         """Shape of a layer's features and where in the file they begin."""
         K, D = spec.grid_size, spec.feature_dim
-        if not (0 < K <= MAX_GRID and 0 < D <= MAX_CHANNELS) or features.shape[1:] != (K, K, D):
+        if K < 1 or features.shape[1:] != (K, K, D):
             raise ValueError(f"features of shape {features.shape} for a {K} x {K} x {D} cube")
         offset = features.id.get_offset()
         if features.dtype != np.float16 or offset is None:
@@ -174,14 +178,22 @@ class FeatureStore:
     def _check_tables(self) -> None:
         if any(len(column) != len(self.videos) for column in (*vars(self.videos).values(), *self._splits.values())):
             raise ValueError("columns of different lengths")
-        ends = np.cumsum(self.videos.num_frames)
-        if (self.videos.num_frames < 1).any() or not np.array_equal(
-            ends - self.videos.num_frames, self.videos.first_frame
-        ):
+        lengths = self.videos.num_frames.astype(np.int64)
+        ends = np.cumsum(lengths)
+        if (lengths > len(self.pts)).any():  # the sum of such may run over
+            raise ValueError("videos and frames do not agree")
+        if (lengths < 1).any() or not np.array_equal(ends - lengths, self.videos.first_frame):
             raise ValueError("videos do not follow one another")
         counts = {len(self.pts), *(shape[0] for shape, _ in self._arrays)}
         if len(ends) == 0 or counts != {int(ends[-1])}:
             raise ValueError("videos and frames do not agree")
+        if not (np.abs(self.pts) <= MAX_SECONDS).all():
+            raise ValueError("times that are no times")
+        falls = np.diff(self.pts) < 0
+        falls[ends[:-1] - 1] = False  # from one video to the next
+        if falls.any():
+            video = int(np.searchsorted(ends, np.flatnonzero(falls)[0], side="right"))
+            raise ValueError(f"times that fall within {self.path_of(video)}")
         if (self.videos.label < -1).any() or (self.videos.label >= len(self.classes)).any():
             raise ValueError("a label without a class")
         if self._labels is not None:
@@ -268,27 +280,55 @@ class FeatureStore:
     def backbone_state(self) -> dict[str, NDArray[Any]]:
         """Weights of the trunk that made the features, by parameter name."""
         with self._opened() as file:
-            names = list(checked_object(file, "backbone", h5py.Group))
-            return {name: np.asarray(checked_dataset(file, f"backbone/{name}", "fi", None)) for name in names}
+            return {name: file.read(f"backbone/{name}", "fi", None) for name in file.names("backbone")}
+
+    def require_finite(self, rows: NDArray[np.int64]) -> None:
+        """Check features that have led to no number.
+
+        Args:
+            rows: Of the feature array, in any shape.
+
+        Raises:
+            FeatureStoreError: Some of them are NaN or infinite; names the videos.
+        """
+        features, ends = self.features(), np.cumsum(self.videos.num_frames)
+        bad = [row for row in np.unique(rows) if not np.isfinite(features[row]).all()]
+        names = list(dict.fromkeys(self.path_of(int(np.searchsorted(ends, row, side="right"))) for row in bad))
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            raise FeatureStoreError(
+                f"{self.path}: features of {', '.join(names[:_SHOWN])}{more} are NaN or infinite; run "
+                "`attnrec extract` again with --overwrite, and --precision fp32 if it was bf16"
+            )
 
 
-def _spec_from_attributes(attributes: Any) -> FeatureSpec:
+def _spec_of(file: CheckedFile, dataset: h5py.Dataset) -> FeatureSpec:
     values: dict[str, Any] = {}
     for field in fields(FeatureSpec):
-        value = attributes[field.name]
+        value = file.attribute(field.name, dataset)
         values[field.name] = text(value) if isinstance(value, str | bytes) else value.item()
-    if math.isinf(values["sample_fps"]):
+    if values["sample_fps"] == math.inf:
         values["sample_fps"] = None
-    return FeatureSpec(**values)
+    return config_from_dict(FeatureSpec, values)
 
 
-def find_store(directory: Path) -> Path:
+def find_store(directory: Path, on_progress: OnProgress = no_progress) -> Path:
     """The only feature store in a folder.
+
+    Args:
+        directory: The folder.
+        on_progress: Told of files that are named like stores and cannot be used.
 
     Raises:
         FeatureStoreError: There is none, or there are several.
     """
-    found = sorted(path for path in directory.glob("*.h5") if is_store(path))
+    found = []
+    for path in sorted(directory.glob("*.h5")):
+        try:
+            FeatureStore(path)
+            found.append(path)
+        except FeatureStoreError as error:
+            on_progress(Progress("store", message=f"left out: {error}"))
     if not found:
         raise FeatureStoreError(
             f"{directory}: no feature store here; make one with `attnrec extract VIDEOS out.h5`, or name one"
@@ -303,7 +343,7 @@ def find_store(directory: Path) -> Path:
 def is_store(path: Path) -> bool:
     """Whether a file calls itself a feature store."""
     try:
-        with h5py.File(path, "r") as file:
-            return bool(file.attrs.get("format") == FORMAT)
-    except OSError:
+        with opened_hdf5(path) as file:
+            return bool(file.attribute("format") == FORMAT)
+    except UNREADABLE:
         return False

@@ -1,5 +1,6 @@
 """The four recognisers by name, and the one place where a config becomes a module."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -70,5 +71,10 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 def count_parameters(config: ModelConfig) -> int:
     """Parameters of a recogniser, which is not built for it."""
+    return sum(math.prod(shape) for shape in state_shapes(config).values())
+
+
+def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of a recogniser's state dict, parameters alone, by name; it is not built for it."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_model(config).parameters())
+        return {name: tuple(value.shape) for name, value in build_model(config).state_dict().items()}

@@ -147,7 +147,15 @@ class Trunk(nn.Module):
         for name, weight in kept.items():
             if weight.shape != wanted[name].shape:
                 raise WeightsError(f"{source}: not weights of {self.backbone}: {name} has shape {tuple(weight.shape)}")
+            if not bool(weight.isfinite().all()):
+                raise WeightsError(f"{source}: {name} holds NaN or infinity")
         self.network.load_state_dict(kept)
+
+
+def network_bytes(backbone: str) -> int:
+    """Bytes of a whole network's weights, its classifier included; it is not built for it."""
+    with torch.device("meta"):
+        return sum(weight.nbytes for weight in BACKBONES[backbone].build().state_dict().values())
 
 
 def _cut(network: nn.Module, layers: Sequence[str], backbone: str) -> fx.GraphModule:

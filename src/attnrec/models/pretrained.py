@@ -1,12 +1,14 @@
 """Weights for a trunk: torchvision's of ImageNet, from a file, or random ones that are the same on every machine."""
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import pickle
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnrec.errors import WeightsError
-from attnrec.models.backbone import BACKBONES, Trunk
+from attnrec.files import opened_regular, reason_of, unpacked_bytes
+from attnrec.models.backbone import BACKBONES, Trunk, network_bytes
 
 RANDOM_SEED = 0
+PICKLE_ERRORS = (
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, LookupError, ValueError, TypeError,
+    AttributeError, OverflowError, MemoryError,
+)  # fmt: skip
+_SPARE_BYTES = 64 * 2**20
 
 
 def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid_size: int = 7) -> tuple[Trunk, str]:
@@ -45,8 +53,27 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     if weights == "imagenet":
         trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
         return trunk, str(BACKBONES[backbone].weights)
-    trunk.load_weights_state(_state_of_file(Path(weights)), f"--weights {weights}")
+    # Twice, for numbers of 64 bits, and room for auxiliary heads and the archive.
+    state = _state_of_file(Path(weights), 2 * network_bytes(backbone) + _SPARE_BYTES)
+    trunk.load_weights_state(state, f"--weights {weights}")
     return trunk, Path(weights).name
+
+
+def load_pickled_tensors(path: Path, most_bytes: int) -> Any:
+    """What `torch.save` wrote: tensors in plain containers, on the CPU; nothing else is unpickled.
+
+    Args:
+        path: The file.
+        most_bytes: That it may take in memory, which a file of a few MB can make GBs.
+
+    Raises:
+        OSError: It is no regular file, cannot be read, or takes more.
+        Exception: Another of `PICKLE_ERRORS`: it is no such file.
+    """
+    with opened_regular(path) as file:
+        if (found := unpacked_bytes(file)) > most_bytes:
+            raise OSError(errno.EFBIG, f"takes {found / 1e6:.0f} MB in memory, where {most_bytes / 1e6:.0f} are enough")
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
@@ -78,20 +105,18 @@ def _imagenet_state(backbone: str) -> dict[str, Tensor]:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         name = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
         raise WeightsError(
-            f"ImageNet weights of {backbone} cannot be downloaded ({_first_line(error)}); give {name} from another "
+            f"ImageNet weights of {backbone} cannot be downloaded ({reason_of(error)}); give {name} from another "
             "machine by --weights PATH, or use --weights random"
         ) from None
 
 
-def _state_of_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+def _state_of_file(path: Path, most_bytes: int) -> dict[str, Tensor]:
+    if not path.exists():
         raise WeightsError(f"--weights {path}: no such file; give imagenet, random or the path of a state dict")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError) as error:
-        raise WeightsError(
-            f"--weights {path}: not a file of weights that torch can load: {_first_line(error)}"
-        ) from None
+        state = load_pickled_tensors(path, most_bytes)
+    except (*PICKLE_ERRORS, OSError) as error:
+        raise WeightsError(f"--weights {path}: not a file of weights that torch can load: {reason_of(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"--weights {path}: not a state dict; save one with torch.save(network.state_dict(), PATH)")
     return state
@@ -137,7 +162,3 @@ def _calibration_frames(rng: np.random.Generator) -> NDArray[np.uint8]:
         squares = rng.random((4, side, side, 3))
         frames += squares.repeat(224 // side, axis=1).repeat(224 // side, axis=2) / 8
     return np.round(np.clip((frames - 0.5) * 2 + 0.5, 0, 1) * 255).astype(np.uint8)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -9,8 +9,8 @@ import dataclasses
 import fcntl
 import io
 import json
+import math
 import os
-import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,11 +20,18 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from attnrec.errors import RunError
-from attnrec.files import atomic_path, write_error
+from attnrec.config import config_from_dict
+from attnrec.errors import ConfigError, RunBusyError, RunError
+from attnrec.files import atomic_path, reason_of, write_error
+from attnrec.models.architectures import state_shapes
+from attnrec.models.pretrained import PICKLE_ERRORS, load_pickled_tensors
+from attnrec.run import Run
 
 FOLDER, STATE, LOCK = "checkpoint", "state.pt", "lock"
 VERSION = 1
+_STATES = 4  # of a parameter and what Adam keeps of it there are three
+_SPARE_BYTES = 16 * 2**20
+_BEST = {"key", "epoch", "loss"}  # what the next step looks at of the best epoch
 
 
 @dataclass
@@ -87,18 +94,46 @@ def load_checkpoint(run_path: Path) -> Checkpoint | None:
     """The checkpoint of a run, on the CPU; None where it came to none.
 
     Raises:
-        RunError: It is damaged or of another version.
+        RunError: It is damaged, of another version, or not of the run's model.
     """
     path = run_path / FOLDER / STATE
     if not path.exists():
         return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    shapes = state_shapes(Run(run_path).manifest.model)
+    most_bytes = _STATES * sum(4 * math.prod(shape) for shape in shapes.values()) + _SPARE_BYTES
+    with _using(path):
+        state = load_pickled_tensors(path, most_bytes)
         if state["version"] != VERSION:
             raise ValueError(f"version {state['version']}")
-        return Checkpoint(Position(**json.loads(state["position"])), state["model"], state["optimizer"])
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(f"{path}: cannot be used ({type(error).__name__}); train anew") from None
+        position = config_from_dict(Position, json.loads(state["position"]))
+        if len(position.sums) != len(Position().sums) or (position.epoch and not position.best.keys() >= _BEST):
+            raise ValueError("no position of a training")
+        if {name: tuple(value.shape) for name, value in state["model"].items()} != shapes:
+            raise ValueError("weights of another model")
+        if not all(bool(value.isfinite().all()) for value in state["model"].values()):
+            raise ValueError("weights that are NaN or infinite")
+        return Checkpoint(position, state["model"], state["optimizer"])
+
+
+def restore_optimizer(run_path: Path, checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
+    """Bring an optimiser to its state in a checkpoint.
+
+    Raises:
+        RunError: It is of another optimiser or of another model.
+    """
+    with _using(run_path / FOLDER / STATE):
+        optimizer.load_state_dict(checkpoint.optimizer)
+        for parameter, state in optimizer.state.items():
+            if any(value.ndim and value.shape != parameter.shape for value in state.values()):
+                raise ValueError("an optimiser of another model")
+
+
+@contextlib.contextmanager
+def _using(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*PICKLE_ERRORS, OSError, ConfigError) as error:
+        raise RunError(f"{path}: cannot be used ({reason_of(error)}); train anew") from None
 
 
 def remove_checkpoint(run_path: Path) -> None:
@@ -111,7 +146,7 @@ def sole_trainer(run_path: Path) -> Iterator[None]:
     """Hold a run alone; what an earlier process left half written in its checkpoint is removed.
 
     Raises:
-        RunError: Another process is training it.
+        RunBusyError: Another process is training it.
         AttnrecError: The run cannot be written.
     """
     folder = run_path / FOLDER
@@ -126,6 +161,38 @@ def sole_trainer(run_path: Path) -> Iterator[None]:
             left_over.unlink()
         yield
     except BlockingIOError:
-        raise RunError(f"{run_path}: another `attnrec train` is at work on it; wait for it") from None
+        raise RunBusyError(run_path) from None
+    finally:
+        os.close(handle)
+
+
+def wait_for_trainer(run_path: Path) -> None:
+    """Wait until no other process trains a run."""
+    try:
+        handle = os.open(run_path / FOLDER / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return  # it has come to its end, which removes the lock
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def sole_maker(runs_dir: Path) -> Iterator[None]:
+    """Be alone for the moment between looking for a run and beginning it, so that no two processes begin the same.
+
+    Raises:
+        RunError: The folder cannot be made.
+    """
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(runs_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RunError(f"{runs_dir}: cannot be made: {error.strerror}") from None
+    try:
+        with contextlib.suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)

@@ -12,6 +12,7 @@ from attnrec.workflows.grid import GridConfig, run_grid
 from attnrec.workflows.identity import row_settings_of
 from attnrec.workflows.presets import canonical_dataset
 from attnrec.workflows.published import published_figures
+from attnrec.workflows.row_scores import readable_runs, scored_run
 from attnrec.workflows.tabulation import RowRuns, tabulate
 
 
@@ -31,7 +32,7 @@ def compare(
     same videos; each is compared with one of them, by a bootstrap over groups of videos.
 
     Args:
-        runs: Their folders; none takes all finished ones in `runs_dir`.
+        runs: Their folders; none takes all finished ones in `runs_dir` that can be read, and says which cannot.
         grid: What to train; `runs` is not looked at then.
         store: Feature store of the grid; None takes the only one in the current folder.
         runs_dir: Folder of the runs.
@@ -44,12 +45,13 @@ def compare(
         The tables.
 
     Raises:
-        RunError: There are no finished runs, one that was named is not finished, or there is no row `against`.
+        RunError: There are no finished runs, one that was named is not finished or is damaged, or there is no row
+            `against`.
         AttnrecError: The grid does not fit its store.
         KeyboardInterrupt: The process was asked to end; the same grid goes on after the last step.
     """
     if grid is None:
-        rows, summary = _rows_of(runs, Path(runs_dir)), None
+        rows, summary = _rows_of(runs, Path(runs_dir), part, on_progress), None
     else:
         rows, summary = run_grid(grid, store, runs_dir=Path(runs_dir), part=part, on_progress=on_progress)
     tables = tabulate(rows, part, against=against, ranked=grid is None)
@@ -58,14 +60,17 @@ def compare(
     return CompareReport(tables, summary, [figure for figure in figures if figure.dataset in datasets], source)
 
 
-def _rows_of(paths: Sequence[str | Path], runs_dir: Path) -> list[RowRuns]:
-    chosen = [Run(path) for path in paths] or find_runs(runs_dir)
+def _rows_of(paths: Sequence[str | Path], runs_dir: Path, part: str, on_progress: OnProgress) -> list[RowRuns]:
+    if paths:
+        chosen = [scored_run(Run(path), part) for path in paths]
+    else:
+        chosen = readable_runs(find_runs(runs_dir, on_progress=on_progress), part, on_progress)
     if not chosen:
         raise RunError(f"{runs_dir}: no finished run here; make one with `attnrec train`")
-    if unfinished := next((run for run in chosen if not run.finished), None):
+    if unfinished := next((scored.run for scored in chosen if not scored.run.finished), None):
         raise RunError(f"{unfinished.path}: is not finished")
     rows: dict[str, RowRuns] = {}
-    for run in chosen:
-        settings = row_settings_of(run)
-        rows.setdefault(json.dumps(settings, sort_keys=True), RowRuns(settings, [])).runs.append(run)
+    for scored in chosen:
+        settings = row_settings_of(scored.run)
+        rows.setdefault(json.dumps(settings, sort_keys=True), RowRuns(settings, [])).runs.append(scored)
     return list(rows.values())

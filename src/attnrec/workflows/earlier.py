@@ -8,6 +8,7 @@ import numpy as np
 
 from attnrec.config import ExtractConfig, FeatureSpec
 from attnrec.data.dataset import Dataset, VideoEntry
+from attnrec.data.hdf5 import decoded
 from attnrec.data.packing import VideoRow
 from attnrec.data.store import FeatureStore, is_store
 from attnrec.errors import FeatureStoreError
@@ -73,7 +74,7 @@ def require_nothing_lost(store: FeatureStore, entries: Sequence[VideoEntry], con
     gone = [
         store.path_of(i)
         for i in range(len(store.videos))
-        if store.path_of(i) not in names and fingerprints[i].decode() not in contents
+        if store.path_of(i) not in names and decoded(fingerprints[i]) not in contents
     ]
     if gone:
         raise FeatureStoreError(
@@ -87,7 +88,7 @@ def is_unchanged(
 ) -> bool:
     """Whether packing these rows and this dataset again would change nothing: neither videos, labels nor splits."""
     old = [
-        VideoRow(v.id[i].decode(), store.path_of(i), v.fingerprint[i].decode(), int(v.label[i]), store.groups[i])
+        VideoRow(decoded(v.id[i]), store.path_of(i), decoded(v.fingerprint[i]), int(v.label[i]), store.groups[i])
         for v in (store.videos,)
         for i in range(len(v))
     ]

@@ -14,7 +14,7 @@ from attnrec.config import Reduction
 from attnrec.data.blocks import BlockTable
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore, find_store
-from attnrec.errors import ConfigError, RunError
+from attnrec.errors import AttnrecError, ConfigError, RunError
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, require_fitting
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
@@ -47,7 +47,7 @@ def evaluate(
     """Score a run on a part of the split that it was trained with.
 
     Writes `evaluation-<part>.json`, `predictions-<part>.npz`, `predictions-<part>.csv` and `blocks-<part>.csv` into
-    the run.
+    the run. Where that fails, which may be after hours, the figures are returned all the same: see `unsaved` there.
 
     Args:
         run: The run or its folder.
@@ -81,7 +81,7 @@ def evaluate(
         raise ConfigError(f"--boxes {boxes}: boxes are for --faithfulness; give that as well")
     if faithfulness:
         require_attention(run)
-    features = store_of_run(run, store)
+    features = store_of_run(run, store, on_progress)
     settings = _settings(run, features, reduction, last_steps, block_stride, top_k)
     prepare_cpu(jobs)
     model = run.load_model(resolve_device(device))
@@ -114,7 +114,10 @@ def evaluate(
     if tested is None and (kept := _kept_faithfulness(run, report)) is not None:
         report = replace(report, faithfulness=kept)
         on_progress(Progress("evaluate", message=f"{run.name}: the test of its attention is that of an earlier call"))
-    _write(run, features, table, scores, probs, report)
+    try:
+        _write(run, features, table, scores, probs, report)
+    except AttnrecError as error:
+        return replace(report, unsaved=str(error))
     return report
 
 
@@ -122,19 +125,20 @@ def _split(run: Run) -> str:
     return str(run.manifest.split["name"])
 
 
-def store_of_run(run: Run, store: str | Path | None) -> FeatureStore:
+def store_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = no_progress) -> FeatureStore:
     """The feature store that a run was trained on.
 
     Args:
         run: The run.
         store: Where it is; None looks where it was at training, then in the current folder.
+        on_progress: Told of files of the folder that are left out.
 
     Raises:
         RunError: The run was trained on another store.
         FeatureStoreError: There is none.
     """
     recorded = Path(run.manifest.store["path"])
-    path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd())
+    path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd(), on_progress)
     features = FeatureStore(path, run.manifest.features.layer)
     if features.fingerprint != run.manifest.store["fingerprint"]:
         raise RunError(f"{run.path}: was trained on another store than {path}; name its own, or train again")
@@ -196,6 +200,9 @@ def _score(
             keep_attention=True,
             on_batch=lambda done, start=start: on_progress(Progress("evaluate", start + done, len(table))),  # type: ignore[misc]
         )
+        if not np.isfinite(scores.frame_probs).all():
+            store.require_finite(table.frames[start : start + CHUNK_BLOCKS])
+            raise RunError(f"{run.path}: its predictions are not numbers; train again with a lower --learning-rate")
         probs.append(block_means(scores.frame_probs, last_steps))
         if scores.attention is not None:
             figures += np.array(_attention_figures(scores.attention)) * len(scores.attention) / len(table)

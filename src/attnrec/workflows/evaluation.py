@@ -152,6 +152,7 @@ class EvaluationReport:
         videos: Figures of each video.
         seconds: Taken.
         faithfulness: Of the attention, where it was asked for, now or in an earlier call that the figures belong to.
+        unsaved: Why all this could not be written into the run; None where it was.
     """
 
     run: str
@@ -189,6 +190,7 @@ class EvaluationReport:
     videos: list[VideoFigure]
     seconds: float
     faithfulness: Faithfulness | None = None
+    unsaved: str | None = None
 
 
 def earlier_faithfulness(earlier: dict[str, Any], report: EvaluationReport) -> Faithfulness | None:

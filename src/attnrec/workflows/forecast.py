@@ -73,8 +73,8 @@ def plan_grid(
     Trainings are estimated by those of the same configuration that are finished, or else by two steps of their own and
     as many updates as they may take: early stopping makes them shorter.
     """
-    features, folder = grid_store(store), Path(runs_dir)
-    there = runs_by_identity(folder)
+    features, folder = grid_store(store, on_progress), Path(runs_dir)
+    there = runs_by_identity(folder, on_progress)
     cells: list[PlannedCell] = []
     splits: dict[str, None] = {}
     timed: dict[tuple[ModelConfig, int], float] = {}

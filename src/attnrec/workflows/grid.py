@@ -3,8 +3,8 @@
 import dataclasses
 import itertools
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +14,18 @@ import torch
 from attnrec.config import ArchitectureName, AttentionForm, TrainConfig
 from attnrec.data.store import find_store
 from attnrec.distributed import world_of_torchrun
-from attnrec.errors import AttnrecError, ConfigError, RunError
+from attnrec.errors import AttnrecError, ConfigError, RunBusyError, RunError
 from attnrec.run import Run, find_runs
-from attnrec.runtime import OnProgress, Progress
+from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.workflows.checkpoint import wait_for_trainer
 from attnrec.workflows.comparison import FailedCell, GridSummary
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.identity import identity, identity_of, row_settings, run_name, settings_given
 from attnrec.workflows.planning import Session, prepare
 from attnrec.workflows.predictions import read_predictions
+from attnrec.workflows.row_scores import readable_runs
 from attnrec.workflows.tabulation import RowRuns
-from attnrec.workflows.train import resume, train
+from attnrec.workflows.train import train_once
 
 MODELS: tuple[ArchitectureName, ...] = ("attention", "avg-pool", "max-pool", "softmax")
 
@@ -93,11 +95,11 @@ class Cell(NamedTuple):
     identity: str
 
 
-def grid_store(store: str | Path | None) -> Path:
+def grid_store(store: str | Path | None, on_progress: OnProgress) -> Path:
     """The feature store of a grid: the only one in the current folder where none is named."""
     if world_of_torchrun().size > 1:
         raise ConfigError("a grid is trained by one process: start it without torchrun")
-    return find_store(Path.cwd()) if store is None else Path(store)
+    return find_store(Path.cwd(), on_progress) if store is None else Path(store)
 
 
 def planned_cells(grid: GridConfig, store: Path, on_progress: OnProgress) -> Iterator[tuple[Session, list[Cell]]]:
@@ -114,10 +116,9 @@ def planned_cells(grid: GridConfig, store: Path, on_progress: OnProgress) -> Ite
         yield session, [_cell(session, seed) for seed in grid.seeds()]
 
 
-def runs_by_identity(runs_dir: Path) -> dict[str, Run]:
+def runs_by_identity(runs_dir: Path, on_progress: OnProgress = no_progress) -> dict[str, Run]:
     """All runs of a folder, whatever they are called: of the same ones the last finished, or else begun."""
-    found = [*find_runs(runs_dir, finished=False), *find_runs(runs_dir)]
-    return {identity_of(run): run for run in found}
+    return {identity_of(run): run for run in find_runs(runs_dir, finished=None, on_progress=on_progress)}
 
 
 def is_evaluated(run: Run, part: str) -> bool:
@@ -135,7 +136,7 @@ def run_grid(
 ) -> tuple[list[RowRuns], GridSummary]:
     """Train and evaluate what is not there. A cell that fails is noted, and the rest goes on.
 
-    Seeds come one after another, so that the rows fill evenly.
+    Seeds come one after another, so that the rows fill evenly. What another process trains is waited for last.
 
     Returns:
         The rows of the table with their finished runs, in the grid's order, and what was done.
@@ -144,26 +145,45 @@ def run_grid(
         AttnrecError: The grid does not fit the store; nothing is trained then.
         KeyboardInterrupt: The process was asked to end; the same grid goes on after the last step.
     """
-    features = grid_store(store)
+    features = grid_store(store, on_progress)
     cells = [cell for _, planned in planned_cells(grid, features, on_progress) for cell in planned]
-    rows = {repr(cell.settings): RowRuns(cell.settings, []) for cell in cells}
-    there = runs_by_identity(runs_dir)
+    there = runs_by_identity(runs_dir, on_progress)
+    made: list[tuple[Cell, Run]] = []
     done: Counter[str] = Counter()
     failed = []
-    for number, cell in enumerate(sorted(cells, key=lambda each: each.config.seed)):
-        on_progress(Progress("grid", number, len(cells), cell.name))
+    left: deque[tuple[Cell, Path | None]] = deque((cell, None) for cell in sorted(cells, key=lambda c: c.config.seed))
+    while left:
+        cell, busy = left.popleft()
+        on_progress(Progress("grid", len(cells) - len(left) - 1, len(cells), cell.name))
         try:
-            rows[repr(cell.settings)].runs.append(_made(cell, there, features, runs_dir, part, done, on_progress))
+            if busy is not None:
+                on_progress(Progress("grid", message=f"waiting for {busy}, which another process trains"))
+                wait_for_trainer(busy)
+            made.append((cell, _made(cell, there, features, runs_dir, part, done, on_progress)))
         except KeyboardInterrupt as error:
             what = str(error).partition(";")[0] or f"interrupted at {cell.name}"
             raise KeyboardInterrupt(f"{what}; the same command goes on") from None
+        except RunBusyError as error:
+            left.append((cell, error.path))
         except (AttnrecError, OSError, MemoryError, torch.OutOfMemoryError) as error:
             reason = (str(error) or type(error).__name__).partition("\n")[0]
             failed.append(FailedCell(cell.name, reason))
             on_progress(Progress("grid", message=f"failed: {cell.name}: {reason}"))
     on_progress(Progress("grid", len(cells), len(cells)))
     summary = GridSummary(len(cells), done["trained"], done["resumed"], done["evaluated"], failed)
-    return [row for row in rows.values() if row.runs], summary
+    return _rows_of(cells, made, part, on_progress), summary
+
+
+def _rows_of(
+    cells: Sequence[Cell], made: Sequence[tuple[Cell, Run]], part: str, on_progress: OnProgress
+) -> list[RowRuns]:
+    """The rows that have runs which can be read, in the grid's order."""
+    rows = {repr(cell.settings): RowRuns(cell.settings, []) for cell in cells}
+    readable = {scored.run: scored for scored in readable_runs([run for _, run in made], part, on_progress)}
+    for cell, run in made:
+        if run in readable:
+            rows[repr(cell.settings)].runs.append(readable[run])
+    return [row for row in rows.values() if row.runs]
 
 
 def _cell(session: Session, seed: int) -> Cell:
@@ -193,18 +213,18 @@ def _made(
 
     run, config = there.get(cell.identity), cell.config
     if run is None or not run.finished:
-        run = runs_by_identity(runs_dir).get(cell.identity)  # another process may have come first
-    if run is None or not run.finished:
         began = time.monotonic()
-        if run is None:
-            report = train(store, config, runs_dir=runs_dir, on_progress=quietly)
-        else:
-            report = resume(run.path, store, device=config.device, jobs=config.jobs, on_progress=quietly)
-            done["resumed"] += 1
-        run = Run(report.run)
-        done["trained"] += 1
-        on_progress(Progress("grid", message=f"trained {run.path} in {time.monotonic() - began:.1f} s"))
+        # Another process may have come first.
+        run, how = train_once(
+            store, config, lambda: runs_by_identity(runs_dir).get(cell.identity), runs_dir, on_progress=quietly
+        )
+        done["resumed"] += how == "resumed"
+        done["trained"] += how != "there"
+        took = "by another process" if how == "there" else f"in {time.monotonic() - began:.1f} s"
+        on_progress(Progress("grid", message=f"trained {run.path} {took}"))
     if not is_evaluated(run, part):
-        evaluate(run, store, part=part, device=config.device, jobs=config.jobs, on_progress=quietly)
+        report = evaluate(run, store, part=part, device=config.device, jobs=config.jobs, on_progress=quietly)
+        if report.unsaved is not None:
+            raise RunError(report.unsaved)
         done["evaluated"] += 1
     return run

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from attnrec.data.ffmpeg import ffmpeg_path, ffmpeg_version
+from attnrec.data.hdf5 import decoded
 from attnrec.data.splits import SPLIT_PARTS, leaking_groups
 from attnrec.data.store import FeatureStore, is_store
 from attnrec.data.video import probe
@@ -36,7 +37,7 @@ def describe(path: str | Path | None = None) -> dict[str, Any]:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
-        if (path / CONFIG).is_file():
+        if (path / CONFIG).exists():
             return _run(path)
         raise DataError(f"{path}: not a run; for a folder of videos see `attnrec extract {path} out.h5 --dry-run`")
     # A damaged store does not call itself one, and its own error says more than that it is no video.
@@ -64,10 +65,10 @@ def _store(path: Path) -> dict[str, Any]:
             | {"leaking_groups": leaking_groups(store.split(name), store.groups)}
             for name in store.split_names
         },
-        "status": dict(Counter(status.decode() for status in store.videos.status.tolist())),
+        "status": dict(Counter(decoded(status) for status in store.videos.status.tolist())),
         "num_variable_rate": int(store.videos.is_variable_rate.sum()),
         "damaged": [
-            (store.path_of(i), status.decode())
+            (store.path_of(i), decoded(status))
             for i, status in enumerate(store.videos.status.tolist())
             if status != b"ok"
         ],

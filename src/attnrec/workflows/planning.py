@@ -15,9 +15,19 @@ from attnrec.data.splits import SPLIT_PARTS, leaking_groups, preferred_split
 from attnrec.data.store import FeatureStore, find_store
 from attnrec.distributed import World
 from attnrec.errors import ConfigError, RunError
+from attnrec.files import machine_memory
 from attnrec.models.architectures import count_parameters
-from attnrec.run import Run, RunManifest, utc_now
-from attnrec.runtime import default_jobs, prepare_cpu, resolve_device, resolve_precision, versions
+from attnrec.records import RunManifest
+from attnrec.run import Run, utc_now
+from attnrec.runtime import (
+    OnProgress,
+    default_jobs,
+    no_progress,
+    prepare_cpu,
+    resolve_device,
+    resolve_precision,
+    versions,
+)
 from attnrec.workflows.identity import run_name, settings_given
 from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
 
@@ -92,10 +102,15 @@ class Session:
     threads: int
 
 
-def prepare(store_path: str | Path | None, given: TrainConfig, world: World | None = None) -> Session:
+def prepare(
+    store_path: str | Path | None,
+    given: TrainConfig,
+    world: World | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Session:
     """Open the store and plan a training on it, in one of several processes. Takes and raises as `train.train`."""
     world = world or World()
-    store = FeatureStore(find_store(Path.cwd()) if store_path is None else store_path, given.layer)
+    store = FeatureStore(find_store(Path.cwd(), on_progress) if store_path is None else store_path, given.layer)
     # torchrun leaves one thread to each process, whatever the machine has.
     jobs = given.jobs if world.size == 1 else given.jobs or max(1, default_jobs() // world.local_size)
     threads = prepare_cpu(jobs)
@@ -125,6 +140,7 @@ def prepare(store_path: str | Path | None, given: TrainConfig, world: World | No
     )
     model_config = _model_config(store, config)
     plan = _plan(store, given, config, model_config, train, validation, world)
+    _require_memory(plan, model_config, device)
     return Session(store, given, config, plan, model_config, train, validation, device, threads)
 
 
@@ -161,13 +177,24 @@ def run_blocks(store: FeatureStore, config: TrainConfig, part: str, block_stride
         config: Of the run, without gaps.
         part: Of the split.
         block_stride: Stored frames between starts, where another than the training's is wanted.
+
+    Raises:
+        ConfigError: Their samples take more memory than there is.
     """
+    videos, stride = store.split_members(config.split or "default", part), block_stride or config.block_stride
+    T, lengths = config.block_frames, store.videos.num_frames[videos]
+    most_blocks = int(np.maximum(1, (lengths - T) // stride + 1).sum())
+    if 8 * T * most_blocks > machine_memory() / 2:
+        raise ConfigError(
+            f"{store.path}: {most_blocks} blocks of {T} frames would take {8 * T * most_blocks / 1e9:.1f} GB in memory "
+            "for their samples alone; lower --block-frames, or raise --stride"
+        )
     return block_table(
         store,
-        store.split_members(config.split or "default", part),
+        videos,
         fps=config.fps,
         block_frames=config.block_frames,
-        block_stride=block_stride or config.block_stride,
+        block_stride=stride,
         starts=config.block_starts or "by-time",
     )
 
@@ -201,7 +228,7 @@ def _plan(
     world: World,
 ) -> TrainPlan:
     filled = vars(config)
-    num_parameters = count_parameters(model_config)
+    num_parameters, scale = count_parameters(model_config), _feature_scale(store, train_blocks)
     updates = filled["epochs"] * math.ceil(len(train_blocks) / filled["batch_size"])
     present = store.label_matrix[np.unique(train_blocks.video)].sum(axis=0, dtype=int).tolist()
     return TrainPlan(
@@ -218,7 +245,7 @@ def _plan(
         processes=world.size,
         learning_rate=filled["learning_rate"],
         hidden_dim=filled["hidden_dim"],
-        feature_scale=_feature_scale(store, train_blocks) if config.preset == "auto" else 1.0,
+        feature_scale=scale if config.preset == "auto" else 1.0,
         parts={part: len(store.split_members(filled["split"], part)) for part in SPLIT_PARTS[:3]},
         leaking_groups=leaking_groups(store.split(filled["split"]), store.groups),
         num_parameters=num_parameters,
@@ -235,11 +262,32 @@ def _plan(
 
 
 def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
-    """Factor that brings the training features to unit mean square, so that one learning rate suits every backbone."""
+    """Factor that brings the training features to unit mean square, so that one learning rate suits every backbone.
+
+    Raises:
+        FeatureStoreError: Some of those that are looked at are no numbers.
+    """
     rows = np.unique(blocks.frames)
     picked = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALE_SAMPLE_FRAMES)).astype(int)]
     mean_square = float(np.square(store.features()[picked].astype(np.float32)).mean(dtype=np.float64))
+    if not math.isfinite(mean_square):
+        store.require_finite(picked)
     return 1 / math.sqrt(mean_square) if mean_square > 0 else 1.0
+
+
+def _require_memory(plan: TrainPlan, model: ModelConfig, device: torch.device) -> None:
+    """Refuse what cannot be held: model, gradients, optimiser, and a batch's cubes and scorer inputs."""
+    scored = 0
+    if model.architecture == "attention" and model.attention == "content":
+        width = model.attention_dim or model.hidden_dim
+        scored = plan.batch_bytes // model.feature_dim * width * model.scorer_layers
+    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine_memory()
+    if (needed := plan.state_bytes + plan.batch_bytes + scored) > there:
+        raise ConfigError(
+            f"a training of this size takes over {needed / 1e9:.1f} GB: {plan.state_bytes / 1e9:.1f} for model and "
+            f"optimiser, {(plan.batch_bytes + scored) / 1e9:.1f} for a batch; {device} has {there / 1e9:.1f} GB. Lower "
+            "--hidden, --layers, --scorer-width, --batch-size or --block-frames"
+        )
 
 
 def machine_of(session: Session) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Legend: V videos, R resamples.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,15 +14,17 @@ from numpy.typing import NDArray
 from attnrec.errors import RunError
 from attnrec.intervals import Statistic, accuracy_statistic, map_statistic, mean_of_statistics
 from attnrec.metrics import mean_class_accuracy
-from attnrec.run import Run
+from attnrec.run import Run, left_out
+from attnrec.runtime import OnProgress
 from attnrec.workflows.predictions import Predictions, read_predictions
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
-    """A run with what `evaluate` found of a part; `predictions` is None where it has not been evaluated."""
+    """A run with its log and what `evaluate` found of a part; `predictions` is None where it has not been evaluated."""
 
     run: Run
+    log: list[dict[str, Any]]
     evaluation: dict[str, Any]
     predictions: Predictions | None
 
@@ -61,13 +64,44 @@ class RowScores(NamedTuple):
 
 
 def scored_run(run: Run, part: str) -> ScoredRun:
-    """A run with its figures on a part.
+    """A run with its log and its figures on a part.
 
     Raises:
-        RunError: They are damaged.
+        RunError: One of them is damaged.
     """
     evaluation = run.read_evaluation(part)
-    return ScoredRun(run, evaluation or {}, read_predictions(run, part) if evaluation else None)
+    return ScoredRun(run, run.read_log(), evaluation or {}, read_predictions(run, part) if evaluation else None)
+
+
+def readable_runs(runs: Sequence[Run], part: str, on_progress: OnProgress) -> list[ScoredRun]:
+    """Those of many runs whose log and figures can be read and whose videos are those of their split; says which not.
+
+    Of runs that say to be of one split of one store but were scored on different videos, most are right.
+    """
+    found: list[ScoredRun] = []
+    for run in runs:
+        try:
+            found.append(scored_run(run, part))
+        except RunError as error:
+            on_progress(left_out(error))
+    votes: dict[tuple[str, str], Counter[bytes]] = {}
+    for scored in found:
+        if scored.predictions is not None:
+            votes.setdefault(_videos_of(scored), Counter())[scored.predictions.paths.tobytes()] += 1
+    kept = []
+    for scored in found:
+        if scored.predictions is not None:
+            ((usual, _),) = votes[_videos_of(scored)].most_common(1)
+            if scored.predictions.paths.tobytes() != usual:
+                on_progress(left_out(_of_other_videos(scored.run)))
+                continue
+        kept.append(scored)
+    return kept
+
+
+def _videos_of(scored: ScoredRun) -> tuple[str, str]:
+    """What decides which videos a run is scored on."""
+    return scored.run.manifest.store["fingerprint"], scored.split[1]
 
 
 def row_scores(runs: Sequence[ScoredRun]) -> RowScores | None:
@@ -113,7 +147,11 @@ def require_same_videos(run: Run, videos: NDArray[np.bytes_], others: NDArray[np
         RunError: The videos are others.
     """
     if not np.array_equal(videos, others):
-        raise RunError(f"{run.path}: its predictions are of other videos than its split has; evaluate it again")
+        raise _of_other_videos(run)
+
+
+def _of_other_videos(run: Run) -> RunError:
+    return RunError(f"{run.path}: its predictions are of other videos than its split has; evaluate it again")
 
 
 def _statistic(folds: Sequence[Predictions]) -> Statistic:

@@ -59,7 +59,7 @@ def build_row(
         faithfulness=_faithfulness(evaluations),
         num_parameters=count_parameters(model),
         train_seconds=float(np.mean([run.run.manifest.result["seconds"] for run in runs])),
-        blocks_per_second=_mean(_blocks_per_second(run.run) for run in runs),
+        blocks_per_second=_mean(_blocks_per_second(run) for run in runs),
         published=published,
         differs=differences_from_paper(first) if published else [],
         flags=_flags(runs, scores, splits),
@@ -96,8 +96,8 @@ def _validation_figure(run: Run) -> float | None:
     return figure
 
 
-def _blocks_per_second(run: Run) -> float | None:
-    speeds = [line["blocks_per_second"] for line in run.read_log() if line.get("kind") == "epoch"]
+def _blocks_per_second(run: ScoredRun) -> float | None:
+    speeds = [line["blocks_per_second"] for line in run.log if line.get("kind") == "epoch"]
     return float(np.median(speeds)) if speeds else None
 
 

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnrec.errors import RunError
-from attnrec.run import Run
 from attnrec.significance import holm, paired_difference
 from attnrec.workflows.comparison import ComparedRow, ComparedTable
 from attnrec.workflows.identity import part_of_name
-from attnrec.workflows.row_scores import RowScores, ScoredRun, require_same_videos, row_scores, scored_run
+from attnrec.workflows.row_scores import RowScores, ScoredRun, require_same_videos, row_scores
 from attnrec.workflows.rows import build_row, known_interval
 
 _EVALUATED = {"reduction": "by-", "last_steps": "last", "block_stride": "every"}
@@ -25,7 +24,7 @@ class RowRuns(NamedTuple):
     """A row to be: the settings that its runs share, and the runs."""
 
     settings: dict[str, Any]
-    runs: list[Run]
+    runs: list[ScoredRun]
 
 
 Splits = tuple[tuple[str, str], ...]  # names and hashes of a table's splits, sorted
@@ -37,18 +36,17 @@ def tabulate(rows: Sequence[RowRuns], part: str, *, against: str | None, ranked:
 
     Args:
         rows: In order.
-        part: Of the splits.
+        part: Of the splits that the rows were scored on.
         against: Name of the row that the others are compared with, or of a run in it; None takes each table's first
             that misses no split.
         ranked: Put the best row first; otherwise they stay in order.
 
     Raises:
-        RunError: There is no such row, or what `evaluate` wrote is damaged.
+        RunError: There is no such row.
     """
-    scored = [(row.settings, [scored_run(run, part) for run in row.runs]) for row in rows]
-    places = _places([run for _, runs in scored for run in runs])
+    places = _places([run for row in rows for run in row.runs])
     entries: dict[tuple[str, Splits], dict[str, _Entry]] = {}
-    for settings, runs in scored:
+    for settings, runs in rows:
         for run in runs:
             own = settings | _evaluated_otherwise(run)
             table = entries.setdefault(places[run.run.manifest.store["fingerprint"], run.split], {})

@@ -2,17 +2,18 @@
 
 import dataclasses
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from attnrec.config import TrainConfig
 from attnrec.distributed import World, joined_world, world_of_torchrun
 from attnrec.errors import RunError
 from attnrec.run import Run, create_run, utc_now
 from attnrec.runtime import OnProgress, Progress, cuda_devices, deferred_interruption, no_progress, resolve_device
-from attnrec.workflows.checkpoint import load_checkpoint, remove_checkpoint, sole_trainer
+from attnrec.workflows.checkpoint import load_checkpoint, remove_checkpoint, sole_maker, sole_trainer
 from attnrec.workflows.evaluate import store_of_run
 from attnrec.workflows.planning import Session, TrainPlan, machine_of, manifest_of, prepare, prepare_again
 from attnrec.workflows.training import RetrainReport, Training
@@ -47,9 +48,11 @@ class TrainReport:
     seconds: float
 
 
-def plan_training(store: str | Path | None = None, config: TrainConfig | None = None) -> TrainPlan:
+def plan_training(
+    store: str | Path | None = None, config: TrainConfig | None = None, *, on_progress: OnProgress = no_progress
+) -> TrainPlan:
     """What `train` would do, without doing it. Takes and raises the same."""
-    return prepare(store, config or TrainConfig(), world_of_torchrun()).plan
+    return prepare(store, config or TrainConfig(), world_of_torchrun(), on_progress).plan
 
 
 def plan_resumption(run: str | Path, store: str | Path | None = None) -> TrainPlan:
@@ -111,13 +114,63 @@ def train_repeats(
     reports = []
     with _world_of(first) as world:
         for seed in range(first.seed, first.seed + num_seeds):
-            session = prepare(store, dataclasses.replace(first, seed=seed), world)
-            path = None
-            if world.is_first:
-                path = create_run(Path(runs_dir), manifest_of(session), session.store.backbone_state()).path
-            run = Run(world.from_first(path))
-            reports.append(_complete(session, run, world, on_progress))
+            session = prepare(store, dataclasses.replace(first, seed=seed), world, on_progress)
+            with ExitStack() as held:
+                path = None
+                if world.is_first:
+                    with sole_maker(Path(runs_dir)):
+                        path = _begun(session, Path(runs_dir), held).path
+                run = Run(world.from_first(path))
+                reports.append(_complete(session, run, world, on_progress))
     return reports
+
+
+def train_once(
+    store: str | Path, config: TrainConfig, find: Callable[[], Run | None], runs_dir: Path, on_progress: OnProgress
+) -> tuple[Run, Literal["there", "resumed", "trained"]]:
+    """Train as `train` does, as one process, unless there is such a run: one that is not finished is gone on with.
+
+    Args:
+        store: Feature store.
+        config: Settings.
+        find: Looks for the run, while no other process can begin it.
+        runs_dir: As in `train`.
+        on_progress: Likewise.
+
+    Returns:
+        The finished run, and what was done for it.
+
+    Raises:
+        RunBusyError: Another process trains it.
+        AttnrecError: As `train` and `resume` do.
+    """
+    session = prepare(store, config)
+    with ExitStack() as held:
+        with sole_maker(runs_dir):
+            found = find()
+            run = _begun(session, runs_dir, held) if found is None else _held(found, held)
+        if run.finished:
+            return run, "there"
+        if found is not None:
+            own = dataclasses.replace(run.manifest.training, device=config.device, jobs=config.jobs or None)
+            session = prepare_again(run, store_of_run(run, store), own, World())
+        _complete(session, run, World(), on_progress)
+    return Run(run.path), "trained" if found is None else "resumed"
+
+
+def _begun(session: Session, runs_dir: Path, held: ExitStack) -> Run:
+    """A new run, which this process holds."""
+    return _held(create_run(runs_dir, manifest_of(session), session.store.backbone_state()), held)
+
+
+def _held(run: Run, held: ExitStack) -> Run:
+    """A run that this process holds, as it is now: another may have come to its end meanwhile."""
+    if not run.finished:
+        held.enter_context(sole_trainer(run.path))
+        run = Run(run.path)
+        if run.finished:
+            remove_checkpoint(run.path)
+    return run
 
 
 def resume(
@@ -152,17 +205,23 @@ def resume(
     opened = _unfinished(run)
     given = {"device": device, "jobs": jobs, "save_every": save_every}
     config = dataclasses.replace(opened.manifest.training, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    features = store_of_run(opened, store)
-    with _world_of(config) as world:
+    features = store_of_run(opened, store, on_progress)
+    with _world_of(config) as world, ExitStack() as held:
         session = prepare_again(opened, features, config, world)
+        if world.is_first and _held(opened, held).finished:
+            raise _finished(run)
         return _complete(session, opened, world, on_progress)
 
 
 def _unfinished(path: str | Path) -> Run:
     run = Run(path)
     if run.finished:
-        raise RunError(f"{path}: is finished; to train longer, train anew with more --epochs")
+        raise _finished(path)
     return run
+
+
+def _finished(path: str | Path) -> RunError:
+    return RunError(f"{path}: is finished; to train longer, train anew with more --epochs")
 
 
 @contextmanager
@@ -175,10 +234,9 @@ def _world_of(config: TrainConfig) -> Iterator[World]:
 
 
 def _complete(session: Session, run: Run, world: World, on_progress: OnProgress) -> TrainReport:
-    """Train a run to its end from its checkpoint, or from the start where it has none."""
+    """Train a run, which the first process holds, to its end from its checkpoint, or from the start without one."""
     with ExitStack() as stack:
         if world.is_first:
-            stack.enter_context(sole_trainer(run.path))
             _note_other_machine(session, run, on_progress)
             run.mend(session.store.backbone_state)
         world.gather(None)  # the first holds the run

@@ -17,7 +17,7 @@ from attnrec.metrics import accuracy, binary_log_loss, log_loss, mean_average_pr
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
 from attnrec.runtime import Interruption, OnProgress, Progress, derived_seed
-from attnrec.workflows.checkpoint import Checkpoint, Position, save_checkpoint
+from attnrec.workflows.checkpoint import Checkpoint, Position, restore_optimizer, save_checkpoint
 from attnrec.workflows.planning import Session
 from attnrec.workflows.scoring import score_blocks
 from attnrec.workflows.stepping import StepFigures, Stepper
@@ -72,7 +72,7 @@ class Training:
         if checkpoint is not None:
             self.position = checkpoint.position
             self.stepper.model.load_state_dict(checkpoint.model)
-            self.stepper.optimizer.load_state_dict(checkpoint.optimizer)
+            restore_optimizer(self.run.path, checkpoint, self.stepper.optimizer)
         if self.world.is_first:
             self.run.cut_log(self.position.log_bytes)
         if self._is_best():  # the process may have ended between saving the checkpoint and the model
@@ -222,6 +222,7 @@ class Training:
 
     def _no_number(self, figures: StepFigures, table: BlockTable, batch: NDArray[np.int64]) -> RunError:
         position, store = self.position, self.session.store
+        store.require_finite(table.frames[batch])  # with such features no learning rate is low enough
         paths = sorted({store.path_of(video) for video in table.video[batch]})
         more = f" and {len(paths) - SHOWN_VIDEOS} more" if len(paths) > SHOWN_VIDEOS else ""
         shown = ", ".join(paths[:SHOWN_VIDEOS]) + more
@@ -248,6 +249,8 @@ class Training:
                 multilabel=session.model_config.multilabel,
             ).frame_probs
         frame_probs = np.concatenate([share for share in self.world.gather(mine) if share is not None])
+        if not np.isfinite(frame_probs).all():
+            session.store.require_finite(table.frames)
         targets = self.stepper.targets.numpy()[np.unique(table.video)]
         means, probs = (
             reduce_blocks(frame_probs, table.video, reduction, session.config.last_steps)

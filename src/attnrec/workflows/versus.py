@@ -200,6 +200,8 @@ def _alike(run: Run, reference: Run) -> bool:
     return settings(run) == settings(reference)
 
 
-def attention_runs(runs_dir: Path) -> list[Run]:
-    """Finished runs with attention in a folder, the oldest first."""
-    return [run for run in find_runs(runs_dir) if run.manifest.model.architecture == "attention"]
+def attention_runs(runs_dir: Path, on_progress: OnProgress = no_progress) -> list[Run]:
+    """Finished runs with attention in a folder, the oldest first; takes `on_progress` as `find_runs` does."""
+    return [
+        run for run in find_runs(runs_dir, on_progress=on_progress) if run.manifest.model.architecture == "attention"
+    ]
