@@ -287,7 +287,7 @@ def test_only_texts_for_videos(tmp_path, options, monkeypatch):
         (["train", "one/one.h5"], r"one\.h5: has one class; a recogniser needs two"),
         (["train", "--split", "mine"], "no split 'mine'; it has cv3-1, cv3-2, cv3-3, default"),
         (["train", "--device", "cuda:99"], "--device cuda:99: this machine has"),
-        (["train", "--fps", "0"], "fps must be a positive number"),
+        (["train", "--fps", "0"], "fps must be over 0"),
         (["evaluate", "--run", "videos"], r"videos: not a run, it has no config\.json"),
         (["evaluate", "--runs", "videos"], "videos: no finished run here"),
         (["evaluate", "--features", "one/one.h5"], r"was trained on another store than one/one\.h5"),
