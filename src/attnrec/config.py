@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from attnrec.errors import ConfigError
 
-BackboneName = Literal["googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
+BackboneName = Literal["googlenet", "bvlc_googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
 ArchitectureName = Literal["attention", "avg-pool", "max-pool", "softmax"]
 AttentionForm = Literal["location", "content"]
 Preset = Literal["auto", "paper", "authors-code"]

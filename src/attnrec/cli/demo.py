@@ -39,7 +39,7 @@ def demo(
 
 def _show(report: "DemoReport") -> None:
     show_comparison(report.table)
-    print(f"features  GoogLeNet with {report.weights} weights, {printable(report.store)}")
+    print(f"features  {report.backbone} with {report.weights} weights, {printable(report.store)}")
     attention, baseline = report.attention, report.baseline
     print(f"test      {percent(attention.accuracy)} % of {attention.num_videos} held-out clips with attention,")
     print(f"          {percent(baseline.accuracy)} % average pooled, {percent(attention.chance)} % by chance")

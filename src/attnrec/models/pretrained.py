@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attnrec.errors import WeightsError
 from attnrec.models.backbone import BACKBONES, Trunk
+from attnrec.models.caffemodel import read_caffemodel
 
 RANDOM_SEED = 0
 
@@ -27,7 +30,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
 
     Args:
         backbone: A name of `BACKBONES`.
-        weights: `imagenet` (torchvision's, downloaded once), `random`, or the path of a state dict.
+        weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
         layers: See `Trunk`.
         grid_size: See `Trunk`.
 
@@ -45,7 +48,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     if weights == "imagenet":
         trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
         return trunk, str(BACKBONES[backbone].weights)
-    trunk.load_weights_state(_state_of_file(Path(weights)), f"--weights {weights}")
+    trunk.load_weights_state(_state_of_file(Path(weights), trunk), f"--weights {weights}")
     return trunk, Path(weights).name
 
 
@@ -58,13 +61,19 @@ def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
+def imagenet_weights_cached(backbone: str) -> bool:
+    """Whether ImageNet's weights are in torch's cache."""
+    name: str = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+
+
 def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> bool:
-    """Whether torchvision's weights are in torch's cache, or their server answers within the time."""
-    url: str = BACKBONES[backbone].weights.url
-    if (Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).is_file():
+    """Whether ImageNet's weights are in torch's cache, or their server answers within the time."""
+    if imagenet_weights_cached(backbone):
         return True
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout_seconds):
+        request = urllib.request.Request(BACKBONES[backbone].weights.url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=timeout_seconds):
             return True
     except (OSError, http.client.HTTPException):
         return False
@@ -83,9 +92,13 @@ def _imagenet_state(backbone: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _state_of_file(path: Path) -> dict[str, Tensor]:
+def _state_of_file(path: Path, trunk: Trunk) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"--weights {path}: no such file; give imagenet, random or the path of a state dict")
+    if path.suffix == ".caffemodel":
+        return read_caffemodel(path, {name: weight.shape for name, weight in trunk.network.state_dict().items()})
+    if path.suffix == ".safetensors":
+        return _safetensors_state(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError) as error:
@@ -95,6 +108,13 @@ def _state_of_file(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"--weights {path}: not a state dict; save one with torch.save(network.state_dict(), PATH)")
     return state
+
+
+def _safetensors_state(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"--weights {path}: not a safetensors file: {_first_line(error)}") from None
 
 
 def _initialise_random(trunk: Trunk) -> None:
