@@ -49,7 +49,10 @@ OWNERS = {
     "torchvision": ("models/backbone.py",),
     "sklearn": ("metrics.py", "data/splits.py"),
     "scipy": ("faithfulness.py",),
-    "safetensors": ("run.py",),
+    "safetensors": (
+        "run.py",
+        "models/pretrained.py",
+    ),
     "PIL": ("render/",),
     "jinja2": ("render/",),
     "matplotlib": ("render/",),

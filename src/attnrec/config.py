@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_
 from attnrec.checks import require_type, shortened
 from attnrec.errors import ConfigError
 
-BackboneName = Literal["googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
+BackboneName = Literal["googlenet", "bvlc_googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
 ArchitectureName = Literal["attention", "avg-pool", "max-pool", "softmax"]
 AttentionForm = Literal["location", "content"]
 Preset = Literal["auto", "paper", "authors-code"]

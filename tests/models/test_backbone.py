@@ -187,7 +187,7 @@ def test_weights_hash_tells_names_shapes_and_values_apart():
 def test_unknown_names():
     with pytest.raises(
         ConfigError,
-        match="--backbone vgg: unknown; choose from googlenet, resnet18, resnet50, squeezenet1_0, mobilenet_v3_large",
+        match="--backbone vgg: unknown; choose from bvlc_googlenet, googlenet, resnet18, resnet50, squeezenet1_0",
     ):
         build_trunk("vgg", "random")
     for layer in ("features.13", "network", "classifier.1.nothing"):

@@ -101,9 +101,20 @@ def test_only_auto_stops_early():
 
 def test_what_the_dataset_decided_is_said():
     given = TrainConfig(preset="authors-code")
-    notes = notes_on(given, filled("hmdb51", preset="authors-code"), "hmdb51")
+    notes = notes_on(given, filled("hmdb51", preset="authors-code"), "hmdb51", "bvlc_googlenet")
     assert len(notes) == 4
     for words in ("1024 hidden units", "SGD at 0.00128: the released code's 1e-05", "last 16 steps", "three layers"):
         assert any(words in note for note in notes), words
-    assert notes_on(TrainConfig(), filled(), "videos") == []
-    assert notes_on(TrainConfig(preset="paper", hidden_dim=1024), filled(hidden_dim=1024), "hmdb51") == []
+    assert notes_on(TrainConfig(), filled(), "videos", "googlenet") == []
+    assert (
+        notes_on(TrainConfig(preset="paper", hidden_dim=1024), filled(hidden_dim=1024), "hmdb51", "bvlc_googlenet")
+        == []
+    )
+
+
+@pytest.mark.parametrize("preset", ["paper", "authors-code"])
+def test_features_of_another_network_than_the_papers_are_noted(preset):
+    given = TrainConfig(preset=preset, hidden_dim=512, learning_rate=1e-4)
+    (note,) = notes_on(given, filled(preset=preset), "videos", "googlenet")
+    assert note.startswith("features of googlenet; those of the paper are of bvlc_googlenet")
+    assert notes_on(given, filled(preset=preset), "videos", "bvlc_googlenet") == []

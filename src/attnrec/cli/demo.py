@@ -39,7 +39,7 @@ def demo(
 
 def _show(report: "DemoReport") -> None:
     show_comparison(report.table)
-    say(f"features  GoogLeNet with {report.weights} weights, {report.store}")
+    say(f"features  {report.backbone} with {report.weights} weights, {report.store}")
     attention, baseline = report.attention, report.baseline
     say(f"test      {percent(attention.accuracy)} % of {attention.num_videos} held-out clips with attention,")
     say(f"          {percent(baseline.accuracy)} % average pooled, {percent(attention.chance)} % by chance")

@@ -1,4 +1,4 @@
-"""The CNN trunk: torchvision networks cut after one or more spatial maps, from uint8 frames to feature cubes.
+"""The CNN trunk: networks cut after one or more spatial maps, from uint8 frames to feature cubes.
 
 Legend: N frames, K grid side, D channels.
 """
@@ -16,6 +16,8 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from attnrec.errors import ConfigError, WeightsError
+from attnrec.models.caffe_googlenet import CaffeGoogLeNet, LocalResponseNorm
+from attnrec.models.caffemodel import ZooWeights
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -26,7 +28,7 @@ class Backbone:
 
     Attributes:
         build: Makes it with uninitialised weights.
-        weights: torchvision's ImageNet weights of it.
+        weights: Its ImageNet weights: torchvision's, or those of Caffe's model zoo.
         layer: Its last spatial map, where it is cut unless told otherwise.
         mean: RGB mean that its weights expect to be taken off, in [0, 1].
         std: RGB scale that its weights expect to be divided by.
@@ -45,6 +47,15 @@ def _googlenet() -> nn.Module:
 
 
 BACKBONES: dict[str, Backbone] = {
+    "bvlc_googlenet": Backbone(
+        CaffeGoogLeNet,
+        ZooWeights(
+            "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel", "405fc5acd08a3bb12de8ee5e23a96bec22f08204"
+        ),
+        "inception5b",
+        (123 / 255, 117 / 255, 104 / 255),
+        (1 / 255,) * 3,
+    ),
     # GoogLeNet's ImageNet weights come with `transform_input`, which turns ImageNet's normalisation into this one.
     # It would get lost in the cut, so it is part of the normalisation here.
     "googlenet": Backbone(
@@ -168,7 +179,10 @@ def _cut(network: nn.Module, layers: Sequence[str], backbone: str) -> fx.GraphMo
         # Tracing says that the training graph differs (dropout); the trunk is only ever evaluated.
         warnings.simplefilter("ignore")
         try:
-            trunk: fx.GraphModule = create_feature_extractor(network.eval(), outputs, suppress_diff_warning=True)
+            whole = {"leaf_modules": [LocalResponseNorm]}
+            trunk: fx.GraphModule = create_feature_extractor(
+                network.eval(), outputs, tracer_kwargs=whole, suppress_diff_warning=True
+            )
         except ValueError:  # inside of a block that torchvision holds as one piece, or never run
             raise ConfigError(
                 f"--layer {', '.join(layers)}: {backbone} cannot be cut there; name a whole block"

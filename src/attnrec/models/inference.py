@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from attnrec.models.backbone import Trunk
+from attnrec.models.caffe_googlenet import LocalResponseNorm
 
 BATCH_FRAMES = 32  # one batch shape for every frame of every video: features depend on it in the last digits
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -144,7 +145,7 @@ def _pool_by_bits(network: fx.GraphModule) -> None:
     nonnegative: set[fx.Node] = set()
     for node in network.graph.nodes:
         operation = modules.get(str(node.target)) if node.op == "call_module" else node.target
-        keeps_sign = operation is torch.cat or isinstance(operation, nn.MaxPool2d)
+        keeps_sign = operation is torch.cat or isinstance(operation, nn.MaxPool2d | LocalResponseNorm)
         if operation is F.relu or isinstance(operation, nn.ReLU):
             nonnegative.add(node)
         elif keeps_sign and nonnegative.issuperset(node.all_input_nodes):

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from attnrec.errors import WeightsError
-from attnrec.files import opened_regular, reason_of, unpacked_bytes
+from attnrec.files import opened_regular, read_regular, reason_of, unpacked_bytes
 from attnrec.models.backbone import BACKBONES, Trunk, network_bytes
+from attnrec.models.caffemodel import read_caffemodel
 
 RANDOM_SEED = 0
 PICKLE_ERRORS = (
@@ -35,7 +38,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
 
     Args:
         backbone: A name of `BACKBONES`.
-        weights: `imagenet` (torchvision's, downloaded once), `random`, or the path of a state dict.
+        weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
         layers: See `Trunk`.
         grid_size: See `Trunk`.
 
@@ -54,7 +57,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
         trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
         return trunk, str(BACKBONES[backbone].weights)
     # Twice, for numbers of 64 bits, and room for auxiliary heads and the archive.
-    state = _state_of_file(Path(weights), 2 * network_bytes(backbone) + _SPARE_BYTES)
+    state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
     trunk.load_weights_state(state, f"--weights {weights}")
     return trunk, Path(weights).name
 
@@ -85,13 +88,19 @@ def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
+def imagenet_weights_cached(backbone: str) -> bool:
+    """Whether ImageNet's weights are in torch's cache."""
+    name: str = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+
+
 def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> bool:
-    """Whether torchvision's weights are in torch's cache, or their server answers within the time."""
-    url: str = BACKBONES[backbone].weights.url
-    if (Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).is_file():
+    """Whether ImageNet's weights are in torch's cache, or their server answers within the time."""
+    if imagenet_weights_cached(backbone):
         return True
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout_seconds):
+        request = urllib.request.Request(BACKBONES[backbone].weights.url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=timeout_seconds):
             return True
     except (OSError, http.client.HTTPException):
         return False
@@ -110,9 +119,14 @@ def _imagenet_state(backbone: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _state_of_file(path: Path, most_bytes: int) -> dict[str, Tensor]:
+def _state_of_file(path: Path, trunk: Trunk, most_bytes: int) -> dict[str, Tensor]:
     if not path.exists():
         raise WeightsError(f"--weights {path}: no such file; give imagenet, random or the path of a state dict")
+    if path.suffix == ".caffemodel":
+        shapes = {name: weight.shape for name, weight in trunk.network.state_dict().items()}
+        return read_caffemodel(path, shapes, most_bytes)
+    if path.suffix == ".safetensors":
+        return _safetensors_state(path, most_bytes)
     try:
         state = load_pickled_tensors(path, most_bytes)
     except (*PICKLE_ERRORS, OSError) as error:
@@ -120,6 +134,13 @@ def _state_of_file(path: Path, most_bytes: int) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"--weights {path}: not a state dict; save one with torch.save(network.state_dict(), PATH)")
     return state
+
+
+def _safetensors_state(path: Path, most_bytes: int) -> dict[str, Tensor]:
+    try:
+        return load(read_regular(path, most_bytes))
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"--weights {path}: not a safetensors file: {reason_of(error)}") from None
 
 
 def _initialise_random(trunk: Trunk) -> None:

@@ -12,7 +12,7 @@ from attnrec.data.splits import TEST
 from attnrec.data.store import FeatureStore
 from attnrec.errors import WeightsError
 from attnrec.files import write_table
-from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand
+from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand, imagenet_weights_cached
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.compare import compare
 from attnrec.workflows.comparison import CompareReport
@@ -20,6 +20,7 @@ from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.evaluation import EvaluationReport
 from attnrec.workflows.extract import extract
 from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.presets import PAPER_BACKBONE
 from attnrec.workflows.report import ReportConfig, write_report
 from attnrec.workflows.train import train
 from attnrec.workflows.visualize import VisualizeReport, visualize
@@ -37,6 +38,7 @@ class DemoReport:
     Attributes:
         videos: Folder of the clips, with `boxes.csv` beside them.
         store: Feature store.
+        backbone: Network that the features are from.
         weights: `imagenet` or `random`.
         attention: Test figures of the attention recogniser.
         baseline: Test figures of the average-pooled one.
@@ -48,6 +50,7 @@ class DemoReport:
 
     videos: str
     store: str
+    backbone: str
     weights: str
     attention: EvaluationReport
     baseline: EvaluationReport
@@ -86,12 +89,13 @@ def demo(
     folder = Path(folder)
     videos, store, runs = folder / "videos", folder / "features.h5", folder / "runs"
     write_sample_videos(videos, seed, on_progress)
+    backbone = BACKBONE
     if weights is None:
-        weights = _weights_at_hand()
+        backbone, weights = _network_at_hand()
         why = "" if weights == "imagenet" else ", as ImageNet's are neither cached nor reachable"
-        on_progress(Progress("extract", message=f"GoogLeNet with {weights} weights{why}"))
+        on_progress(Progress("extract", message=f"{backbone} with {weights} weights{why}"))
     extract_config = ExtractConfig(
-        backbone=BACKBONE, weights=weights, overwrite=True, seed=seed, device=device, jobs=jobs
+        backbone=backbone, weights=weights, overwrite=True, seed=seed, device=device, jobs=jobs
     )
     extract(videos, store, extract_config, on_progress=on_progress)
     figures = {}
@@ -113,6 +117,7 @@ def demo(
     return DemoReport(
         videos=str(videos),
         store=str(store),
+        backbone=backbone,
         weights=weights,
         attention=figures["attention"],
         baseline=figures["avg-pool"],
@@ -123,13 +128,15 @@ def demo(
     )
 
 
-def _weights_at_hand() -> str:
-    """`imagenet` where those weights are cached or can be fetched now, else `random`."""
+def _network_at_hand() -> tuple[BackboneName, str]:
+    """The paper's network where its weights are cached; else GoogLeNet with ImageNet's weights or random ones."""
+    if imagenet_weights_cached(PAPER_BACKBONE):
+        return PAPER_BACKBONE, "imagenet"
     if imagenet_weights_at_hand(BACKBONE):
         with contextlib.suppress(WeightsError):
             build_trunk(BACKBONE, "imagenet")  # leaves them in the cache
-            return "imagenet"
-    return "random"
+            return BACKBONE, "imagenet"
+    return BACKBONE, "random"
 
 
 def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | None) -> TrainConfig:

@@ -257,7 +257,7 @@ def _plan(
         state_bytes=4 * num_parameters * (2 if config.optimizer == "sgd" else 4),
         missing_classes=[name for name, count in zip(store.classes, present, strict=True) if not count],
         settings=config,
-        notes=notes_on(given, config, store.dataset),
+        notes=notes_on(given, config, store.dataset, store.spec.backbone),
     )
 
 

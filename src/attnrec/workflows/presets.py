@@ -5,10 +5,11 @@ import math
 import re
 from typing import Any
 
-from attnrec.config import TrainConfig
+from attnrec.config import BackboneName, TrainConfig
 from attnrec.errors import ConfigError
 from attnrec.metrics import require_fitting
 
+PAPER_BACKBONE: BackboneName = "bvlc_googlenet"  # Caffe's GoogLeNet
 PAPER_BATCH, PAPER_EPOCHS, ADAM_RATE = 128, 15, 2e-4
 # The released code takes plain gradient steps on these, at a rate for a loss that is summed over the batch.
 AUTHORS_SGD_RATES = {"hmdb51": 1e-5, "hollywood2": 1e-4}
@@ -124,9 +125,11 @@ def patience_of(config: TrainConfig, has_validation: bool) -> int | None:
     return max(3, math.ceil(config.epochs / 3))
 
 
-def notes_on(given: TrainConfig, filled: TrainConfig, dataset: str) -> list[str]:
-    """What the dataset, not the user, decided, in words."""
+def notes_on(given: TrainConfig, filled: TrainConfig, dataset: str, backbone: str) -> list[str]:
+    """What the dataset, not the user, decided, in words, and whether the features are of another network."""
     known, notes, values = canonical_dataset(dataset), [], vars(filled)
+    if given.preset != "auto" and backbone != PAPER_BACKBONE:
+        notes.append(f"features of {backbone}; those of the paper are of {PAPER_BACKBONE}, see `extract --backbone`")
     if known == "hmdb51" and given.hidden_dim is None and filled.hidden_dim == 1024:
         notes.append("1024 hidden units, the paper's for HMDB-51")
     if filled.optimizer == "sgd" and given.learning_rate is None:

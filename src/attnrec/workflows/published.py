@@ -8,7 +8,7 @@ from attnrec.config import TrainConfig
 from attnrec.run import Run
 from attnrec.workflows.comparison import PublishedFigure
 from attnrec.workflows.identity import row_settings
-from attnrec.workflows.presets import canonical_dataset, with_protocol, with_schedule
+from attnrec.workflows.presets import PAPER_BACKBONE, canonical_dataset, with_protocol, with_schedule
 
 _RETRAINED = ("hmdb51", "hollywood2")  # the authors' protocol on these
 _SPLITS = {"hmdb51": "hmdb51-1", "hollywood2": "hollywood2"}  # those of the paper, where they are published
@@ -39,7 +39,11 @@ def differences_from_paper(run: Run) -> list[str]:
     known, split, backbone = (
         canonical_dataset(manifest.store["dataset"]), manifest.split["name"], manifest.features.backbone
     )  # fmt: skip
-    found = ["torchvision's GoogLeNet, not Caffe's" if backbone == "googlenet" else f"{backbone}, not GoogLeNet"]
+    found = []
+    if backbone != PAPER_BACKBONE:
+        found.append(
+            "torchvision's GoogLeNet, not Caffe's" if backbone == "googlenet" else f"{backbone}, not GoogLeNet"
+        )
     if known not in _SPLITS:
         found.append(f"split {split}, as the paper's is not published")
     elif split != _SPLITS[known]:
