@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from attnrec.files import opened_regular
+
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of what the writer could not go back to set
 _SLACK_BYTES = 16  # by which writers are off
 _MOST_CHUNKS = 10_000
@@ -12,7 +14,7 @@ _MOST_CHUNKS = 10_000
 def is_cut_avi(path: Path) -> bool:
     """Whether the header or the frames of an AVI file end behind the end of the file; not so of other files."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with opened_regular(path) as file:
             return _frames_end(file) > os.fstat(file.fileno()).st_size + _SLACK_BYTES
     except OSError:  # went away, or was replaced meanwhile
         return False

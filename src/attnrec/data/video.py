@@ -21,6 +21,7 @@ from attnrec.data.ffmpeg import NO_OUTPUT, PACKET_OUTPUT, RAW_OUTPUT, Log
 from attnrec.data.riff import is_cut_avi
 from attnrec.data.times import Timeline, rising_times, thinned
 from attnrec.errors import VideoError
+from attnrec.files import opened_regular
 
 _SUFFIXES = """
 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts
@@ -296,8 +297,8 @@ def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
 def _head(path: Path) -> bytes:
     """The first bytes of a file; nothing of one that went away or was replaced meanwhile."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            return file.read(16) or b""
+        with opened_regular(path) as file:
+            return file.read(16)
     except OSError:
         return b""
 
