@@ -41,7 +41,7 @@ class Problem:
 
     Attributes:
         kind: `missing`, `unlisted`, `repeated`, `contradictory`, `incomplete`, `left-out`, `unlabelled`, `ignored`,
-            `broken-link`, `lone-group` or `leak`.
+            `broken-link`, `repeated-link`, `lone-group` or `leak`.
         what: What is counted, in words.
         count: How many.
         examples: The first few of them.

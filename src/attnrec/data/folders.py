@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,45 +24,60 @@ _OTHER_SUFFIXES = frozenset(_OTHERS.split())
 
 
 class FoundFiles(NamedTuple):
-    """Files below a folder, relative to it and sorted."""
+    """What lies below a folder, relative to it and sorted."""
 
     videos: list[Path]
     ignored: list[Path]  # not videos by their suffix, though they might be
     broken_links: list[Path]  # that might have been folders of videos
+    repeated_links: list[Path]  # to folders that are read anyway, or that hold the one they lie in
 
 
 def find_files(root: Path) -> FoundFiles:
-    """What lies below a folder, through links to other folders as well, each loop of links once.
+    """What lies below a folder, and in the folders that links there lead to, each folder once.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: A folder cannot be read.
     """
-    found = FoundFiles([], [], [])
-    for relative in _files_below(root, Path(), ()):
-        suffix = relative.suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
-            found.videos.append(relative)
-        elif not (root / relative).exists():
-            found.broken_links.append(relative)
-        elif suffix not in _OTHER_SUFFIXES:
-            found.ignored.append(relative)
+    found = FoundFiles([], [], [], [])
+    seen = {_identity(parent) for parent in root.absolute().parents}
+    waiting = [Path()]  # the folder itself, then links: a folder's own place counts before any link to it
+    while waiting:
+        start = waiting.pop(0)
+        if _identity(root / start) in seen:
+            found.repeated_links.append(start)
+            continue
+        for folder, subfolders, names in os.walk(root / start, onerror=_raise_unreadable):
+            seen.add(_identity(Path(folder)))
+            relative = Path(folder).relative_to(root)
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            waiting += [relative / name for name in subfolders if Path(folder, name).is_symlink()]
+            for name in names:
+                _sort_file(root, relative / name, found)
     return FoundFiles(*(sorted(paths, key=os.fsencode) for paths in found))
 
 
-def _files_below(root: Path, folder: Path, above: tuple[os.stat_result, ...]) -> Iterator[Path]:
+def _sort_file(root: Path, path: Path, found: FoundFiles) -> None:
+    if path.name.startswith("."):
+        return
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        found.videos.append(path)
+    elif not (root / path).exists():
+        found.broken_links.append(path)
+    elif suffix not in _OTHER_SUFFIXES:
+        found.ignored.append(path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
     try:
-        status, entries = (root / folder).stat(), sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+        status = folder.stat()
     except OSError as error:
-        raise DataError(f"{root / folder}: cannot be read: {error.strerror}") from None
-    if any(os.path.samestat(status, other) for other in above):
-        return  # a link back to where we came from
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _files_below(root, folder / entry.name, (*above, status))
-        else:
-            yield folder / entry.name
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+    return status.st_dev, status.st_ino
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
 
 
 def find_videos(root: Path) -> list[Path]:

@@ -202,6 +202,8 @@ def note_files(reading: Reading) -> None:
     ignored = f"files left out, as their suffix ({suffixes}) is not known as a video's"
     reading.findings.add("ignored", ignored, map(str, files.ignored))
     reading.findings.add("broken-link", "links that lead nowhere", map(str, files.broken_links))
+    repeated = "links to folders that are read anyway, not followed"
+    reading.findings.add("repeated-link", repeated, map(str, files.repeated_links))
 
 
 def _splits_of_lists(
