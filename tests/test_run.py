@@ -183,6 +183,13 @@ def test_another_version_is_refused(tmp_path):
         Run(run.path)
 
 
+def test_a_run_that_does_not_say_its_precision_was_trained_in_fp32(tmp_path):
+    run = make_run(tmp_path)
+    training = {name: value for name, value in vars(run.manifest.training).items() if name != "precision"}
+    edit_config(run, training=training)
+    assert Run(run.path).manifest.training.precision == "fp32"
+
+
 @pytest.mark.parametrize("field", ["classes", "model", "features", "store"])
 def test_a_config_without_a_field_is_refused(tmp_path, field):
     run = make_run(tmp_path)

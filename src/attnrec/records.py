@@ -160,6 +160,8 @@ def read_manifest(config: Path) -> RunManifest:
     try:
         for name, cls in nested.items():
             require_type(dict[str, Any], document[name], name)
+            if cls is TrainConfig:
+                document[name].setdefault("precision", "fp32")  # the only one that there was before it was recorded
             document[name] = config_from_dict(cls, document[name])
         manifest = config_from_dict(RunManifest, document)
         _check(manifest)

@@ -16,6 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attnrec  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 import h5py
 import numpy as np
 import torch

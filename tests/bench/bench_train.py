@@ -16,6 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import attnrec  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 import numpy as np
 import torch
 import torch.nn.functional as F

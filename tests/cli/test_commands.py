@@ -373,6 +373,16 @@ def test_visualize_takes_the_newest_run_with_attention_and_refuses_others(folder
     assert not Path("no.gif").exists()
 
 
+def test_each_picture_is_listed_with_its_clip(folder):
+    twin = Path("twin", Path(CLIP).name)
+    twin.parent.mkdir()
+    shutil.copy(CLIP, twin)
+    result = attnrec("visualize", CLIP, twin, "--out", "pictures", "--width", "64", "--jobs", "1")
+    listed = [line.split(", ")[0] for line in result.stdout.splitlines()]
+    name = f"pictures/{twin.stem}"
+    assert listed == [f"{name}.gif: {CLIP}", f"{name}-2.gif: {twin}"]
+
+
 def test_debug_keeps_the_traceback(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert isinstance(attnrec("extract", "absent", "out.h5").exception, SystemExit)

@@ -164,3 +164,12 @@ def test_what_a_terminal_cannot_show_is_an_escape(tmp_path, encoding):
     as_is = encoding == "utf-8"
     assert ("прыжок" if as_is else r"\u043f\u0440\u044b\u0436\u043e\u043a") in info("имя.h5")[0]
     assert ("имя" if as_is else r"\u0438\u043c\u044f") in info("имя")[1]
+
+
+def test_tables_are_even_where_names_are_escapes():
+    script = "from attnrec.cli.output import table; table('', ['class', 'n'], [['прыжок', '1'], ['run', '22']])"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    first, second = (line for line in done.stdout.splitlines() if "1" in line or "22" in line)
+    assert first.replace("|", " ").split() == ["\\u043f\\u0440\\u044b\\u0436\\u043e\\u043a", "1"]
+    assert len(first) == len(second)

@@ -3,12 +3,12 @@ import pytest
 from looks import made_look, noise_frames
 
 from attnrec.config import PictureConfig
-from attnrec.render.strip import GAP_PX, LINE_PX, MARGIN_PX, TIME_PX, StripRow, png_bytes, stacked, strip
+from attnrec.render.strip import GAP_PX, HEAD_PX, LINE_PX, MARGIN_PX, StripRow, png_bytes, stacked, strip
 from attnrec.render.styles import attended_frame
 from attnrec.render.text import LIGHT
 
 WIDTH, HEIGHT = 120, 90
-TOP = MARGIN_PX + TIME_PX + 5
+TOP = MARGIN_PX + HEAD_PX
 
 
 def row(steps: list[int], **changes: object) -> StripRow:
@@ -37,8 +37,7 @@ def test_frames_above_and_the_same_frames_attended_below(style, scale):
 
 def test_every_run_has_a_row_of_its_own():
     one, two = row([0, 3], label="lambda 0"), row([0, 3], label="lambda 1", seed=1)
-    alone = [one, row([0, 3], label="lambda 1", seed=1, clip="")]  # the first row alone names the clip
-    pictures = [strip(rows, PictureConfig()) for rows in ([alone[0]], [alone[1]], [one, two])]
+    pictures = [strip(rows, PictureConfig()) for rows in ([one], [two], [one, two])]
     block = pictures[2].shape[0] - pictures[0].shape[0]
     own = TOP + HEIGHT + GAP_PX
     np.testing.assert_array_equal(pictures[2][own : own + block - GAP_PX], pictures[0][own : own + block - GAP_PX])
@@ -48,6 +47,25 @@ def test_every_run_has_a_row_of_its_own():
 def test_names_of_rows_can_be_told_apart():
     texts = ["lambda 0", "lambda 1", "6 fps", "content attention"]
     assert len({strip([row([0, 3], label=text)], PictureConfig()).tobytes() for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize("predicted", ["jump 93%", "a class of so long a name that nothing is left of its line 93%"])
+def test_the_clip_is_named_above_whatever_is_below(predicted):
+    one, other, moved = (
+        strip([row([0], predicted=predicted, clip=clip)], PictureConfig())
+        for clip in ("/videos/one.mp4", "/videos/other.mp4", "/elsewhere/one.mp4")
+    )
+    head = slice(0, MARGIN_PX + LINE_PX)
+    assert (one[head] != other[head]).any()
+    np.testing.assert_array_equal(one[head.stop :], other[head.stop :])
+    np.testing.assert_array_equal(one, moved)
+
+
+@pytest.mark.parametrize(("predicted", "is_whole"), [("jump 93%", True), ("a class with a long name 93%", False)])
+def test_a_label_is_cut_only_where_the_prediction_takes_its_room(predicted, is_whole):
+    labels = ["attention-lambda1-fps6-" + number for number in "12"]
+    one, other = (strip([row([0], predicted=predicted, label=label)], PictureConfig()) for label in labels)
+    assert (one != other).any() == is_whole
 
 
 @pytest.mark.parametrize(("correct", "colour"), [(True, LIGHT.right), (False, LIGHT.wrong), (None, LIGHT.plain)])

@@ -52,7 +52,7 @@ def attended_pictures(path: Path, size: tuple[int, int]) -> np.ndarray:
     width, height = size
     if path.suffix == ".png":
         (picture,), _ = shown(path)
-        top = strip.MARGIN_PX + strip.TIME_PX + 5 + height + strip.GAP_PX + strip.LINE_PX
+        top = strip.MARGIN_PX + strip.HEAD_PX + height + strip.GAP_PX + strip.LINE_PX
         lefts = [strip.MARGIN_PX + k * (width + strip.GAP_PX) for k in range(SAMPLES)]
         return np.stack([picture[top : top + height, left : left + width] for left in lefts])
     if path.suffix == ".gif":

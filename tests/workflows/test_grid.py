@@ -14,7 +14,7 @@ from small_store import QUICK, quick, write_store
 from attnrec.config import TrainConfig
 from attnrec.errors import ConfigError, FeatureStoreError
 from attnrec.run import Run, find_runs
-from attnrec.runtime import Progress
+from attnrec.runtime import Progress, resolve_device, resolve_precision
 from attnrec.workflows.checkpoint import sole_trainer
 from attnrec.workflows.compare import compare
 from attnrec.workflows.evaluate import evaluate
@@ -167,6 +167,17 @@ def test_runs_are_known_whatever_they_are_called(tiny_store, tmp_path):
     report = compare(grid=small_grid(), store=tiny_store, runs_dir=tmp_path)
     assert (report.grid.num_trained, report.grid.num_evaluated) == (1, 2)
     assert [row.runs[0].run for row in report.tables[0].rows][1] == "my favourite"
+
+
+def test_a_run_is_known_by_the_precision_that_it_was_trained_in_not_by_auto(tiny_store, tmp_path):
+    here = resolve_precision("auto", resolve_device(FAST.device))
+    elsewhere = {"fp32": "bf16", "bf16": "fp32"}[here]
+    made = train(tiny_store, dataclasses.replace(FAST, model="avg-pool", precision=here), runs_dir=tmp_path)
+    assert Run(made.run).manifest.training.precision == here
+    for precision, expected in (("auto", 0), (elsewhere, 1), ("auto", 0)):
+        training = dataclasses.replace(FAST, precision=precision)
+        report = compare(grid=small_grid(models=("avg-pool",), training=training), store=tiny_store, runs_dir=tmp_path)
+        assert report.grid.num_trained == expected, precision
 
 
 def test_a_larger_grid_trains_only_what_is_new(done, tiny_store, tmp_path):

@@ -80,6 +80,7 @@ def test_a_process_that_fails_ends_the_others(tiny_store, tmp_path):
 @pytest.mark.slow
 def test_torchrun_follows_the_single_process(tiny_store, tmp_path):
     options = "--fps 10 --block-frames 4 --block-stride 4 --hidden 16 --jobs 1 --epochs 2 --batch-size 8 --device cpu"
+    options += " --precision fp32"  # as above
     command = ["-m", "attnrec", "train", str(tiny_store), *options.split(), "--json", "--runs"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     one = subprocess.run([sys.executable, *command, tmp_path / "one"], capture_output=True, text=True)

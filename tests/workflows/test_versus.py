@@ -9,7 +9,7 @@ from looks import made_look, shown
 
 from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError, RunError
-from attnrec.render.strip import GAP_PX, LINE_PX, MARGIN_PX, TIME_PX
+from attnrec.render.strip import GAP_PX, HEAD_PX, LINE_PX, MARGIN_PX
 from attnrec.run import Run
 from attnrec.workflows.versus import nearest_steps, run_labels, runs_at_rates, versus
 
@@ -68,7 +68,7 @@ def test_two_rates_show_the_same_moments(runs, tmp_path):
     (picture,), _ = shown(tmp_path / "out.png")
     for column, time in enumerate(report.times):
         x = MARGIN_PX + column * (64 + GAP_PX)
-        original = picture[MARGIN_PX + TIME_PX + 5 :][:48, x : x + 64]
+        original = picture[MARGIN_PX + HEAD_PX :][:48, x : x + 64]
         assert (original.mean(axis=(0, 2)) > 100).sum() == 2 * round(12 * time) + 4
     assert picture.shape[0] > 3 * 48 + 2 * LINE_PX
 

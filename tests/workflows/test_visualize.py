@@ -218,7 +218,7 @@ def test_a_strip_shows_equally_spaced_steps(looking_run, tmp_path):
     true = [frame for frame, _ in FrameReader(clip, width=64, height=48)]
     for column, step in enumerate((0, 5, 10, 15, 20)):
         x = 10 + column * (64 + 8)
-        np.testing.assert_array_equal(picture[26 : 26 + 48, x : x + 64], true[step])
+        np.testing.assert_array_equal(picture[47 : 47 + 48, x : x + 64], true[step])
 
 
 def test_raw_numbers_are_those_of_predict_and_attend(looking_run, tmp_path):

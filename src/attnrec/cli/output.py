@@ -126,14 +126,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    heading = Text(printable(title)) if title else None
+    console = Console(highlight=False)
+
+    def shown(text: str) -> Text:
+        # Escapes take more room than what they stand for, so they are made before widths are.
+        return Text(printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding))
+
+    heading = shown(title) if title else None
     grid = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if i else "left"
-        grid.add_column(Text(printable(column)), justify=justify, overflow="fold", no_wrap=i > 0)
+        grid.add_column(shown(column), justify=justify, overflow="fold", no_wrap=i > 0)
     for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    console = Console(highlight=False)
+        grid.add_row(*map(shown, row))
     if not console.is_terminal:
         console.width = max(console.measure(grid, options=console.options.update(width=10_000)).maximum, len(title))
     console.print(grid)

@@ -153,7 +153,7 @@ def _show_clip(report: "VisualizeReport") -> None:
     truth = f" (is {report.truth})" if report.truth else ""
     low, high = (f"{multiple:.1f}" for multiple in report.full)
     say(
-        f"{report.out or report.raw or ''}: {Path(report.clip).name}, "
+        f"{report.out or report.raw or ''}: {report.clip}, "
         f"{report.predicted} {percent(report.probability)} %{truth}, "
         f"{counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, "
         f"full strength {low if low == high else f'{low} to {high}'} x uniform, "

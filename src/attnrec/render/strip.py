@@ -21,8 +21,8 @@ from attnrec.render.text import LIGHT, fitted, font, text_width, verdict_colour
 GAP_PX, MARGIN_PX = 8, 10
 TEXT_PX, LINE_PX = 14, 21
 TIME_PX = 11
+HEAD_PX = LINE_PX + TIME_PX + 5  # the clip's name, and the times of the steps
 LEAST_WIDTH_PX = 320
-_LEAST_NAME_PX = 60
 
 Picture = NDArray[np.uint8]
 
@@ -42,7 +42,7 @@ class StripRow(NamedTuple):
 
 
 def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
-    """Steps of a clip: the first row's frames as they are, and below them each row's frames attended.
+    """Steps of a clip: its name, the first row's frames as they are, and below them each row's frames attended.
 
     Args:
         rows: One for each run.
@@ -59,35 +59,33 @@ def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
     first = rows[0]
     height, width, _ = first.frames[0].shape
     inner = max(len(first.steps) * (width + GAP_PX) - GAP_PX, LEAST_WIDTH_PX)
-    head, block = TIME_PX + 5 + height + GAP_PX, LINE_PX + height + 4 + LEGEND_PX + GAP_PX
+    head, block = HEAD_PX + height + GAP_PX, LINE_PX + height + 4 + LEGEND_PX + GAP_PX
     total = (inner + 2 * MARGIN_PX, 2 * MARGIN_PX + head + len(rows) * block - GAP_PX)
     canvas = Image.new("RGB", total, LIGHT.ground)
     draw = ImageDraw.Draw(canvas)
+    name = fitted(Path(first.look.clip).name, TEXT_PX, inner)
+    draw.text((MARGIN_PX, MARGIN_PX), name, fill=LIGHT.plain, font=font(TEXT_PX))
     for x, time in zip(_lefts(first), first.look.times[first.steps], strict=True):
-        draw.text((x, MARGIN_PX), f"{time:.2f} s", fill=LIGHT.muted, font=font(TIME_PX))
-    _paste(canvas, first, first.frames, MARGIN_PX + TIME_PX + 5)
+        draw.text((x, MARGIN_PX + LINE_PX), f"{time:.2f} s", fill=LIGHT.muted, font=font(TIME_PX))
+    _paste(canvas, first, first.frames, MARGIN_PX + HEAD_PX)
     for k, row in enumerate(rows):
-        _draw_row(canvas, row, MARGIN_PX + head + k * block, inner, config, names_clip=k == 0)
+        _draw_row(canvas, row, MARGIN_PX + head + k * block, inner, config)
     return np.asarray(canvas)
 
 
-def _draw_row(
-    canvas: Image.Image, row: StripRow, top: int, inner: int, config: PictureConfig, *, names_clip: bool
-) -> None:
-    """A run's name and prediction, the clip's name where there is room, attended frames, and what full strength is."""
+def _draw_row(canvas: Image.Image, row: StripRow, top: int, inner: int, config: PictureConfig) -> None:
+    """A run's name and prediction, its attended frames, and what full strength is."""
     look, steps = row.look, row.steps
     height, width, _ = row.frames[0].shape
     draw = ImageDraw.Draw(canvas)
-    label = fitted(f"{look.label}: ", TEXT_PX, inner // 2) if look.label else ""
+    # Either is cut at half of the line at the earliest, and only where both do not fit.
+    room = max(inner // 2, inner - text_width(fitted(look.verdict, TEXT_PX, inner), TEXT_PX))
+    label = fitted(f"{look.label}: ", TEXT_PX, room) if look.label else ""
     draw.text((MARGIN_PX, top), label, fill=LIGHT.plain, font=font(TEXT_PX))
     indent = text_width(label, TEXT_PX)
     verdict = fitted(look.verdict, TEXT_PX, inner - indent)
     colour = verdict_colour(look.correct, LIGHT)
     draw.text((MARGIN_PX + indent, top), verdict, fill=colour, font=font(TEXT_PX))
-    room = inner - indent - text_width(verdict, TEXT_PX) - 2 * GAP_PX
-    if names_clip and room >= _LEAST_NAME_PX:
-        name = fitted(Path(look.clip).name, TEXT_PX, room)
-        draw.text((MARGIN_PX + inner, top), name, fill=LIGHT.muted, font=font(TEXT_PX), anchor="ra")
     full, region = look.full(config.style, config.scale)[steps], look.region_in(width, height)
     lit = [
         attended_frame(frame, look.attention[step], style=config.style, full=float(level), region=region)

@@ -1,14 +1,18 @@
 """Letters and colours of pictures."""
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 from matplotlib.ft2font import FT2Font
-from PIL import ImageFont
+from PIL import ImageFont, features
 
 Colour = tuple[int, int, int]
+
+_LEFT_TO_RIGHT_MARK = "\u200e"
+_RIGHT_TO_LEFT = re.compile(r"{0}+(?:[ _-]+{0}+)*".format(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]"))
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,20 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def _in_order(text: str) -> str:
+    """Text whose words stand from left to right, names in Hebrew or Arabic letters among them."""
+    if not features.check("raqm"):  # nothing orders letters, or joins them
+        return _RIGHT_TO_LEFT.sub(lambda name: name[0][::-1], text)
+    # Without marks a line that begins with such a name runs from right to left: what it is taken for would stand at the
+    # right, and what it is at the left.
+    mark = _LEFT_TO_RIGHT_MARK
+    marked, names = _RIGHT_TO_LEFT.subn(lambda name: name[0] + mark, text)
+    return mark + marked if names else text
+
+
 def fitted(text: str, size: int, room: int) -> str:
-    """A line cut with an ellipsis to so many px; what cannot be drawn is an escape."""
-    text = drawable(text)
+    """A line cut with an ellipsis to so many px, that reads from left to right; what cannot be drawn is an escape."""
+    text = _in_order(drawable(text))
     if text_width(text, size) <= room:
         return text
     while text and text_width(text + "...", size) > room:

@@ -154,5 +154,5 @@ def _example(recognizer: Recognizer, folder: Path, video: dict[str, Any], config
     path = folder / video["path"]
     if not path.exists():
         raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")
-    look, _ = look_at(recognizer, path, config, label=path.name, truth=labels_of(video, recognizer.classes))
+    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes))
     return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)
