@@ -136,6 +136,14 @@ def test_names_are_text_whatever_they_say():
     assert "<script>alert" not in html
 
 
+def test_what_must_be_said_of_the_attention_stands_above():
+    words = "it looks nowhere"
+    page = Page(page_of(made_look(note=words)))
+    assert_usable(page)
+    assert "It looks nowhere." in page.text
+    assert "It looks nowhere" not in Page(page_of(made_look())).text
+
+
 def test_frames_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="5 frames for 6 samples"):
         page_of(made_look(), made_frames()[:-1])

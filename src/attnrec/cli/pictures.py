@@ -149,6 +149,14 @@ def draw_gallery(
     _fail_for(report.skipped, work.output)
 
 
+def _gaze(entropy: float) -> str:
+    """Entropy of attention in words."""
+    from attnrec.workflows.gaze import gaze_note
+
+    note = gaze_note(entropy)
+    return f"attention entropy {entropy:.3f} of uniform" + (f"; {note}" if note else "")
+
+
 def _show_clip(report: "VisualizeReport") -> None:
     truth = f" (is {report.truth})" if report.truth else ""
     low, high = (f"{multiple:.1f}" for multiple in report.full)
@@ -157,17 +165,14 @@ def _show_clip(report: "VisualizeReport") -> None:
         f"{report.predicted} {percent(report.probability)} %{truth}, "
         f"{counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, "
         f"full strength {low if low == high else f'{low} to {high}'} x uniform, "
-        f"attention entropy {report.attention_entropy:.3f} of uniform"
+        f"{_gaze(report.attention_entropy)}"
     )
 
 
 def _show_versus(report: "VersusReport") -> None:
     say(f"{report.out}: {report.clip}, {counted(len(report.times), 'step')}")
     for row in report.rows:
-        say(
-            f"  {row.label}: {row.predicted} {percent(row.probability)} %, "
-            f"attention entropy {row.attention_entropy:.3f} of uniform"
-        )
+        say(f"  {row.label}: {row.predicted} {percent(row.probability)} %, {_gaze(row.attention_entropy)}")
 
 
 def _show_gallery(report: "GalleryReport") -> None:

@@ -34,6 +34,7 @@ class Look:
         entropy: Of each sample's attention, 1 for uniform, shape (S,).
         size: Width and height of the clip's frames in px, as they are shown.
         region: x0, y0, x1, y1 of the part of the frame that the run sees, as shares of width and height.
+        note: What must be said of the attention in words; empty where the picture says it all.
     """
 
     clip: str
@@ -52,6 +53,7 @@ class Look:
     entropy: NDArray[np.float64]
     size: tuple[int, int]
     region: Region
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.times)

@@ -15,6 +15,7 @@ from attnrec.data.video import FrameReader, probe
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.metrics import attention_entropy
 from attnrec.render.look import Look
+from attnrec.workflows.gaze import gaze_note
 from attnrec.workflows.predict import AttendedClip, Recognizer
 
 
@@ -46,6 +47,7 @@ def look_at(
     x0, y0, x1, y1 = seen_region(info.width, info.height, spec.resize)
     chosen, end = _drawn_part(attended, clip, config)
     attention = attended.attention[chosen]
+    entropy = np.array([attention_entropy(cells.ravel()) for cells in attention])
     look = Look(
         clip=str(clip),
         run=str(recognizer.run.path),
@@ -60,9 +62,10 @@ def look_at(
         end=end,
         attention=attention,
         frame_probs=attended.frame_probs[chosen],
-        entropy=np.array([attention_entropy(cells.ravel()) for cells in attention]),
+        entropy=entropy,
         size=(info.width, info.height),
         region=(x0 / info.width, y0 / info.height, x1 / info.width, y1 / info.height),
+        note=gaze_note(float(entropy.mean())),
     )
     return look, attended
 
