@@ -144,6 +144,17 @@ def test_what_must_be_said_of_the_attention_stands_above():
     assert "It looks nowhere" not in Page(page_of(made_look())).text
 
 
+def test_boxes_can_be_switched_off_where_there_are_any():
+    half = made_look(size=(WIDTH // 2, HEIGHT // 2), boxes={2: [(10, 5, 30, 50), (-4, 0, 9, 9)]})
+    page = Page(page_of(half))
+    assert_usable(page)
+    boxes = page.data()["boxes"]
+    assert boxes == [[], [], [[20, 10, 59, 99], [0, 0, 17, 17]], [], [], []]
+    ((switch, _),) = page.all("input", id="boxes")
+    assert "checked" in switch
+    assert not Page(page_of(made_look())).all("input", id="boxes")
+
+
 def test_frames_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="5 frames for 6 samples"):
         page_of(made_look(), made_frames()[:-1])

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from attnrec.config import PictureConfig
+from attnrec.render.boxes import outlined
 from attnrec.render.legend import LEGEND_PX, LETTERS_PX, draw_legend, legend_text
 from attnrec.render.look import Look
 from attnrec.render.styles import attended_frame
@@ -69,8 +70,9 @@ def _drawer(look: Look, shape: tuple[int, ...], config: PictureConfig) -> Callab
     def draw_step(frame: Picture, step: int) -> Picture:
         canvas = base.copy()
         lit = attended_frame(frame, look.attention[step], style=config.style, full=float(full[step]), region=region)
-        canvas.paste(Image.fromarray(frame), (left, 0))
-        canvas.paste(Image.fromarray(lit), (left + width + GAP_PX, 0))
+        boxes = look.boxes_in(step, width, height)
+        canvas.paste(Image.fromarray(outlined(frame, boxes)), (left, 0))
+        canvas.paste(Image.fromarray(outlined(lit, boxes)), (left + width + GAP_PX, 0))
         writing = ImageDraw.Draw(canvas)
         time = f"{look.times[step]:.2f} s"
         writing.text((MARGIN_PX, legend_top), time, fill=DARK.plain, font=font(LETTERS_PX))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from attnrec.config import PictureConfig
+from attnrec.render.boxes import outlined
 from attnrec.render.legend import LEGEND_PX, draw_legend, legend_text
 from attnrec.render.look import Look
 from attnrec.render.styles import attended_frame
@@ -108,8 +109,11 @@ def _draw_row(
 
 
 def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:
-    for x, picture in zip(_lefts(row), pictures, strict=True):
-        canvas.paste(Image.fromarray(picture), (x, top))
+    """Pictures of a row's steps, with the boxes of each."""
+    for x, step, picture in zip(_lefts(row), row.steps, pictures, strict=True):
+        height, width, _ = picture.shape
+        boxed = outlined(picture, row.look.boxes_in(int(step), width, height))
+        canvas.paste(Image.fromarray(boxed), (x, top))
 
 
 def _lefts(row: StripRow) -> list[int]:
