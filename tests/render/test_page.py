@@ -13,6 +13,7 @@ from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
 from attnrec.config import PictureConfig
+from attnrec.render.boxes import outlined
 from attnrec.render.look import Look
 from attnrec.render.overlay import upsample
 from attnrec.render.page import clip_page
@@ -182,7 +183,8 @@ def test_a_browser_shows_the_step_that_is_asked_for(tmp_path):
 
 def test_a_browser_draws_what_other_pictures_show(tmp_path):
     """Pages of all styles side by side, against the pictures that Python makes."""
-    (tmp_path / "clip.html").write_text(page_of(made_look()), encoding="utf-8")
+    look = made_look(boxes={2: [(100, 50, 180, 150)]})
+    (tmp_path / "clip.html").write_text(page_of(look), encoding="utf-8")
     step, styles = 2, ("paper", "heat", "contour", "grid")
     places = ["#t=0&style=none", *(f"#t=0.2&scale=clip&style={style}" for style in styles)]
     columns = "".join(f"<iframe src='clip.html{place}'></iframe>" for place in places)
@@ -196,7 +198,6 @@ def test_a_browser_draws_what_other_pictures_show(tmp_path):
     inside = (np.abs(bare - 110) <= 2).all(axis=2)
     rows, columns = (np.flatnonzero(inside.mean(axis=axis) > 0.15) for axis in (1, 0))
     assert (len(rows), len(columns)) == (HEIGHT, WIDTH)
-    look = made_look()
     for style, picture in zip(styles, drawn, strict=True):
         expected = attended_frame(
             made_frames()[step],
@@ -205,6 +206,7 @@ def test_a_browser_draws_what_other_pictures_show(tmp_path):
             full=float(look.full(style, "clip")[step]),
             region=look.region_in(WIDTH, HEIGHT),
         )
+        expected = outlined(expected, look.boxes_in(step, WIDTH, HEIGHT))
         error = np.abs(picture[np.ix_(rows, columns)] - expected).max(axis=2)[6:-6, 6:-6]  # corners are round
         # JPEG and lines' ends aside; the weights on the cells of `grid` are in another font.
         assert np.quantile(error, {"grid": 0.75, "contour": 0.97}.get(style, 0.999)) <= 6, style
