@@ -11,6 +11,7 @@ from attnrec.metrics import (
     average_precision,
     binary_log_loss,
     confusion,
+    is_nearly_uniform,
     log_loss,
     mean_average_precision,
     mean_class_accuracy,
@@ -105,6 +106,12 @@ def test_attention_entropy():
     halves = np.array([0.5, 0.5, 0, 0], np.float32)
     assert attention_entropy(halves) == pytest.approx(0.5, abs=1e-6)
     assert attention_entropy(np.stack([halves, np.full(4, 0.25, np.float32)])) == pytest.approx(0.75, abs=1e-6)
+
+
+@pytest.mark.parametrize(("ratio", "is_nearly_uniform_"), [(1, True), (2.8, True), (3, False), (20, False)])
+def test_attention_is_nearly_uniform_up_to_a_ratio_of_its_halves(ratio, is_nearly_uniform_):
+    halves = np.repeat([ratio, 1], [25, 24]).astype(np.float32)
+    assert is_nearly_uniform(attention_entropy(halves / halves.sum())) is is_nearly_uniform_
 
 
 # Last steps, top k, several labels

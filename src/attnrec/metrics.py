@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from attnrec.errors import ConfigError
 
+# Share of the uniform entropy over which attention picks out next to nothing in a picture: of 7 x 7 cells, half can get
+# at most 2.8 times what the other half gets, and runs that never left their uniform start have 0.99 and more.
+NEARLY_UNIFORM = 0.97
+
 # Figures and reductions by name, and what is asked for in their place where videos have one label or several.
 _FOR_ONE_LABEL = {
     "accuracy": "map",
@@ -217,6 +221,11 @@ def attention_entropy(attention: NDArray[np.float32]) -> float:
     """
     logs = np.log(np.maximum(attention, 1e-30))
     return float(-(attention * logs).sum(axis=-1).mean() / np.log(attention.shape[-1]))
+
+
+def is_nearly_uniform(entropy: float) -> bool:
+    """Whether attention of such a mean entropy, see `attention_entropy`, looks nowhere in particular."""
+    return entropy > NEARLY_UNIFORM
 
 
 def _mean_of_known(figures: NDArray[np.float64]) -> float:

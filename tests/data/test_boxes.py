@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import clips
 import numpy as np
 import pytest
 
-from attnrec.data.boxes import boxes_at, boxes_of, cell_coverage, read_boxes, require_inside
+from attnrec.data.boxes import boxes_at, boxes_of, boxes_of_clip, cell_coverage, read_boxes, require_inside
 from attnrec.data.geometry import seen_region
 from attnrec.data.video import FrameReader, probe
 from attnrec.errors import DataError
@@ -117,3 +119,34 @@ def test_a_file_of_other_videos_alone_is_refused_by_its_line(tmp_path):
     boxes = table(tmp_path, "path,seconds,x,y\nz.mp4,0,0,0\ny.mp4,0,0,0\n")
     with pytest.raises(DataError, match=r"line 2: no video 'z.mp4' in the feature store; .* relative to /videos"):
         boxes_of(boxes, ["a.mp4"], "/videos")
+
+
+@pytest.mark.parametrize(
+    ("listed", "clip", "is_meant"),
+    [
+        ("jump/a.mp4", "/data/videos/jump/a.mp4", True),
+        ("videos/jump/a.mp4", "/data/videos/jump/a.mp4", True),
+        ("jump/a.avi", "/data/videos/jump/a.mp4", True),  # as videos get converted
+        ("jump/a", "/data/videos/jump/a.mp4", True),
+        ("a.mp4", "/data/videos/jump/a.mp4", True),
+        ("jump/a.mp4", "/data/videos/run/../jump/a.mp4", True),
+        ("jump/u\u0308.mp4", "/data/jump/\u00fc.mp4", True),
+        ("run/a.mp4", "/data/videos/jump/a.mp4", False),
+        ("jump/b.mp4", "/data/videos/jump/a.mp4", False),
+        ("ump/a.mp4", "/data/videos/jump/a.mp4", False),
+        ("jump/a.mp4", "/elsewhere/a.mp4", False),
+    ],
+)
+def test_a_name_means_the_clip_whose_path_ends_in_it(tmp_path, listed, clip, is_meant):
+    boxes = table(tmp_path, f"path,frame,x0,y0,x1,y1\n{listed},4,1,2,3,4\n{listed},0,5,6,7,8\nother.mp4,1,0,0,9,9\n")
+    found = boxes_of_clip(boxes, Path(clip))
+    assert (found is not None) == is_meant
+    if found is not None:
+        assert [box.corners for box in found.videos[clip]] == [(5, 6, 7, 8), (1, 2, 3, 4)]
+
+
+def test_a_clip_is_known_by_the_folder_that_it_is_named_in(tmp_path, monkeypatch):
+    (tmp_path / "jump").mkdir()
+    monkeypatch.chdir(tmp_path / "jump")
+    boxes = table(tmp_path, "path,frame,x0,y0,x1,y1\njump/a.mp4,0,5,6,7,8\n")
+    assert boxes_of_clip(boxes, Path("a.mp4")) is not None

@@ -4,10 +4,11 @@ from looks import made_look, noise_frames
 from PIL import Image, ImageDraw
 
 from attnrec.config import PictureConfig
-from attnrec.render.card import GAP_PX, LEAST_WIDTH_PX, cards
+from attnrec.render.boxes import outlined
+from attnrec.render.card import GAP_PX, LEAST_WIDTH_PX, MARGIN_PX, NOTE_PX, cards
 from attnrec.render.styles import attended_frame
-from attnrec.render.text import DARK, drawable, fitted, font, text_width
-from attnrec.render.timeline import LEFT_PX, LETTERS_PX, timeline
+from attnrec.render.text import DARK, drawable, fitted, font, text_width, wrapped
+from attnrec.render.timeline import HEIGHT_PX, LEFT_PX, LETTERS_PX, timeline
 
 CONFIG = PictureConfig()
 
@@ -143,6 +144,43 @@ def test_class_names_are_cut_only_where_half_of_the_width_does_not_hold_them(wid
     room = width - chart.plot - 3 * LEFT_PX - text_width("100%", LETTERS_PX)
     assert (fitted(names[0], LETTERS_PX, room) == names[0]) is is_whole
     assert chart.plot >= width // 2
+
+
+def test_both_pictures_have_the_boxes_of_their_step():
+    boxes = {1: [(8, 6, 16, 24), (40, 12, 64, 48)]}  # in px of 64 x 48
+    without, with_ = drawn(), drawn(boxes=boxes)
+    for step in (0, 2):
+        np.testing.assert_array_equal(with_[step], without[step])
+    for left in (0, 160 + GAP_PX):
+        frame = without[1, :120, left : left + 160]
+        expected = outlined(frame, [(20, 15, 40, 60), (100, 30, 160, 120)])
+        np.testing.assert_array_equal(with_[1, :120, left : left + 160], expected)
+    np.testing.assert_array_equal(with_[1, 120:], without[1, 120:])
+
+
+NOTE = "attention is close to uniform: this run looks nowhere in particular"
+
+
+@pytest.mark.parametrize(("width", "num_lines"), [(64, 2), (240, 1)])
+def test_a_note_stands_below_the_name_in_as_many_lines_as_it_takes(width, num_lines):
+    plain, noted = drawn(width=width), drawn(width=width, note=NOTE)
+    more = noted.shape[1] - plain.shape[1]
+    assert more >= num_lines * NOTE_PX
+    top = plain.shape[1] - HEIGHT_PX - MARGIN_PX  # of the chart
+    np.testing.assert_array_equal(noted[:, :top], plain[:, :top])
+    np.testing.assert_array_equal(noted[:, top + more :], plain[:, top:])
+    note = noted[0, top : top + more]
+    assert DARK.plain in colours(note)
+    assert (note[:, -MARGIN_PX:] == DARK.ground).all()  # none of it is cut off
+    assert len(wrapped(NOTE, NOTE_PX, noted.shape[2] - 3 * MARGIN_PX)) == num_lines
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "lines"),
+    [("", 99, []), ("one two", 999, ["one two"]), ("one two", 50, ["one", "two"]), ("one two", 1, ["one", "two"])],
+)
+def test_words_are_wrapped(text, room, lines):
+    assert wrapped(text, 20, room) == lines
 
 
 @pytest.mark.parametrize(

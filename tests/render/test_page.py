@@ -13,6 +13,7 @@ from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
 from attnrec.config import PictureConfig
+from attnrec.render.boxes import outlined
 from attnrec.render.look import Look
 from attnrec.render.overlay import upsample
 from attnrec.render.page import clip_page
@@ -136,6 +137,25 @@ def test_names_are_text_whatever_they_say():
     assert "<script>alert" not in html
 
 
+def test_what_must_be_said_of_the_attention_stands_above():
+    words = "it looks nowhere"
+    page = Page(page_of(made_look(note=words)))
+    assert_usable(page)
+    assert "It looks nowhere." in page.text
+    assert "It looks nowhere" not in Page(page_of(made_look())).text
+
+
+def test_boxes_can_be_switched_off_where_there_are_any():
+    half = made_look(size=(WIDTH // 2, HEIGHT // 2), boxes={2: [(10, 5, 30, 50), (-4, 0, 9, 9)]})
+    page = Page(page_of(half))
+    assert_usable(page)
+    boxes = page.data()["boxes"]
+    assert boxes == [[], [], [[20, 10, 59, 99], [0, 0, 17, 17]], [], [], []]
+    ((switch, _),) = page.all("input", id="boxes")
+    assert "checked" in switch
+    assert not Page(page_of(made_look())).all("input", id="boxes")
+
+
 def test_frames_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="5 frames for 6 samples"):
         page_of(made_look(), made_frames()[:-1])
@@ -163,7 +183,8 @@ def test_a_browser_shows_the_step_that_is_asked_for(tmp_path):
 
 def test_a_browser_draws_what_other_pictures_show(tmp_path):
     """Pages of all styles side by side, against the pictures that Python makes."""
-    (tmp_path / "clip.html").write_text(page_of(made_look()), encoding="utf-8")
+    look = made_look(boxes={2: [(100, 50, 180, 150)]})
+    (tmp_path / "clip.html").write_text(page_of(look), encoding="utf-8")
     step, styles = 2, ("paper", "heat", "contour", "grid")
     places = ["#t=0&style=none", *(f"#t=0.2&scale=clip&style={style}" for style in styles)]
     columns = "".join(f"<iframe src='clip.html{place}'></iframe>" for place in places)
@@ -177,7 +198,6 @@ def test_a_browser_draws_what_other_pictures_show(tmp_path):
     inside = (np.abs(bare - 110) <= 2).all(axis=2)
     rows, columns = (np.flatnonzero(inside.mean(axis=axis) > 0.15) for axis in (1, 0))
     assert (len(rows), len(columns)) == (HEIGHT, WIDTH)
-    look = made_look()
     for style, picture in zip(styles, drawn, strict=True):
         expected = attended_frame(
             made_frames()[step],
@@ -186,6 +206,7 @@ def test_a_browser_draws_what_other_pictures_show(tmp_path):
             full=float(look.full(style, "clip")[step]),
             region=look.region_in(WIDTH, HEIGHT),
         )
+        expected = outlined(expected, look.boxes_in(step, WIDTH, HEIGHT))
         error = np.abs(picture[np.ix_(rows, columns)] - expected).max(axis=2)[6:-6, 6:-6]  # corners are round
         # JPEG and lines' ends aside; the weights on the cells of `grid` are in another font.
         assert np.quantile(error, {"grid": 0.75, "contour": 0.97}.get(style, 0.999)) <= 6, style

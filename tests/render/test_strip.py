@@ -3,7 +3,8 @@ import pytest
 from looks import made_look, noise_frames
 
 from attnrec.config import PictureConfig
-from attnrec.render.strip import GAP_PX, HEAD_PX, LINE_PX, MARGIN_PX, StripRow, png_bytes, stacked, strip
+from attnrec.render.boxes import outlined
+from attnrec.render.strip import GAP_PX, HEAD_PX, LINE_PX, MARGIN_PX, NOTE_LINE_PX, StripRow, png_bytes, stacked, strip
 from attnrec.render.styles import attended_frame
 from attnrec.render.text import LIGHT
 
@@ -42,6 +43,29 @@ def test_every_run_has_a_row_of_its_own():
     own = TOP + HEIGHT + GAP_PX
     np.testing.assert_array_equal(pictures[2][own : own + block - GAP_PX], pictures[0][own : own + block - GAP_PX])
     np.testing.assert_array_equal(pictures[2][own + block :][: block - GAP_PX], pictures[1][own:][: block - GAP_PX])
+
+
+def test_each_row_has_its_own_note_below_its_prediction():
+    plain, noted, other = row([0, 3]), row([0, 3], note="it looks nowhere"), row([0, 3], label="lambda 1", seed=1)
+    pictures = [strip(rows, PictureConfig()) for rows in ([plain], [noted], [noted, other], [plain, other])]
+    more = pictures[1].shape[0] - pictures[0].shape[0]
+    line = TOP + HEIGHT + GAP_PX + LINE_PX
+    assert more == NOTE_LINE_PX
+    assert LIGHT.plain in colours(pictures[1][line : line + more])
+    for without, with_ in ((pictures[0], pictures[1]), (pictures[3], pictures[2])):
+        np.testing.assert_array_equal(with_[:line], without[:line])
+        np.testing.assert_array_equal(with_[line + more :], without[line:])
+
+
+def test_each_column_has_the_boxes_of_its_step():
+    boxes = {3: [(12, 9, 60, 45)], 4: [(0, 0, 9, 9)]}
+    without, with_ = (strip([row([0, 3], **has)], PictureConfig()).copy() for has in ({}, {"boxes": boxes}))
+    left = MARGIN_PX + WIDTH + GAP_PX
+    for top in (TOP, TOP + HEIGHT + GAP_PX + LINE_PX):
+        area = np.s_[top : top + HEIGHT, left : left + WIDTH]
+        np.testing.assert_array_equal(with_[area], outlined(without[area], boxes[3]))
+        with_[area] = without[area]
+    np.testing.assert_array_equal(with_, without)
 
 
 def test_names_of_rows_can_be_told_apart():

@@ -43,6 +43,8 @@ def looking_at(recognizer: Recognizer, cell: tuple[int, int], monkeypatch) -> No
         attention=np.stack([on_cell(*cell)] * SAMPLES),
         frame_probs=np.full((SAMPLES, 2), 0.5, np.float32),
         end=SAMPLES / 6,
+        own_fps=6.0,
+        is_variable_rate=False,
     )
     monkeypatch.setattr(recognizer, "attend", lambda _: attended)
 

@@ -94,6 +94,7 @@ def evaluate(
     With --faithfulness it costs eight such evaluations and 37 passes over at most four blocks a video.
     """
     from attnrec.run import Run, newest_run
+    from attnrec.workflows.gaze import gaze_advice
     from attnrec.workflows.summary import evaluate_runs
 
     with Output(json=json, quiet=quiet) as output:
@@ -121,6 +122,8 @@ def evaluate(
         else:
             output.result(summary, lambda: _show_summary(summary))
         for report in summary.runs:
+            if words := gaze_advice(report.attention_entropy, report.attention):
+                output.note(f"{report.run}: {words}")
             if report.leaking_groups:
                 output.warn(f"split {report.split} has groups on both sides: these figures are too good")
             if report.trained_on and report.part == "validation":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Work(NamedTuple):
-    """What all pictures share: where things are said, which run looks, on what machine, and whether to overwrite."""
+    """What all pictures share: where things are said, which run looks, on what machine, whether to overwrite, boxes."""
 
     output: Output
     run: Path | None
@@ -27,6 +27,7 @@ class Work(NamedTuple):
     device: str
     jobs: int | None
     force: bool
+    boxes: Path | None
 
     def chosen_run(self) -> "Run":
         """The named run, or the newest with attention, which is said."""
@@ -53,7 +54,14 @@ def draw_clip(work: Work, clip: Path, out: Path | None, raw: Path | None, config
         out = Path(clip.stem + ".gif")
     workflow.require_outputs(out, raw, overwrite=work.force)
     report = workflow.visualize(
-        work.recognizer(), clip, out, config, raw=raw, overwrite=work.force, on_progress=work.output.progress
+        work.recognizer(),
+        clip,
+        out,
+        config,
+        raw=raw,
+        boxes=work.boxes,
+        overwrite=work.force,
+        on_progress=work.output.progress,
     )
     work.output.result(report, lambda: _show_clip(report))
     _warn_of(report, work.output)
@@ -72,6 +80,7 @@ def draw_clips(work: Work, clips: Sequence[Path], folder: Path, suffix: str, con
         folder,
         suffix,
         config,
+        boxes=work.boxes,
         overwrite=work.force,
         on_progress=work.output.progress,
     )
@@ -106,6 +115,7 @@ def draw_versus(
         clip,
         out,
         config,
+        boxes=work.boxes,
         overwrite=work.force,
         device=work.device,
         jobs=work.jobs,
@@ -140,6 +150,7 @@ def draw_gallery(
         num_wrong=numbers[1],
         videos=videos,
         store=features,
+        boxes=work.boxes,
         overwrite=work.force,
         device=work.device,
         jobs=work.jobs,
@@ -147,6 +158,14 @@ def draw_gallery(
     )
     work.output.result(report, lambda: _show_gallery(report))
     _fail_for(report.skipped, work.output)
+
+
+def _gaze(entropy: float) -> str:
+    """Entropy of attention in words."""
+    from attnrec.workflows.gaze import gaze_note
+
+    note = gaze_note(entropy)
+    return f"attention entropy {entropy:.3f} of uniform" + (f"; {note}" if note else "")
 
 
 def _show_clip(report: "VisualizeReport") -> None:
@@ -157,17 +176,14 @@ def _show_clip(report: "VisualizeReport") -> None:
         f"{report.predicted} {percent(report.probability)} %{truth}, "
         f"{counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, "
         f"full strength {low if low == high else f'{low} to {high}'} x uniform, "
-        f"attention entropy {report.attention_entropy:.3f} of uniform"
+        f"{_gaze(report.attention_entropy)}"
     )
 
 
 def _show_versus(report: "VersusReport") -> None:
     say(f"{report.out}: {report.clip}, {counted(len(report.times), 'step')}")
     for row in report.rows:
-        say(
-            f"  {row.label}: {row.predicted} {percent(row.probability)} %, "
-            f"attention entropy {row.attention_entropy:.3f} of uniform"
-        )
+        say(f"  {row.label}: {row.predicted} {percent(row.probability)} %, {_gaze(row.attention_entropy)}")
 
 
 def _show_gallery(report: "GalleryReport") -> None:

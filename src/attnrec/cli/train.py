@@ -32,7 +32,7 @@ from attnrec.cli.options import (
     limits,
 )
 from attnrec.cli.output import Output, counted
-from attnrec.cli.training import plan_line, show_plan, show_report, show_reports, warn_of
+from attnrec.cli.training import note_gaze, plan_line, show_plan, show_report, show_reports, warn_of
 from attnrec.config import (
     ArchitectureName,
     AttentionForm,
@@ -238,6 +238,8 @@ def train(
         else:
             reports = workflow.train_repeats(store, config, seeds, runs_dir=runs, on_progress=output.progress)
             output.result([asdict(report) for report in reports], lambda: show_reports(reports))
+            for report in reports:
+                note_gaze(report, output)
         output.note("next: attnrec evaluate")
 
 
@@ -261,6 +263,7 @@ def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], 
 
 def _tell(report: "TrainReport", output: Output) -> None:
     output.result(report, lambda: show_report(report))
+    note_gaze(report, output)
     if report.retrained is not None and not report.retrained.reached:
         output.warn(
             f"retraining ended after {counted(report.retrained.epochs, 'epoch')} at a loss of "

@@ -37,16 +37,26 @@ def warn_of(plan: "TrainPlan", output: Output) -> None:
         output.warn("no validation video: the last epoch is kept; add groups for early stopping")
 
 
+def note_gaze(report: "TrainReport", output: Output) -> None:
+    """Say where a run has not learnt to look at anything in particular: its pictures would be an even grey."""
+    from attnrec.workflows.gaze import gaze_advice
+
+    if words := gaze_advice(report.attention_entropy, report.plan.settings.attention):
+        output.note(f"{report.run}: {words}")
+
+
 def show_report(report: "TrainReport") -> None:
     """Print what a training did."""
     name, figure = (
         ("mAP", report.validation_map) if report.plan.multilabel else ("accuracy", report.validation_accuracy)
     )
     validation = f", validation {name} {percent(figure)} %" if figure is not None else ""
+    entropy = report.attention_entropy
+    gaze = f", attention entropy {entropy:.3f} of uniform" if entropy is not None else ""
     again = report.retrained
     kept = "kept" if again is None else f"best, {again.epochs} more on training and validation videos"
     say(
-        f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}, "
+        f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}{gaze}, "
         f"{report.updates} updates in {duration(report.seconds)}"
     )
 

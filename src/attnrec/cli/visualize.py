@@ -31,6 +31,7 @@ EXAMPLES = examples(
     "attnrec visualize clip.mp4 --out fig7.png --fps 6 --fps 30",
     "attnrec visualize --gallery test --right 6 --wrong 6 --out examples.png",
     "attnrec visualize clip.mp4 --out golf.html",
+    "attnrec visualize videos/golf --out pictures/ --boxes boxes.csv",
     "attnrec visualize clip.mp4 --raw golf.npz",
 )
 
@@ -90,6 +91,13 @@ def visualize(
     features: Annotated[
         Path | None, typer.Option(help="Feature store, where a gallery has to evaluate the run first.", metavar="STORE")
     ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw boxes or points of a CSV as thin lines: path, seconds or frame, and x0,y0,x1,y1 or x,y in px.",
+            metavar="FILE",
+        ),
+    ] = None,
     force: ForceOption = False,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",
@@ -100,7 +108,7 @@ def visualize(
     """Draw where a run looks in clips: each clip beside itself with the attention over it, at its own speed."""
     config = PictureConfig(style, scale, width, strip, start, duration)
     with Output(json=json, quiet=quiet) as output:
-        work = Work(output, run, runs, device, jobs, force)
+        work = Work(output, run, runs, device, jobs, force, boxes)
         if gallery is not None:
             if clips or versus or fps or raw:
                 raise ConfigError("--gallery takes its clips from the run: leave out CLIPS, --versus, --fps and --raw")

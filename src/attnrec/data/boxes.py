@@ -95,6 +95,21 @@ def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[Bo
     ), unknown
 
 
+def boxes_of_clip(table: BoxTable, clip: Path) -> BoxTable | None:
+    """The boxes of one clip, by its path as it is given here; None where it has none.
+
+    A name in the file means the clip when the clip's path ends in it; suffixes and the spelling of accents may differ.
+
+    Args:
+        table: A file of boxes, which may be of more videos.
+        clip: A video, anywhere.
+    """
+    parts = Path(posixpath.normpath(clip.absolute())).parts
+    finder = Finder([Path(*parts[start:]) for start in range(1, len(parts))])
+    found = [box for name, boxes in table.videos.items() if finder.find(name) is not None for box in boxes]
+    return replace(table, videos={str(clip): sorted(found, key=lambda box: box.when)}) if found else None
+
+
 def _one_of(path: Path, columns: Mapping[str, str], choices: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     found = [names for names in choices if all(name in columns for name in names)]
     if len(found) != 1:

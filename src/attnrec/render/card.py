@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from attnrec.config import PictureConfig
+from attnrec.render.boxes import outlined
 from attnrec.render.legend import LEGEND_PX, LETTERS_PX, draw_legend, legend_text
 from attnrec.render.look import Look
 from attnrec.render.styles import attended_frame
-from attnrec.render.text import DARK, fitted, font, text_width, verdict_colour
+from attnrec.render.text import DARK, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.render.timeline import HEIGHT_PX, timeline
 
 GAP_PX, MARGIN_PX = 6, 6
 LEAST_WIDTH_PX = 320  # narrower ones could not be read
-CAPTION_PX = 15
+CAPTION_PX, NOTE_PX = 15, 13
 
 Picture = NDArray[np.uint8]
 
@@ -47,7 +48,9 @@ def _drawer(look: Look, shape: tuple[int, ...], config: PictureConfig) -> Callab
     legend_top = height + MARGIN_PX
     caption_top = legend_top + LEGEND_PX + MARGIN_PX
     name_top = caption_top + CAPTION_PX + MARGIN_PX
-    chart_top = name_top + LETTERS_PX + MARGIN_PX
+    notes = wrapped(look.note, NOTE_PX, total - 3 * MARGIN_PX)
+    notes_top, note_height = name_top + LETTERS_PX + MARGIN_PX, NOTE_PX + MARGIN_PX // 2
+    chart_top = notes_top + len(notes) * note_height + (MARGIN_PX if notes else 0)
     bottom = chart_top + HEIGHT_PX + MARGIN_PX
     base = Image.new("RGB", (total, bottom + bottom % 2), DARK.ground)
     colour = verdict_colour(look.correct, DARK)
@@ -57,6 +60,9 @@ def _drawer(look: Look, shape: tuple[int, ...], config: PictureConfig) -> Callab
     writing.text((2 * MARGIN_PX, caption_top - 1), caption, fill=colour, font=font(CAPTION_PX))
     name = fitted(Path(look.clip).name, LETTERS_PX, total - 3 * MARGIN_PX)
     writing.text((2 * MARGIN_PX, name_top), name, fill=DARK.muted, font=font(LETTERS_PX))
+    for line, text in enumerate(notes):
+        place = (2 * MARGIN_PX, notes_top + line * note_height)
+        writing.text(place, text, fill=DARK.plain, font=font(NOTE_PX))
     legend_left = 2 * MARGIN_PX + text_width(f"{look.end:.2f} s", LETTERS_PX)
     chart, region = timeline(look, total, DARK), look.region_in(width, height)
     full, uniform = look.full(config.style, config.scale), 1 / look.attention[0].size
@@ -64,8 +70,9 @@ def _drawer(look: Look, shape: tuple[int, ...], config: PictureConfig) -> Callab
     def draw_step(frame: Picture, step: int) -> Picture:
         canvas = base.copy()
         lit = attended_frame(frame, look.attention[step], style=config.style, full=float(full[step]), region=region)
-        canvas.paste(Image.fromarray(frame), (left, 0))
-        canvas.paste(Image.fromarray(lit), (left + width + GAP_PX, 0))
+        boxes = look.boxes_in(step, width, height)
+        canvas.paste(Image.fromarray(outlined(frame, boxes)), (left, 0))
+        canvas.paste(Image.fromarray(outlined(lit, boxes)), (left + width + GAP_PX, 0))
         writing = ImageDraw.Draw(canvas)
         time = f"{look.times[step]:.2f} s"
         writing.text((MARGIN_PX, legend_top), time, fill=DARK.plain, font=font(LETTERS_PX))

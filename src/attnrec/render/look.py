@@ -3,7 +3,8 @@
 Legend: S drawn samples, K grid side, C classes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ class Look:
         entropy: Of each sample's attention, 1 for uniform, shape (S,).
         size: Width and height of the clip's frames in px, as they are shown.
         region: x0, y0, x1, y1 of the part of the frame that the run sees, as shares of width and height.
+        boxes: By the index of a sample, corners x0, y0, x1, y1 of what was annotated in its frame, in px of `size`,
+            half-open; samples without any are left out.
+        note: What must be said of the attention in words; empty where the picture says it all.
     """
 
     clip: str
@@ -52,6 +56,8 @@ class Look:
     entropy: NDArray[np.float64]
     size: tuple[int, int]
     region: Region
+    boxes: Mapping[int, Sequence[Region]] = field(default_factory=dict)
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -79,6 +85,11 @@ class Look:
         """What the run sees of a frame that is shown at a size, in px."""
         x0, y0, x1, y1 = self.region
         return x0 * width, y0 * height, x1 * width, y1 * height
+
+    def boxes_in(self, step: int, width: int, height: int) -> list[Region]:
+        """Boxes of a sample in its frame that is shown at a size, in px."""
+        across, down = width / self.size[0], height / self.size[1]
+        return [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in self.boxes.get(step, ())]
 
     def shown_size(self, width: int) -> tuple[int, int]:
         """Width and height in px of a frame in a box that is so wide and twice as high, at the clip's aspect, even."""

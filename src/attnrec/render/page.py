@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnrec.config import PictureConfig, PictureScale, PictureStyle
+from attnrec.render.boxes import EDGE, EDGE_PX, LINE, LINE_PX, outermost
 from attnrec.render.document import data_uri, document
 from attnrec.render.look import Look
 from attnrec.render.overlay import FIXED_FULL, axis_weights, cells_at
@@ -121,6 +122,8 @@ def _script_data(look: Look, pictures: list[str], size: tuple[int, int]) -> dict
         "frames": pictures,
         "size": size,
         "region": region,
+        "boxes": [[outermost(box, *size) for box in look.boxes_in(step, *size)] for step in range(len(look))],
+        "boxLines": [(EDGE_PX, EDGE), (LINE_PX, LINE)],
         "gridSize": K,
         "attention": _rounded(look.attention.reshape(len(look), -1), 7),
         "rows": _rounded(axis_weights(K, size[1], y0, y1).ravel(), 5),

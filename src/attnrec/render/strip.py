@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from attnrec.config import PictureConfig
+from attnrec.render.boxes import outlined
 from attnrec.render.legend import LEGEND_PX, draw_legend, legend_text
 from attnrec.render.look import Look
 from attnrec.render.styles import attended_frame
-from attnrec.render.text import LIGHT, fitted, font, text_width, verdict_colour
+from attnrec.render.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
 
 GAP_PX, MARGIN_PX = 8, 10
 TEXT_PX, LINE_PX = 14, 21
+NOTE_PX, NOTE_LINE_PX = 12, 17
 TIME_PX = 11
 HEAD_PX = LINE_PX + TIME_PX + 5  # the clip's name, and the times of the steps
 LEAST_WIDTH_PX = 320
@@ -59,8 +61,10 @@ def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
     first = rows[0]
     height, width, _ = first.frames[0].shape
     inner = max(len(first.steps) * (width + GAP_PX) - GAP_PX, LEAST_WIDTH_PX)
-    head, block = HEAD_PX + height + GAP_PX, LINE_PX + height + 4 + LEGEND_PX + GAP_PX
-    total = (inner + 2 * MARGIN_PX, 2 * MARGIN_PX + head + len(rows) * block - GAP_PX)
+    head = HEAD_PX + height + GAP_PX
+    notes = [wrapped(row.look.note, NOTE_PX, inner) for row in rows]
+    blocks = [LINE_PX + len(lines) * NOTE_LINE_PX + height + 4 + LEGEND_PX + GAP_PX for lines in notes]
+    total = (inner + 2 * MARGIN_PX, 2 * MARGIN_PX + head + sum(blocks) - GAP_PX)
     canvas = Image.new("RGB", total, LIGHT.ground)
     draw = ImageDraw.Draw(canvas)
     name = fitted(Path(first.look.clip).name, TEXT_PX, inner)
@@ -68,13 +72,17 @@ def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
     for x, time in zip(_lefts(first), first.look.times[first.steps], strict=True):
         draw.text((x, MARGIN_PX + LINE_PX), f"{time:.2f} s", fill=LIGHT.muted, font=font(TIME_PX))
     _paste(canvas, first, first.frames, MARGIN_PX + HEAD_PX)
-    for k, row in enumerate(rows):
-        _draw_row(canvas, row, MARGIN_PX + head + k * block, inner, config)
+    top = MARGIN_PX + head
+    for row, lines, block in zip(rows, notes, blocks, strict=True):
+        _draw_row(canvas, row, lines, top, inner, config)
+        top += block
     return np.asarray(canvas)
 
 
-def _draw_row(canvas: Image.Image, row: StripRow, top: int, inner: int, config: PictureConfig) -> None:
-    """A run's name and prediction, its attended frames, and what full strength is."""
+def _draw_row(
+    canvas: Image.Image, row: StripRow, notes: Sequence[str], top: int, inner: int, config: PictureConfig
+) -> None:
+    """A run's name and prediction, lines of notes, its attended frames, and what full strength is."""
     look, steps = row.look, row.steps
     height, width, _ = row.frames[0].shape
     draw = ImageDraw.Draw(canvas)
@@ -86,6 +94,10 @@ def _draw_row(canvas: Image.Image, row: StripRow, top: int, inner: int, config: 
     verdict = fitted(look.verdict, TEXT_PX, inner - indent)
     colour = verdict_colour(look.correct, LIGHT)
     draw.text((MARGIN_PX + indent, top), verdict, fill=colour, font=font(TEXT_PX))
+    for line, text in enumerate(notes):
+        place = (MARGIN_PX, top + LINE_PX + line * NOTE_LINE_PX)
+        draw.text(place, text, fill=LIGHT.plain, font=font(NOTE_PX))
+    top += len(notes) * NOTE_LINE_PX
     full, region = look.full(config.style, config.scale)[steps], look.region_in(width, height)
     lit = [
         attended_frame(frame, look.attention[step], style=config.style, full=float(level), region=region)
@@ -97,8 +109,11 @@ def _draw_row(canvas: Image.Image, row: StripRow, top: int, inner: int, config: 
 
 
 def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:
-    for x, picture in zip(_lefts(row), pictures, strict=True):
-        canvas.paste(Image.fromarray(picture), (x, top))
+    """Pictures of a row's steps, with the boxes of each."""
+    for x, step, picture in zip(_lefts(row), row.steps, pictures, strict=True):
+        height, width, _ = picture.shape
+        boxed = outlined(picture, row.look.boxes_in(int(step), width, height))
+        canvas.paste(Image.fromarray(boxed), (x, top))
 
 
 def _lefts(row: StripRow) -> list[int]:

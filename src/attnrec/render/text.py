@@ -111,6 +111,17 @@ def fitted(text: str, size: int, room: int) -> str:
     return text + "..."
 
 
+def wrapped(text: str, size: int, room: int) -> list[str]:
+    """Plain words in lines of at most so many px; a word that is longer stands alone."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and text_width(f"{lines[-1]} {word}", size) <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def verdict_colour(correct: bool | None, theme: Theme) -> Colour:
     """Colour of a prediction: right, wrong, or neither where the truth is not known."""
     return theme.plain if correct is None else theme.right if correct else theme.wrong

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from attnrec.config import PictureConfig
+from attnrec.data.boxes import BoxTable
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.render.strip import Picture, png_bytes, stacked, strip
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.workflows.annotation import box_table, note_unboxed
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.looking import equal_steps, look_at, reason_of
 from attnrec.workflows.predict import Recognizer
@@ -54,6 +56,7 @@ def gallery(
     num_wrong: int = 6,
     videos: Path | None = None,
     store: Path | None = None,
+    boxes: str | Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
     jobs: int | None = None,
@@ -73,6 +76,7 @@ def gallery(
         num_wrong: Most clips that it does not.
         videos: Folder of the videos; None takes the one that they were extracted from.
         store: As in `evaluate`.
+        boxes: As in `visualize`.
         overwrite: Replace a file that is there.
         device: As in `evaluate`.
         jobs: As in `evaluate`.
@@ -83,7 +87,7 @@ def gallery(
 
     Raises:
         ConfigError: No clip is asked for, or `out` has another suffix.
-        DataError: A video is not in the folder, or none can be shown.
+        DataError: A video is not in the folder, none can be shown, or the boxes cannot be used.
         RunError: The run has no attention, or cannot be evaluated.
         AttnrecError: `out` is there already or cannot be written.
     """
@@ -91,7 +95,7 @@ def gallery(
     require_strip(out, overwrite=overwrite)
     if num_right + num_wrong == 0:
         raise ConfigError("--right 0 --wrong 0: there is nothing to show")
-    run = recognizer.run
+    table, run = box_table(boxes), recognizer.run
     figures = run.read_evaluation(part) or asdict(
         evaluate(run, store, part=part, device=device, jobs=jobs, on_progress=on_progress)
     )
@@ -103,7 +107,7 @@ def gallery(
         for done, video in enumerate(chosen):
             on_progress(Progress("gallery", done, len(chosen), video["path"]))
             try:
-                pictures[video["path"]] = _example(recognizer, folder, video, config)
+                pictures[video["path"]] = _example(recognizer, folder, video, config, table, on_progress)
             except (VideoError, ConfigError) as error:  # the latter of one that ends before the part to draw
                 skipped.append((video["path"], reason_of(error)))
                 on_progress(Progress("gallery", message=f"skipped {error}"))
@@ -149,10 +153,18 @@ def examples(videos: Sequence[dict[str, Any]], number: int) -> list[dict[str, An
     return [video for _, _, video in sorted(ranked, key=lambda item: item[:2])[:number]]
 
 
-def _example(recognizer: Recognizer, folder: Path, video: dict[str, Any], config: PictureConfig) -> Picture:
+def _example(
+    recognizer: Recognizer,
+    folder: Path,
+    video: dict[str, Any],
+    config: PictureConfig,
+    table: BoxTable | None,
+    on_progress: OnProgress,
+) -> Picture:
     """The strip of one clip."""
     path = folder / video["path"]
     if not path.exists():
         raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")
-    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes))
+    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=table)
+    note_unboxed([look], table, on_progress)
     return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)

@@ -9,17 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import PictureConfig
+from attnrec.data.boxes import BoxTable
 from attnrec.data.folders import label_of
 from attnrec.data.geometry import seen_region
 from attnrec.data.video import FrameReader, probe
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.metrics import attention_entropy
 from attnrec.render.look import Look
+from attnrec.workflows.annotation import sample_boxes
+from attnrec.workflows.gaze import gaze_note
 from attnrec.workflows.predict import AttendedClip, Recognizer
 
 
 def look_at(
-    recognizer: Recognizer, clip: Path, config: PictureConfig, *, label: str = "", truth: Sequence[str] = ()
+    recognizer: Recognizer,
+    clip: Path,
+    config: PictureConfig,
+    *,
+    label: str = "",
+    truth: Sequence[str] = (),
+    boxes: BoxTable | None = None,
 ) -> tuple[Look, AttendedClip]:
     """Let a run look at a clip. The prediction is of the whole clip, the look of the part that is to be drawn.
 
@@ -29,6 +38,7 @@ def look_at(
         config: Which part of the clip.
         label: Of the run in the picture.
         truth: The clip's true classes; where there are none they are read off its name or folder.
+        boxes: What was annotated, in this clip or others.
 
     Returns:
         The look, and what it was made from.
@@ -37,6 +47,7 @@ def look_at(
         RunError: The run has no attention.
         VideoError: The clip cannot be decoded.
         ConfigError: The clip has ended before the part to draw.
+        DataError: Its boxes cannot be used.
     """
     attended = recognizer.attend(clip)
     info, spec = probe(clip), recognizer.run.manifest.features
@@ -45,7 +56,8 @@ def look_at(
         truth = [name] if (name := label_of(clip, recognizer.classes)) is not None else []
     x0, y0, x1, y1 = seen_region(info.width, info.height, spec.resize)
     chosen, end = _drawn_part(attended, clip, config)
-    attention = attended.attention[chosen]
+    attention, times, size = attended.attention[chosen], attended.times[chosen], (info.width, info.height)
+    entropy = np.array([attention_entropy(cells.ravel()) for cells in attention])
     look = Look(
         clip=str(clip),
         run=str(recognizer.run.path),
@@ -56,13 +68,15 @@ def look_at(
         classes=tuple(recognizer.classes),
         sample_fps=spec.sample_fps,
         frames=attended.frames[chosen],
-        times=attended.times[chosen],
+        times=times,
         end=end,
         attention=attention,
         frame_probs=attended.frame_probs[chosen],
-        entropy=np.array([attention_entropy(cells.ravel()) for cells in attention]),
-        size=(info.width, info.height),
+        entropy=entropy,
+        size=size,
         region=(x0 / info.width, y0 / info.height, x1 / info.width, y1 / info.height),
+        boxes={} if boxes is None else sample_boxes(boxes, clip, attended, times, size, spec.sample_fps),
+        note=gaze_note(float(entropy.mean())),
     )
     return look, attended
 

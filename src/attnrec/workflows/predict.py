@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from attnrec.data.blocks import blocks_of, covering_blocks
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.folders import dataset_root, scan_videos
+from attnrec.data.video import DecodeSummary
 from attnrec.errors import RunError, VideoError
 from attnrec.files import write_error
 from attnrec.metrics import reduce_blocks
@@ -27,12 +28,11 @@ from attnrec.workflows.scoring import score_blocks
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """A clip as the store would hold it: cubes (N, K, K, D) float16 and times (N,) in seconds."""
+    """A clip as the store would hold it: cubes (N, K, K, D) float16, times (N,) in seconds, and how decoding ended."""
 
     cubes: NDArray[np.float16]
     pts: NDArray[np.float64]
-    status: str
-    duration_seconds: float
+    summary: DecodeSummary
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class AttendedClip:
         attention: Location probabilities as seen in the frame, shape (S, K, K), each summing to 1.
         frame_probs: Class probabilities of each time-step, shape (S, C).
         end: Of the clip, in seconds from its first frame.
+        own_fps: Rate between the clip's own neighbouring frames.
+        is_variable_rate: Whether the intervals between them differ, so that their numbers tell no time.
     """
 
     prediction: Prediction
@@ -82,6 +84,8 @@ class AttendedClip:
     attention: NDArray[np.float32]
     frame_probs: NDArray[np.float32]
     end: float
+    own_fps: float
+    is_variable_rate: bool
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ class Recognizer:
             )
         clip = self.features(video)
         training = manifest.training
-        frames, drawn = covering_blocks(clip.pts, clip.duration_seconds, training.fps, training.block_frames)
+        summary = clip.summary
+        frames, drawn = covering_blocks(clip.pts, summary.duration_seconds, training.fps, training.block_frames)
         scores = score_blocks(
             self._model,
             self._feed(clip),
@@ -157,7 +162,9 @@ class Recognizer:
             times=clip.pts[frames[drawn]],
             attention=scores.attention[drawn].reshape(-1, K, K),
             frame_probs=scores.frame_probs[drawn],
-            end=clip.duration_seconds,
+            end=summary.duration_seconds,
+            own_fps=summary.effective_fps,
+            is_variable_rate=summary.is_variable_rate,
         )
 
     def features(self, video: str | Path) -> ClipFeatures:
@@ -185,7 +192,7 @@ class Recognizer:
                 shape = cubes.shape[1:]
             mapped: NDArray[np.float16] = np.memmap(file, np.float16, mode="c", shape=(len(pts), *shape))
         assert reader.summary is not None
-        return ClipFeatures(mapped, np.array(pts), reader.summary.status, reader.summary.duration_seconds)
+        return ClipFeatures(mapped, np.array(pts), reader.summary)
 
     def _feed(self, clip: ClipFeatures) -> CubeFeed:
         return CubeFeed(clip.cubes, self.run.manifest.feature_scale, self._device)
@@ -207,7 +214,7 @@ class Recognizer:
             labels=[self.classes[i] for i in likely],
             probs={name: float(p) for name, p in zip(self.classes, probs, strict=True)},
             num_blocks=len(frames),
-            status=clip.status,
+            status=clip.summary.status,
         )
 
 

@@ -32,6 +32,7 @@ class TrainReport:
         validation_accuracy: At the best epoch; None without validation videos and for several labels a video.
         validation_map: The same for several labels a video.
         validation_loss: Mean negative log probability of the true class, likewise.
+        attention_entropy: Mean over that epoch's training blocks, 1 for uniform attention; None without attention.
         retrained: The second training, if one was asked for.
         seconds: Taken, those before an interruption included.
     """
@@ -44,6 +45,7 @@ class TrainReport:
     validation_accuracy: float | None
     validation_map: float | None
     validation_loss: float | None
+    attention_entropy: float | None
     retrained: RetrainReport | None
     seconds: float
 
@@ -268,6 +270,7 @@ def _report(session: Session, run: Run, training: Training, retrained: RetrainRe
         validation_accuracy=best.get("validation_accuracy"),
         validation_map=best.get("validation_map"),
         validation_loss=best.get("validation_loss"),
+        attention_entropy=best.get("attention_entropy"),
         retrained=retrained,
         seconds=training.seconds,
     )
@@ -275,8 +278,7 @@ def _report(session: Session, run: Run, training: Training, retrained: RetrainRe
 
 def _record(run: Run, report: TrainReport, training: Training) -> None:
     result = {k: v for k, v in vars(report).items() if k not in ("run", "plan", "retrained")}
-    best = training.position.best
-    result |= {name: best.get(name) for name in ("penalty_above_floor", "attention_entropy")}
+    result["penalty_above_floor"] = training.position.best.get("penalty_above_floor")
     retrained = None if report.retrained is None else vars(report.retrained)
     run.drop_evaluations()
     run.update(finished_at=utc_now(), result=result | {"retrained": retrained})

@@ -15,6 +15,7 @@ from attnrec.render.look import Look
 from attnrec.render.strip import png_bytes, strip
 from attnrec.run import Run, find_runs
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.workflows.annotation import box_table, note_unboxed
 from attnrec.workflows.looking import equal_steps, look_at
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.writers import strip_row, write_picture
@@ -68,6 +69,7 @@ def versus(
     out: Path,
     config: PictureConfig,
     *,
+    boxes: str | Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
     jobs: int | None = None,
@@ -82,6 +84,7 @@ def versus(
         clip: A video.
         out: Ends in `.png`.
         config: Style, scale, size, steps and part of the clip.
+        boxes: As in `visualize`.
         overwrite: Replace a file that is there.
         device: See `runtime.resolve_device`.
         jobs: CPU threads.
@@ -94,20 +97,23 @@ def versus(
         ConfigError: There are fewer than two runs, or `out` has another suffix.
         RunError: A run cannot be used or has no attention.
         VideoError: The clip cannot be decoded.
+        DataError: The boxes cannot be used.
         AttnrecError: `out` is there already or cannot be written.
     """
     started = time.monotonic()
     if len({run.path.absolute() for run in runs}) < 2:
         raise ConfigError("--versus and --fps compare two runs or more; name them by --versus RUN,RUN")
     require_strip(out, overwrite=overwrite)
+    table = box_table(boxes)
     looks: list[Look] = []
     found = []
     for done, (run, label) in enumerate(zip(runs, run_labels(runs), strict=True)):
         on_progress(Progress("look", done, len(runs), label))
-        look, attended = look_at(Recognizer(run, device=device, jobs=jobs), clip, config, label=label)
+        look, attended = look_at(Recognizer(run, device=device, jobs=jobs), clip, config, label=label, boxes=table)
         looks.append(look)
         found.append(attended.prediction)
     on_progress(Progress("look", len(runs), len(runs)))
+    note_unboxed(looks, table, on_progress)
     coarsest = min(looks, key=len)
     times = coarsest.times[equal_steps(coarsest, config.strip)]
     rows = [strip_row(look, nearest_steps(look, times), config, no_progress) for look in looks]

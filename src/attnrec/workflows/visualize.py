@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.config import PictureConfig
+from attnrec.data.boxes import BoxTable
 from attnrec.errors import ConfigError, VideoError
 from attnrec.files import require_free
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.workflows.annotation import box_table, note_unboxed
 from attnrec.workflows.looking import look_at, reason_of
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.writers import WRITERS, write_raw
@@ -33,6 +35,7 @@ class VisualizeReport:
         num_frames: Drawn.
         fps: Drawn frames a second, on the mean.
         attention_entropy: Mean over the drawn steps, 1 for uniform attention.
+        num_boxed: Steps of the drawn part that have a box; None where no boxes were given.
         seconds: Taken.
     """
 
@@ -50,6 +53,7 @@ class VisualizeReport:
     num_frames: int
     fps: float
     attention_entropy: float
+    num_boxed: int | None
     seconds: float
 
 
@@ -69,6 +73,7 @@ def visualize(
     config: PictureConfig | None = None,
     *,
     raw: str | Path | None = None,
+    boxes: str | Path | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> VisualizeReport:
@@ -80,6 +85,7 @@ def visualize(
         out: The picture; its suffix is one of `WRITERS`. None draws none.
         config: Style, scale, size and part of the clip.
         raw: A `.npz` file for the numbers, see `write_raw`.
+        boxes: A file of boxes or points to draw as well, see `data.boxes.read_boxes`.
         overwrite: Replace files that are there.
         on_progress: Told of every frame.
 
@@ -90,17 +96,31 @@ def visualize(
         ConfigError: A suffix is unknown, the picture would replace the clip, or that has ended before the part to draw.
         RunError: The run has no attention.
         VideoError: The clip cannot be decoded.
+        DataError: The boxes cannot be used.
         AttnrecError: A file is there already or cannot be written.
     """
-    started = time.monotonic()
-    clip, config = Path(clip), config or PictureConfig()
     out = Path(out) if out is not None else None
     raw = Path(raw) if raw is not None else None
+    return _draw(recognizer, Path(clip), out, config or PictureConfig(), raw, box_table(boxes), overwrite, on_progress)
+
+
+def _draw(
+    recognizer: Recognizer,
+    clip: Path,
+    out: Path | None,
+    config: PictureConfig,
+    raw: Path | None,
+    table: BoxTable | None,
+    overwrite: bool,
+    on_progress: OnProgress,
+) -> VisualizeReport:
+    started = time.monotonic()
     require_outputs(out, raw, overwrite=overwrite)
     if out is not None and _is_same(out, clip):
         raise ConfigError(f"{out}: would replace the clip itself; name another picture by --out")
     on_progress(Progress("look", 0, 1, clip.name))
-    look, attended = look_at(recognizer, clip, config)
+    look, attended = look_at(recognizer, clip, config, boxes=table)
+    note_unboxed([look], table, on_progress)
     num_drawn = WRITERS[out.suffix.lower()](look, out, config, overwrite, on_progress) if out else len(look)
     if raw:
         write_raw(raw, look, attended, overwrite=overwrite)
@@ -120,6 +140,7 @@ def visualize(
         num_frames=num_drawn,
         fps=num_drawn / (look.end - float(look.times[0])),
         attention_entropy=float(look.entropy.mean()),
+        num_boxed=None if table is None else len(look.boxes),
         seconds=time.monotonic() - started,
     )
 
@@ -131,6 +152,7 @@ def visualize_all(
     suffix: str = ".gif",
     config: PictureConfig | None = None,
     *,
+    boxes: str | Path | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> VisualizeSummary:
@@ -142,6 +164,7 @@ def visualize_all(
         folder: Where the pictures go, under the clips' names; a number is added where two have one name.
         suffix: Of the pictures.
         config: As in `visualize`.
+        boxes: Likewise.
         overwrite: Replace files that are there.
         on_progress: Told of every clip and frame.
 
@@ -151,8 +174,10 @@ def visualize_all(
     Raises:
         ConfigError: The suffix is unknown.
         RunError: The run has no attention.
+        DataError: The boxes cannot be used.
         AttnrecError: A file is there already or cannot be written.
     """
+    config, table = config or PictureConfig(), box_table(boxes)
     outs = _names(clips, folder, suffix)
     for out in outs:
         require_outputs(out, None, overwrite=overwrite)
@@ -160,7 +185,7 @@ def visualize_all(
     for done, (clip, out) in enumerate(zip(clips, outs, strict=True)):
         on_progress(Progress("clips", done, len(clips), clip.name))
         try:
-            pictures.append(visualize(recognizer, clip, out, config, overwrite=overwrite, on_progress=on_progress))
+            pictures.append(_draw(recognizer, clip, out, config, None, table, overwrite, on_progress))
         except (VideoError, ConfigError) as error:
             skipped.append((str(clip), reason_of(error)))
             on_progress(Progress("clips", message=f"skipped {error}"))

@@ -30,6 +30,7 @@
       const style = chosen("style");
       context.drawImage(image, 0, 0, ...data.size);
       STYLES[style](context, data, data.attention[step], fullNow());
+      if (find("boxes")?.checked) drawBoxes(context, data, data.boxes[drawn]);
       document.documentElement.dataset.drawn = `${step} ${style} ${chosen("scale")}`;
     });
     frameOf(Math.min(lastStep, step + 1));
@@ -151,7 +152,7 @@
 
   find("play").addEventListener("click", () => play(!playing));
   slider.addEventListener("input", () => go(Number(slider.value)));
-  document.querySelectorAll("input[name=style], input[name=scale]").forEach((option) => option.addEventListener("change", () => show(step)));
+  document.querySelectorAll("input[name=style], input[name=scale], #boxes").forEach((option) => option.addEventListener("change", () => show(step)));
   document.querySelectorAll("[data-seeks]").forEach((plot) =>
     plot.addEventListener("click", (event) => {
       const box = plot.getBoundingClientRect(), share = (event.clientX - box.left) / box.width;

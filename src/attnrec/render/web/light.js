@@ -68,6 +68,15 @@ function drawGrid(context, data, attention, full) {
   });
 }
 
+/** Lines along the outermost pixels of annotated boxes, as `render/boxes.py` draws them. */
+function drawBoxes(context, data, boxes) {
+  for (const [width, colour] of data.boxLines) {
+    context.strokeStyle = `rgb(${colour.join(" ")})`;
+    context.lineWidth = width;
+    for (const [x0, y0, x1, y1] of boxes) context.strokeRect(x0 + 0.5, y0 + 0.5, x1 - x0, y1 - y0);
+  }
+}
+
 const STYLES = {
   none() {},
   paper(context, data, attention, full) {
