@@ -323,7 +323,7 @@ def test_boxes_that_do_not_fit_are_refused_before_any_work(oracle, marked_store,
             evaluate(oracle, faithfulness=True, boxes=boxes, on_progress=seen.append)
         assert not seen
 
-    refused(DataError, r"line 2: no video 'nowhere.mp4' in the feature store", "nowhere.mp4,0,1,1")
+    refused(DataError, r"line 2: no video 'nowhere.mp4' among the dataset's", "nowhere.mp4,0,1,1")
     refused(DataError, r"line 2: 80,0 is outside of .*, which is 80 x 60 px", f"{tested},0,80,0")
     refused(DataError, r"boxes.csv: no box in a frame of the \d+ videos of this part", f"{trained},0,1,1")
     refused(DataError, r"boxes.csv: no box in a frame of the \d+ videos of this part", f"{tested},77,1,1")

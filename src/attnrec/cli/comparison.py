@@ -22,7 +22,8 @@ _CSV_COLUMNS = (
 _FAITHFULNESS = {
     "learned": "learned", "uniform": "uniform", "other_video": "other video", "time_shuffled": "shuffled",
     "untrained": "untrained", "deletion": "deletion", "insertion": "insertion", "random": "random",
-    "pointing": "pointing", "pointing_centre": "centre", "mass": "mass", "mass_centre": "mass, centre",
+    "pointing": "pointing", "pointing_centre": "centre", "pointing_frequent": "frequent cell",
+    "mass": "mass", "mass_centre": "mass, centre", "mass_frequent": "mass, frequent cell",
 }  # fmt: skip
 
 _LEVEL = 0.05
