@@ -4,6 +4,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
 from attnrec.data.lists import HOLLYWOOD2_CLASSES
 
 
@@ -45,6 +49,30 @@ def make_hmdb51(root: Path, data: Path) -> Path:
     names = ((f.name.removesuffix("_test_split1.txt"), line) for f in files for line in f.read_text().splitlines())
     make_files(root / "hmdb51_org", *(f"{label}/{line.rsplit(None, 1)[0]}" for label, line in names))
     return root
+
+
+def write_mask(folder: Path, mask: NDArray[np.uint8], *, name: str = "part_mask", compressed: bool = True) -> Path:
+    """A puppet mask (height, width, frames) as J-HMDB has them, written by scipy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "puppet_mask.mat"
+    scipy.io.savemat(path, {"noise": np.eye(3), name: mask}, do_compression=compressed)
+    return path
+
+
+def make_jhmdb(root: Path, *, videos: str = ".", num_films: int = 3, splits: int = 3) -> list[str]:
+    """J-HMDB with empty files for videos: two classes, two clips of each film, the last film to test on; their paths.
+
+    Folders of pictures and masks are beside the videos' class folders, or beside the folder that those are in.
+    """
+    names = []
+    for label in ("golf", "wave"):
+        clips = [f"film{film}_{label}_f_cm_np1_ba_med_{i}.avi" for film in range(num_films) for i in range(2)]
+        names += make_files(root / videos / label, *clips) and [f"{label}/{clip}" for clip in clips]
+        make_files(root / "Rename_Images" / label / Path(clips[0]).stem, "00001.png")
+        lines = [f"{clip} {2 if f'film{num_films - 1}_' in clip else 1}" for clip in clips]
+        lists = {f"{label}_test_split{number}": "\n".join(lines) + "\n" for number in range(1, splits + 1)}
+        write_lists(root / "splits", **lists)
+    return names
 
 
 def write_synthetic_clip_sets(folder: Path, clips: Iterable[str]) -> dict[str, tuple[str, ...]]:

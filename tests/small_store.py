@@ -13,6 +13,7 @@ from attnrec.config import ExtractConfig, FeatureSpec, TrainConfig
 from attnrec.data.packing import VideoRow, pack_store
 from attnrec.data.parts import PartFile, part_path, parts_dir, read_part, video_id
 from attnrec.data.splits import default_splits
+from attnrec.data.stored_boxes import StoredBoxes
 from attnrec.data.video import DecodeSummary
 from attnrec.workflows.features import prepare_trunk
 
@@ -60,6 +61,7 @@ def write_store(
     multilabel: bool = False,
     status: Mapping[int, str] = MappingProxyType({}),
     seed: int = 0,
+    boxes: StoredBoxes | None = None,
 ) -> Path:
     """Write a store with one video for each class and group, whose class is the channel that stands out.
 
@@ -110,6 +112,7 @@ def write_store(
         videos_dir="/videos",
         program_version="0",
         label_matrix=np.array(matrix) if multilabel else None,
+        boxes=boxes,
     )
     return path
 

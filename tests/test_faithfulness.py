@@ -14,6 +14,7 @@ from attnrec.faithfulness import (
     donors,
     jensen_shannon,
     mass_inside,
+    most_frequent_cell,
     pointing_hits,
     prediction_shift,
     rank_correlation,
@@ -118,6 +119,13 @@ def test_a_hit_is_a_peak_that_touches_the_target():
     attention = np.array([[0.1, 0.6, 0.2, 0.1], [0.4, 0.3, 0.3, 0], [0.4, 0.4, 0.1, 0.1], [0.25] * 4])
     assert pointing_hits(attention, coverage).tolist() == [1, 0, 0.5, 0.5]
     np.testing.assert_allclose(mass_inside(attention, coverage), [0.26, 0.33, 0.14, 0.275])
+
+
+def test_the_most_frequent_cell_is_touched_most_often_then_covered_most():
+    often = np.array([[0.1, 1, 0, 0], [0.1, 0, 1, 0], [0, 0, 0, 1]])
+    assert most_frequent_cell(often).tolist() == [1, 0, 0, 0]
+    assert most_frequent_cell(np.array([[0.1, 1, 0, 0], [0.1, 0.1, 1, 0]])).tolist() == [0, 1, 0, 0]
+    assert most_frequent_cell(np.ones((2, 3))).tolist() == [1, 0, 0]
 
 
 def test_how_far_predictions_move():

@@ -22,7 +22,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 SplitPart = Literal["test", "validation", "train"]
 PictureStyle = Literal["paper", "heat", "contour", "grid"]
 PictureScale = Literal["frame", "clip", "fixed"]
-DatasetLayout = Literal["auto", "folders", "names", "unlabelled", "ucf11", "ucf101", "hmdb51", "hollywood2", "csv"]
+DatasetLayout = Literal[
+    "auto", "folders", "names", "unlabelled", "ucf11", "ucf101", "hmdb51", "jhmdb", "hollywood2", "csv"
+]
 
 Config = TypeVar("Config")
 
@@ -158,11 +160,12 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """Settings of `extract`; see its options for their meaning. `splits` and `labels` are paths."""
+    """Settings of `extract`; see its options for their meaning. `splits`, `labels` and `boxes` are paths."""
 
     dataset: DatasetLayout = "auto"
     splits: str | None = None
     labels: str | None = None
+    boxes: str | None = None
     backbone: BackboneName = "googlenet"
     weights: str = "imagenet"
     layers: tuple[str, ...] = ()

@@ -144,6 +144,22 @@ def centre_prior(grid_size: int) -> NDArray[np.float64]:
     return normal
 
 
+def most_frequent_cell(coverage: NDArray[Any]) -> NDArray[np.float64]:
+    """All attention on the one cell that targets touch most often.
+
+    Args:
+        coverage: Share of each cell that is target, shape (F, L), of at least one frame. Of cells that are touched as
+            often the one that is covered most counts, and of several such the first.
+
+    Returns:
+        1 for that cell and 0 for the others, shape (L,).
+    """
+    touched, covered = (coverage > 0).sum(axis=0), coverage.sum(axis=0, dtype=np.float64)
+    cell = max(range(coverage.shape[1]), key=lambda i: (touched[i], covered[i]))
+    frequent: NDArray[np.float64] = np.eye(coverage.shape[1])[cell]
+    return frequent
+
+
 def pointing_hits(attention: NDArray[Any], coverage: NDArray[Any]) -> NDArray[np.float64]:
     """Whether the most attended cell touches the target; of several as attended, the share that does.
 

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -55,10 +56,10 @@ def test_the_tables_say_what_was_measured(folder):
     assert result.exit_code == 0, result.stderr
     for words in ("With other attention", "another video's", "an untrained scorer's", "Boxes in 72 frames of 6 videos"):
         assert words in result.stdout
-    # Of a grid of 2 x 2 the four cells in the middle are all that there are: both baselines have a quarter.
-    for name in ("centre of the frame", "uniform"):
+    # Of a grid of 2 x 2 the four cells in the middle are all that there are, and the boxes fill one of them always.
+    for name, share in (("centre of the frame", 25), ("uniform", 25), ("most frequent cell in training", 100)):
         cells = [line for line in result.stdout.splitlines() if line.strip().startswith(name)][-1].split("  ")
-        assert [cell.strip() for cell in cells if cell.strip()][1] == "25.0"
+        assert [cell.strip() for cell in cells if cell.strip()][1] == f"{share}.0"
     assert "faithfulness" not in attnrec("evaluate", "--runs", folder / "runs").stdout
 
 
@@ -92,3 +93,19 @@ def test_what_does_not_go_is_refused_in_a_line(folder, monkeypatch, arguments, m
     assert message in result.stderr
     assert len([line for line in result.stderr.splitlines() if not line.startswith("run ")]) == 1
     assert result.stdout == ""
+
+
+def test_the_comparison_shows_boxes_beside_what_knows_nothing_of_the_frame(folder, tmp_path):
+    arguments = ["evaluate", "--runs", folder / "runs", "--faithfulness", "--boxes", folder / "boxes.csv", "--json"]
+    found = json.loads(attnrec(*arguments).stdout)
+    names = [
+        f"{figure}{other}" for figure in ("pointing", "mass") for other in ("", "_centre", "_uniform", "_frequent")
+    ]
+    result = CliRunner().invoke(app, ["compare", found["run"], "--csv", str(tmp_path / "t.csv")])
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Is it where the boxes are?"))
+    row = next(line for line in lines[start:] if line.strip().startswith("attention"))
+    assert row.split()[1:] == [f"{100 * found['faithfulness'][name]:.1f}" for name in names]
+    (cells,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+    assert [float(cells[name]) for name in names] == pytest.approx([found["faithfulness"][name] for name in names])

@@ -4,7 +4,16 @@ import clips
 import numpy as np
 import pytest
 
-from attnrec.data.boxes import boxes_at, boxes_of, boxes_of_clip, cell_coverage, read_boxes, require_inside
+from attnrec.data.boxes import (
+    Clip,
+    boxes_at,
+    boxes_of,
+    boxes_of_clip,
+    cell_coverage,
+    placed_boxes,
+    read_boxes,
+    require_inside,
+)
 from attnrec.data.geometry import seen_region
 from attnrec.data.video import FrameReader, probe
 from attnrec.errors import DataError
@@ -60,14 +69,24 @@ def test_frames_take_the_boxes_of_the_nearest_time(tmp_path):
     ]
     boxes = table(tmp_path, "\n".join(lines))
     pts = np.array([0, 0.1, 0.2, 0.5, 0.6])
-    found = boxes_at(boxes, "a.mp4", pts, 10, 0.05)
+    clips_of = [Clip(1, "a.mp4", 10.0, True), Clip(2, "b.mp4", 10.0, True), Clip(0, "c.mp4", 10.0, True)]
+    placed = placed_boxes(boxes, clips_of, 3, lambda clip: (64, 48))
+    assert placed.size.tolist() == [[0, 0], [64, 48], [64, 48]]
+    assert [placed.size_of(video) for video in range(3)] == [None, (64, 48), (64, 48)]
+    assert (len(placed), placed.num_videos, placed.by_time(0)) == (4, 2, {})
+    times = placed.by_time(1)
+    found = boxes_at(times, pts, 0.05)
     assert found == {0: [(1, 0, 2, 1), (2, 0, 3, 1)], 3: [(3, 0, 4, 1)]}
-    assert list(boxes_at(boxes, "a.mp4", pts, 10, 0.1)) == [0, 1, 3, 4]
+    assert list(boxes_at(times, pts, 0.1)) == [0, 1, 3, 4]
 
 
 def test_numbered_frames_have_the_times_of_the_videos_own(tmp_path):
     boxes = table(tmp_path, "path,frame,x,y\na.mp4,0,5,6\na.mp4,25,7,8\n")
-    assert boxes_at(boxes, "a.mp4", np.arange(20) / 10, 25, 0.05) == {0: [(5, 6, 5, 6)], 10: [(7, 8, 7, 8)]}
+    times = placed_boxes(boxes, [Clip(0, "a.mp4", 25.0, False)], 1, lambda clip: (64, 48)).by_time(0)
+    assert times == {0: [(5, 6, 5, 6)], 1: [(7, 8, 7, 8)]}
+    assert boxes_at(times, np.arange(20) / 10, 0.05) == {0: [(5, 6, 5, 6)], 10: [(7, 8, 7, 8)]}
+    with pytest.raises(DataError, match=r"boxes.csv: a.mp4 is of variable rate, numbers of frames tell no time"):
+        placed_boxes(boxes, [Clip(0, "a.mp4", 25.0, True)], 1, lambda clip: (64, 48))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +136,7 @@ def test_boxes_of_other_videos_are_left_out_and_named(tmp_path):
 
 def test_a_file_of_other_videos_alone_is_refused_by_its_line(tmp_path):
     boxes = table(tmp_path, "path,seconds,x,y\nz.mp4,0,0,0\ny.mp4,0,0,0\n")
-    with pytest.raises(DataError, match=r"line 2: no video 'z.mp4' in the feature store; .* relative to /videos"):
+    with pytest.raises(DataError, match=r"line 2: no video 'z.mp4' among the dataset's; .* relative to /videos"):
         boxes_of(boxes, ["a.mp4"], "/videos")
 
 

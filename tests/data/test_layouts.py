@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_trees import make_files, make_hmdb51, make_ucf11, make_ucf101, write_lists, write_synthetic_clip_sets
+from dataset_trees import (
+    make_files,
+    make_hmdb51,
+    make_jhmdb,
+    make_ucf11,
+    make_ucf101,
+    write_lists,
+    write_synthetic_clip_sets,
+)
 
 from attnrec.data.dataset import Dataset
 from attnrec.data.layouts import read_dataset
@@ -368,6 +376,59 @@ def test_a_parted_source_in_an_official_split_is_told_calmly(tmp_path):
     write_lists(tmp_path / "testTrainMulti_7030_splits", golf_test_split1=f"{names[0]} 1 \n{names[1]} 2 \n")
     (problem,) = read_dataset(tmp_path / "videos").problems
     assert str(problem) == "groups on both sides of split hmdb51-1 as published: 1 (x_golf)"
+
+
+def test_a_part_of_hmdb51_goes_by_its_folder(tmp_path):
+    make_files(tmp_path / "some", "golf/x_golf_f_cm_np1_ba_med_0.avi")
+    write_lists(tmp_path / "testTrainMulti_7030_splits", golf_test_split1="x_golf_f_cm_np1_ba_med_0.avi 1 \n")
+    dataset = read_dataset(tmp_path / "some")
+    assert (dataset.name, dataset.layout, list(dataset.splits)) == ("some", "hmdb51", ["hmdb51-1"])
+
+
+# J-HMDB
+
+
+@pytest.mark.parametrize("videos", [".", "ReCompress_Videos"])
+@pytest.mark.parametrize("layout", ["auto", "jhmdb"])
+def test_jhmdb_by_its_names(tmp_path, videos, layout):
+    names = make_jhmdb(tmp_path, videos=videos, num_films=8)
+    (tmp_path / "puppet_mask").mkdir()
+    dataset = read_dataset(tmp_path, layout)
+    assert (dataset.name, dataset.layout, dataset.root) == ("jhmdb", "jhmdb", tmp_path / videos)
+    assert dataset.masks.samefile(tmp_path / "puppet_mask")
+    assert [entry.path.as_posix() for entry in dataset.entries] == sorted(names)
+    assert dataset.classes == ("golf", "wave")
+    assert {entry.labels for entry in dataset.entries if entry.path.parts[0] == "golf"} == {("golf",)}
+    assert list(dataset.splits) == ["jhmdb-1", "jhmdb-2", "jhmdb-3"]
+    assert counts_of(dataset, "jhmdb-1") == (28, 4, 0)
+    assert sorted(set(dataset.groups))[:2] == ["film0_golf", "film0_wave"]
+    assert dataset.problems == ()
+
+
+def test_jhmdb_from_the_folder_of_its_videos_or_with_lists_elsewhere(tmp_path):
+    make_jhmdb(tmp_path / "a", videos="videos")
+    assert read_dataset(tmp_path / "a" / "videos").layout == "jhmdb"
+    (tmp_path / "b").mkdir()
+    lists = shutil.move(tmp_path / "a" / "splits", tmp_path / "b" / "splits")
+    assert read_dataset(tmp_path / "a" / "videos", splits=lists).layout == "jhmdb"
+    renamed = shutil.move(lists, tmp_path / "b" / "lists")
+    assert read_dataset(tmp_path / "a" / "videos", "jhmdb", splits=renamed).layout == "jhmdb"
+    with pytest.raises(DataError, match="not laid out like jhmdb; expected class folders, and the folder splits"):
+        read_dataset(tmp_path / "a" / "videos", "jhmdb")
+
+
+def test_lists_of_other_classes_named_splits_are_not_jhmdbs(tmp_path):
+    make_files(tmp_path / "videos", "surf/a.avi", "surf/b.avi", "golf/c.avi")
+    write_lists(tmp_path / "splits", surf_test_split1="a.avi 1\nb.avi 2\n", golf_test_split1="c.avi 1\n")
+    assert read_dataset(tmp_path / "videos").layout == "folders"
+
+
+def test_a_film_on_both_sides_of_jhmdb_is_told(tmp_path):
+    make_jhmdb(tmp_path, splits=1)
+    text = (tmp_path / "splits" / "golf_test_split1.txt").read_text()
+    (tmp_path / "splits" / "golf_test_split1.txt").write_text(text.replace(" 1", " 2", 1))
+    (problem,) = read_dataset(tmp_path).problems
+    assert str(problem) == "groups on both sides of split jhmdb-1 as published: 1 (film0_golf)"
 
 
 # Hollywood2: the clips' names are real where they are at hand, the labels are made up

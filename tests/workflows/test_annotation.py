@@ -1,182 +1,218 @@
+"""Boxes on their way into a store: from files and masks, and what is said of them."""
+
 import json
 import shutil
 from pathlib import Path
 
+import clips
 import numpy as np
 import pytest
-from clips import write, write_timed
-from looks import shown
-from pages import Page
-from small_store import figures_of
+from dataset_trees import make_jhmdb, write_mask
+from typer.testing import CliRunner
 
-from attnrec.config import PictureConfig
-from attnrec.data.video import FrameReader, probe
+from attnrec.cli.app import app
+from attnrec.config import ExtractConfig
+from attnrec.data.store import FeatureStore
 from attnrec.errors import DataError
-from attnrec.render.boxes import LINE
-from attnrec.render.card import GAP_PX
-from attnrec.render.strip import GAP_PX as COLUMN_GAP_PX
-from attnrec.render.strip import HEAD_PX, MARGIN_PX
-from attnrec.run import Run
-from attnrec.workflows.gallery import gallery
-from attnrec.workflows.predict import Recognizer
-from attnrec.workflows.versus import versus
-from attnrec.workflows.visualize import visualize, visualize_all
+from attnrec.workflows.estimates import plan_extraction
+from attnrec.workflows.extract import extract
 
-FPS, NUM_FRAMES = 6.0, 6
-SMALL = PictureConfig(width=64, strip=NUM_FRAMES)
+NUM_FRAMES, FPS = 4, 10
+NAMES = ["bend/v_bend_g01_c01.mp4", "bend/v_bend_g02_c01.mp4", "jack/v_jack_g01_c01.mp4", "jack/v_jack_g02_c01.mp4"]
 
 
-def corners(frame: int) -> tuple[int, int, int, int]:
-    """Of the object in a frame of `moving`."""
-    return 8 + 8 * frame, 16, 8 + 8 * frame + 24, 16 + 48
+def config(**changes) -> ExtractConfig:
+    settings = {"backbone": "squeezenet1_0", "weights": "random", "precision": "fp32", "device": "cpu", "jobs": 1}
+    return ExtractConfig(**settings | changes)
 
 
-def moving(path: Path) -> Path:
-    """A clip of 128 x 96 px in which a bright object moves on by 8 px with each frame."""
-    frames = np.full((NUM_FRAMES, 96, 128, 3), 40, np.uint8)
-    for k, frame in enumerate(frames):
-        x0, y0, x1, y1 = corners(k)
-        frame[y0:y1, x0:x1] = 250
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write(path, frames, fps=FPS)
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return clips.write(tmp_path_factory.mktemp("clip") / "c.mp4", clips.noise(NUM_FRAMES), fps=FPS)
 
 
-def boxes_file(path: Path, name: str, frames: range = range(NUM_FRAMES), *, by_seconds: bool = False) -> Path:
-    rows = [(k / FPS if by_seconds else k, *corners(k % NUM_FRAMES)) for k in frames]
-    lines = [",".join([name, *map(str, row)]) for row in rows]
-    path.write_text("\n".join([f"path,{'seconds' if by_seconds else 'frame'},x0,y0,x1,y1", *lines]), encoding="utf-8")
+@pytest.fixture(scope="module")
+def made(clip, tmp_path_factory) -> Path:
+    """Four clips, and a store of them without boxes."""
+    folder = tmp_path_factory.mktemp("made")
+    for number, name in enumerate(NAMES):
+        (folder / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "videos" / name).write_bytes(clip.read_bytes() + bytes(number))  # a content of its own
+    extract(folder / "videos", folder / "s.h5", config())
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path) -> Path:
+    """A copy of both."""
+    return Path(shutil.copytree(made, tmp_path / "here"))
+
+
+def write(path: Path, *rows: str, header: str = "path,seconds,x0,y0,x1,y1") -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
     return path
 
 
-@pytest.fixture(autouse=True)
-def _small_batches(monkeypatch) -> None:
-    """Batches are filled up to one size, which for clips as short as these would be most of the work."""
-    for module in ("models.inference", "workflows.predict"):
-        monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 6)
+def test_boxes_of_a_file_come_into_the_store_without_a_new_extraction(here):
+    before = FeatureStore(here / "s.h5")
+    boxes = write(here / "b.csv", f"{NAMES[2]},0.1,1,2,30,40", f"{NAMES[0]},0.2,5,6,7,8", "elsewhere.mp4,0,1,1,2,2")
+    report = extract(here / "videos", here / "s.h5", config(boxes=str(boxes)))
+    found = FeatureStore(here / "s.h5")
+    assert report.num_extracted == 0
+    assert (report.boxes.source, report.boxes.num_videos, report.boxes.num_boxes) == (str(boxes), 2, 2)
+    assert (report.boxes.num_absent, report.boxes.problems) == (1, [])
+    assert found.boxes.video.tolist() == [0, 2]
+    assert found.boxes.by_time(2) == {0.1: [(1, 2, 30, 40)]}
+    assert found.boxes.size.tolist() == [[64, 48], [0, 0], [64, 48], [0, 0]]
+    assert found.fingerprint == before.fingerprint
+    np.testing.assert_array_equal(found.features(), before.features())
+
+
+def test_the_same_boxes_again_leave_the_store_as_it_is_and_others_pack_it_again(here):
+    boxes, out = here / "videos" / "boxes.csv", here / "s.h5"
+
+    def packed_by(**changes) -> FeatureStore:
+        assert extract(here / "videos", out, config(**changes)).num_extracted == 0
+        return FeatureStore(out)
+
+    write(boxes, f"{NAMES[1]},0,1,1,9,9")
+    packed_by()
+    inode = out.stat().st_ino
+    packed_by()
+    assert out.stat().st_ino == inode
+    write(boxes, f"{NAMES[1]},0,1,1,9,10")
+    assert packed_by().boxes.by_time(1) == {0: [(1, 1, 9, 10)]}
+    assert out.stat().st_ino != inode
+    given = write(here / "given.csv", f"{NAMES[3]},3,5,5", header="path,frame,x,y")
+    assert packed_by(boxes=str(given)).boxes.by_time(3) == {0.3: [(5, 5, 5, 5)]}
+    boxes.unlink()
+    assert packed_by().boxes is None
+
+
+def test_the_plan_and_the_program_say_where_boxes_come_from(here):
+    boxes = write(here / "videos" / "boxes.csv", f"{NAMES[1]},0,1,1,9,9", f"{NAMES[1]},0,1,1,9,9", "z.mp4,0,1,1,2,2")
+    plan = plan_extraction(here / "videos", here / "s.h5", config())
+    assert (plan.boxes.num_videos, plan.boxes.num_boxes, plan.boxes.num_absent) == (1, 2, 1)
+    options = ["--backbone", "squeezenet1_0", "--weights", "random", "--precision", "fp32", "--jobs", "1"]
+    arguments = ["extract", str(here / "videos"), str(here / "s.h5"), *options]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    assert f"boxes    2 in 1 video, from {boxes}; 1 annotated video not there" in result.stdout.splitlines()
+    document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert document["boxes"] == {
+        "source": str(boxes), "num_videos": 1, "num_boxes": 2, "num_absent": 1, "problems": []
+    }  # fmt: skip
+    info = CliRunner().invoke(app, ["info", str(here / "s.h5"), "--json"])
+    assert json.loads(info.stdout)["boxes"] == {"videos": 1, "boxes": 2}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("path,seconds,x", f"{NAMES[0]},0,1", "line 1: no x0,y0,x1,y1 or x,y among its columns"),
+        ("path,seconds,x,y", "z.mp4,0,1,1", "line 2: no video 'z.mp4' among the dataset's"),
+        ("path,seconds,x,y", f"{NAMES[0]},0,64,1", "line 2: 64,1 is outside of .*, which is 64 x 48 px"),
+    ],
+)
+def test_a_given_file_that_does_not_fit_is_refused(here, header, row, message):
+    before = (here / "s.h5").read_bytes()
+    boxes = write(here / "b.csv", row, header=header)
+    with pytest.raises(DataError, match=message):
+        extract(here / "videos", here / "s.h5", config(boxes=str(boxes)))
+    assert (here / "s.h5").read_bytes() == before
+
+
+def test_a_file_that_only_has_the_name_is_told_and_left_out(here):
+    write(here / "videos" / "boxes.csv", "z.mp4,0,1,1", header="video,when,left,top")
+    report = extract(here / "videos", here / "s.h5", config())
+    assert FeatureStore(here / "s.h5").boxes is None
+    (problem,) = report.boxes.problems
+    assert "boxes.csv, line 1: no column 'path'" in str(problem)
+
+
+def test_numbers_of_frames_are_refused_at_a_variable_rate(tmp_path):
+    (tmp_path / "videos").mkdir()
+    clips.write_timed(tmp_path / "videos" / "a.mkv", [0, 100, 200, 700, 800])
+    boxes = write(tmp_path / "b.csv", "a.mkv,1,1,1", header="path,frame,x,y")
+    with pytest.raises(DataError, match=r"a.mkv is of variable rate, numbers of frames tell no time; give `seconds`"):
+        extract(tmp_path / "videos", tmp_path / "s.h5", config(boxes=str(boxes)))
+    write(boxes, "a.mkv,0.7,1,1", header="path,seconds,x,y")
+    extract(tmp_path / "videos", tmp_path / "s.h5", config(boxes=str(boxes)))
+    assert FeatureStore(tmp_path / "s.h5").boxes.by_time(0) == {0.7: [(1, 1, 1, 1)]}
+
+
+def mask_of(num_frames: int, height: int = clips.HEIGHT) -> np.ndarray:
+    """A person who moves on by a pixel a frame, and is not there in the first."""
+    mask = np.zeros((height, clips.WIDTH, num_frames), np.uint8)
+    for frame in range(1, num_frames):
+        mask[4:20, 10 + frame : 30 + frame, frame] = 7
+    return mask
 
 
 @pytest.fixture
-def recognizer(looking_run) -> Recognizer:
-    return Recognizer(looking_run, device="cpu", jobs=1)
+def jhmdb(clip, tmp_path) -> tuple[Path, list[str]]:
+    """J-HMDB with videos that can be decoded and masks for them; the names of the videos."""
+    root = tmp_path / "JHMDB"
+    names = make_jhmdb(root, videos="ReCompress_Videos", num_films=2)
+    for number, name in enumerate(names):
+        (root / "ReCompress_Videos" / name).write_bytes(clip.read_bytes() + bytes(number))
+        write_mask(root / "puppet_mask" / Path(name).with_suffix(""), mask_of(NUM_FRAMES))
+    return root, names
 
 
-@pytest.fixture
-def clip(tmp_path) -> Path:
-    return moving(tmp_path / "videos" / "left" / "clip.mp4")
+def test_the_masks_of_jhmdb_become_boxes(jhmdb, tmp_path):
+    root, names = jhmdb
+    report = extract(root, tmp_path / "s.h5", config())
+    found = FeatureStore(tmp_path / "s.h5")
+    assert (found.dataset, report.boxes.num_videos, report.boxes.num_boxes) == ("jhmdb", len(names), 3 * len(names))
+    assert report.boxes.problems == []
+    for video in range(len(names)):
+        times = found.boxes.by_time(video)
+        assert list(times) == pytest.approx([frame / FPS for frame in range(1, NUM_FRAMES)])
+        assert list(times.values()) == [[(10 + frame, 4, 30 + frame, 20)] for frame in range(1, NUM_FRAMES)]
 
 
-def lines_of(picture: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Outermost pixels of the lines in a picture: left, top, right, bottom."""
-    rows, columns = np.nonzero((picture == LINE).all(axis=2))
-    return (columns.min(), rows.min(), columns.max(), rows.max()) if len(rows) else None
+def test_masks_tell_time_by_the_rate_where_not_every_frame_is_stored(jhmdb, tmp_path):
+    extract(jhmdb[0], tmp_path / "s.h5", config(sample_fps=5.0))
+    found = FeatureStore(tmp_path / "s.h5")
+    assert found.videos.num_frames.tolist() == [NUM_FRAMES // 2] * len(jhmdb[1])
+    assert list(found.boxes.by_time(0)) == pytest.approx([0.1, 0.2, 0.3])
 
 
-def columns_of(path: Path, width: int = 64, height: int = 48) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The frame and the attended frame of each step of a strip without a note, which stands above the latter."""
-    (picture,), _ = shown(path)
-    tops = (MARGIN_PX + HEAD_PX, picture.shape[0] - MARGIN_PX - 4 - 13 - height)
-    lefts = [MARGIN_PX + k * (width + COLUMN_GAP_PX) for k in range(NUM_FRAMES)]
-    return [tuple(picture[top : top + height, left : left + width] for top in tops) for left in lefts]
+def test_masks_that_cannot_be_used_are_named_and_the_others_kept(jhmdb, tmp_path):
+    root, names = jhmdb
+    absent, broken, misfit, longer, *_ = (root / "puppet_mask" / Path(name).with_suffix("") for name in sorted(names))
+    (absent / "puppet_mask.mat").unlink()
+    data = (broken / "puppet_mask.mat").read_bytes()
+    (broken / "puppet_mask.mat").write_bytes(data[: len(data) // 2])
+    write_mask(misfit, mask_of(NUM_FRAMES, height=50))
+    write_mask(longer, mask_of(NUM_FRAMES + 2))
+    report = extract(root, tmp_path / "s.h5", config())
+    assert [(problem.what, problem.count) for problem in report.boxes.problems] == [
+        ("videos without a puppet mask", 1),
+        ("puppet masks that cannot be used, left out", 1),
+        ("masks of another shape than their video's, left out", 1),
+    ]
+    found = FeatureStore(tmp_path / "s.h5")
+    assert report.boxes.num_videos == found.boxes.num_videos == len(names) - 3
+    assert list(found.boxes.by_time(3)) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
 
 
-@pytest.mark.parametrize("by_seconds", [False, True])
-def test_the_line_is_around_the_object_of_its_own_frame(recognizer, clip, tmp_path, by_seconds):
-    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4", by_seconds=by_seconds)
-    report = visualize(recognizer, clip, tmp_path / "out.png", SMALL, boxes=boxes)
-    assert report.num_boxed == NUM_FRAMES
-    for k, pictures in enumerate(columns_of(tmp_path / "out.png")):
-        x0, y0, x1, y1 = (value // 2 for value in corners(k))
-        for picture in pictures:
-            assert lines_of(picture) == (x0, y0, x1 - 1, y1 - 1)
+def test_masks_of_frames_at_uneven_times(jhmdb, tmp_path):
+    root, names = jhmdb
+    times = [0, 100, 200, 700]
+    uneven = clips.write_timed(tmp_path / "u.mkv", times).read_bytes()
+    first, second, *_ = sorted(names)
+    for number, name in enumerate((first, second)):
+        (root / "ReCompress_Videos" / name).write_bytes(uneven + bytes(number))
+        write_mask(root / "puppet_mask" / Path(name).with_suffix(""), np.ones((16, 16, NUM_FRAMES - number), np.uint8))
+    report = extract(root, tmp_path / "s.h5", config())
+    (problem,) = report.boxes.problems
+    assert str(problem) == f"masks that tell no time in a video of variable rate, left out: 1 ({second})"
+    assert list(FeatureStore(tmp_path / "s.h5").boxes.by_time(0)) == pytest.approx([time / 1000 for time in times])
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_moving_pictures_have_the_lines(recognizer, clip, tmp_path, suffix):
-    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
-    out = tmp_path / f"out{suffix}"
-    config = PictureConfig(width=240)  # as the line must outlive colour at half the size and a palette
-    assert visualize(recognizer, clip, out, config, boxes=boxes).num_boxed == NUM_FRAMES
-    info = probe(out)
-    frames = [frame for frame, _ in FrameReader(out, width=info.width, height=info.height)]
-    assert len(frames) == NUM_FRAMES
-    for k, frame in enumerate(frames):
-        x0, y0, x1, _ = (round(value * 240 / 128) for value in corners(k))
-        for left in (0, 240 + GAP_PX):
-            line = frame[y0, left + x0 + 4 : left + x1 - 4].astype(int).mean(axis=0)
-            np.testing.assert_allclose(line, LINE, atol=70)
-            assert line[2] - line[0] > 40
-
-
-def test_a_page_has_the_boxes_of_its_frames(recognizer, clip, tmp_path):
-    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4", range(2, 4))
-    visualize(recognizer, clip, tmp_path / "out.html", SMALL, boxes=boxes)
-    data = Page((tmp_path / "out.html").read_text(encoding="utf-8")).data()
-    x0, y0, x1, y1 = corners(3)
-    assert data["boxes"][3] == [[x0, y0, x1 - 1, y1 - 1]]
-    assert [len(step) for step in data["boxes"]] == [0, 0, 1, 1, 0, 0]
-
-
-def test_a_part_of_a_clip_has_its_own_boxes(recognizer, clip, tmp_path):
-    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
-    config = PictureConfig(width=64, strip=NUM_FRAMES, start=0.5)
-    assert visualize(recognizer, clip, tmp_path / "out.png", config, boxes=boxes).num_boxed == 3
-    first, _ = columns_of(tmp_path / "out.png")[0]
-    assert lines_of(first)[0] == corners(3)[0] // 2
-
-
-@pytest.mark.parametrize(("name", "frames"), [("right/clip.mp4", range(6)), ("left/clip.mp4", range(40, 42))])
-def test_a_clip_without_boxes_gets_a_line(recognizer, clip, tmp_path, name, frames):
-    boxes, said = boxes_file(tmp_path / "boxes.csv", name, frames), []
-    report = visualize(recognizer, clip, tmp_path / "out.png", SMALL, boxes=boxes, on_progress=said.append)
-    assert report.num_boxed == 0
-    message = f"{clip}: {boxes} has no box of what is shown; its paths are those in the data set"
-    assert [event.message for event in said if event.message] == [message]
-    visualize(recognizer, clip, tmp_path / "plain.png", SMALL)
-    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
-
-
-def test_several_clips_each_have_their_own(recognizer, clip, tmp_path):
-    other = moving(tmp_path / "videos" / "right" / "other.mp4")
-    boxes, said = boxes_file(tmp_path / "boxes.csv", "right/other.mp4"), []
-    summary = visualize_all(
-        recognizer, [clip, other], tmp_path / "out", ".png", SMALL, boxes=boxes, on_progress=said.append
-    )
-    assert [picture.num_boxed for picture in summary.pictures] == [0, NUM_FRAMES]
-    assert sum("no box" in (event.message or "") for event in said) == 1
-
-
-def test_boxes_in_a_picture_of_two_runs(looking_run, clip, tmp_path):
-    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
-    twin = tmp_path / "twin"
-    twin.symlink_to(looking_run)
-    versus([Run(looking_run), Run(twin)], clip, tmp_path / "out.png", SMALL, boxes=boxes, device="cpu", jobs=1)
-    (picture,), _ = shown(tmp_path / "out.png")
-    lines = (picture == LINE).all(axis=2)
-    line_px = 2 * (12 + 24) - 4
-    assert lines.sum() == 3 * NUM_FRAMES * line_px  # the frame, and each run's
-
-
-def test_boxes_in_a_gallery(looking_run, clip, tmp_path):
-    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
-    run = shutil.copytree(looking_run, tmp_path / "run")
-    video = {"path": "left/clip.mp4", "label": "left", "predicted": "left", "probability": 1.0}
-    (run / "evaluation-test.json").write_text(json.dumps(figures_of(["left", "right"], videos=[video])))
-    recognizer = Recognizer(run, device="cpu", jobs=1)
-    gallery(recognizer, "test", tmp_path / "out.png", SMALL, videos=tmp_path / "videos", boxes=boxes)
-    (picture,), _ = shown(tmp_path / "out.png")
-    assert (picture == LINE).all(axis=2).any()
-
-
-def test_boxes_that_cannot_be_used(recognizer, clip, tmp_path):
-    def refused(video: Path, boxes: Path, message: str) -> None:
-        with pytest.raises(DataError, match=message):
-            visualize(recognizer, video, tmp_path / "out.png", SMALL, boxes=boxes)
-        assert not (tmp_path / "out.png").exists()
-
-    outside = tmp_path / "outside.csv"
-    outside.write_text("path,frame,x0,y0,x1,y1\nclip.mp4,0,128,0,140,9\n")
-    refused(clip, outside, r"outside\.csv, line 2: 128,0,140,9 is outside of .*clip\.mp4, which is 128 x 96 px")
-    refused(clip, tmp_path / "absent.csv", r"absent\.csv")
-    uneven = write_timed(tmp_path / "uneven.mp4", [0, 40, 80, 300, 700, 740, 1100, 1140])
-    numbered = boxes_file(tmp_path / "boxes.csv", "uneven.mp4", range(2))
-    refused(uneven, numbered, r"uneven\.mp4 is of variable rate, numbers of frames tell no time; give `seconds`")
+def test_a_file_takes_the_place_of_masks(jhmdb, tmp_path):
+    root, names = jhmdb
+    write(root / "ReCompress_Videos" / "boxes.csv", f"{names[0]},0,1,1,9,9")
+    assert extract(root, tmp_path / "s.h5", config()).boxes.num_boxes == 1

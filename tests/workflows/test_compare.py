@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics
-from small_store import figures_of, quick, write_store
+from small_store import SPEC, figures_of, quick, write_store
 
 from attnrec.config import TrainConfig
 from attnrec.errors import RunError
@@ -22,6 +22,7 @@ from attnrec.workflows.presets import canonical_dataset
 from attnrec.workflows.published import published_figures
 from attnrec.workflows.train import train
 
+PAPERS_CLASSES = {"ucf11": 11, "hmdb51": 51, "hollywood2": 12}
 VIDEOS = {"a": range(6), "b": range(6, 12), "c": range(12, 18)}  # that test in splits of these names
 
 
@@ -36,19 +37,26 @@ def made(
     store: dict[str, str] | None = None,
     finished_at: str | None = "2026-01-01",
     leaking: tuple[str, ...] = (),
+    num_classes: int = 3,
     **training,
 ) -> Run:
     """A finished run with made-up settings and predictions, right (1) on some videos and wrong (0) on others.
 
-    Two videos follow one another in each group; all are of the second of three classes.
+    Two videos follow one another in each group; all are of the second of three classes, or of more without predictions.
     """
     manifest = Run(source).manifest
     config = dataclasses.replace(manifest.training, split=split, **training)
-    model = dataclasses.replace(manifest.model, architecture=config.model, attention=config.attention or "location")
+    model = dataclasses.replace(
+        manifest.model,
+        architecture=config.model,
+        attention=config.attention or "location",
+        num_classes=num_classes,
+    )
+    classes = [*manifest.classes, *(f"more{i}" for i in range(num_classes - 3))]
     run = create_run(
         folder,
         dataclasses.replace(
-            manifest, name=name, training=config, given={}, model=model, finished_at=finished_at,
+            manifest, name=name, training=config, given={}, model=model, classes=classes, finished_at=finished_at,
             store=manifest.store | (store or {}),
             split=manifest.split | {"name": split, "sha256": f"of {split}", "leaking_groups": list(leaking)},
         ),
@@ -286,7 +294,7 @@ def test_predictions_without_groups_count_as_not_evaluated(tiny_run):
      ("UCF-101", None), ("tiny", None)],
 )  # fmt: skip
 def test_published_figures_stand_beside_the_papers_datasets_only(trained, tmp_path, dataset, known):
-    run = made(trained, tmp_path, "run", "111000", store={"dataset": dataset})
+    run = made(trained, tmp_path, "run", num_classes=PAPERS_CLASSES.get(known, 3), store={"dataset": dataset})
     report = compare([run.path])
     assert {figure.dataset for figure in report.published} == ({known} if known else set())
     (row,) = report.tables[0].rows
@@ -300,8 +308,20 @@ def test_published_figures_stand_beside_the_papers_datasets_only(trained, tmp_pa
         assert not [line for line in row.differs if line.startswith(("weight decay", "optimizer", "split of"))]
 
 
+@pytest.mark.parametrize(("dataset", "num_classes"), [("hmdb51", 21), ("HMDB-51", 50), ("ucf11", 10)])
+def test_a_part_of_a_datasets_classes_does_not_stand_beside_its_figures(trained, tmp_path, dataset, num_classes):
+    run = made(trained, tmp_path, "run", num_classes=num_classes, store={"dataset": dataset})
+    report = compare([run.path])
+    assert report.published == []
+    assert (report.tables[0].rows[0].published, report.tables[0].rows[0].differs) == (None, [])
+
+
 def test_a_run_as_the_paper_has_it_differs_in_what_cannot_be_the_same(tmp_path):
-    store = write_store(tmp_path / "s.h5", dataset="hmdb51", splits={"hmdb51-1": [0, 0, 0, 0, 1, 1, 2, 2] * 3})
+    classes = [f"c{i}" for i in range(51)]
+    store = write_store(
+        tmp_path / "s.h5", dataset="hmdb51", classes=classes, num_groups=3, num_frames=4,
+        spec=dataclasses.replace(SPEC, feature_dim=51), splits={"hmdb51-1": [0, 1, 2] * 51},
+    )  # fmt: skip
     manifest = manifest_of(prepare(store, TrainConfig(preset="paper", retrain=True, epochs=1, device="cpu", jobs=1)))
     finished = dataclasses.replace(manifest, finished_at="2026-01-01", result={"seconds": 1.0})
     (row,) = only_table(runs=[create_run(tmp_path, finished, {}).path]).rows

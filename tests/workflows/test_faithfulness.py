@@ -15,8 +15,10 @@ import torch
 from small_store import SPEC, quick, write_store
 from torch import nn
 
+from attnrec.data.boxes import Clip, boxes_of, placed_boxes, read_boxes
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
+from attnrec.data.stored_boxes import stored_boxes
 from attnrec.errors import ConfigError, DataError, RunError, VideoError
 from attnrec.files import json_safe
 from attnrec.run import Run
@@ -149,6 +151,80 @@ def test_an_oracle_looks_into_the_boxes(tested):
     assert tested.num_boxed_videos > C
     for name in ("pointing_uniform", "pointing_centre", "mass_uniform", "mass_centre"):
         assert tested.intervals[name][0] > 0.7
+
+
+def test_the_most_frequent_cell_of_the_training_boxes_is_a_baseline(tested, marked_store):
+    store = FeatureStore(marked_store)
+    marked = np.asarray(store.features())[..., MARKER].reshape(-1, K * K).argmax(axis=1)  # the boxed cell of each frame
+
+    def cells(part: str) -> list:
+        return [
+            marked[store.videos.first_frame[v] : store.videos.first_frame[v] + store.videos.num_frames[v]]
+            for v in store.split_members("default", part)
+        ]
+
+    frequent = np.bincount(np.concatenate(cells("train")), minlength=K * K).argmax()
+    hits = [(own == frequent).mean() for own in cells("test")]  # blocks of four show all twelve frames alike
+    assert tested.pointing_frequent == tested.mass_frequent == pytest.approx(np.mean(hits))
+    for name in ("pointing_frequent", "mass_frequent"):
+        assert tested.differences[name] == pytest.approx(getattr(tested, name.split("_")[0]) - getattr(tested, name))
+        assert tested.intervals[name][0] > 0.7
+
+
+@pytest.fixture(scope="module")
+def boxed_store(marked_store, tmp_path_factory) -> Path:
+    """The same store, with the boxes in it and the videos gone."""
+    store = FeatureStore(marked_store)
+    paths = [store.path_of(video) for video in range(len(store.videos))]
+    table, _ = boxes_of(read_boxes(marked_store.parent / "boxes.csv"), paths, "")
+    clips_of = [Clip(video, path, 10.0, False) for video, path in enumerate(paths)]
+    path = tmp_path_factory.mktemp("boxed") / "s.h5"
+    shutil.copy(marked_store, path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["videos_dir"] = np.bytes_(b"/gone")
+        for name, column in vars(placed_boxes(table, clips_of, len(paths), lambda clip: (80, 60))).items():
+            file[f"boxes/{name}"] = column
+    return path
+
+
+def test_the_boxes_of_the_store_serve_by_themselves(oracle, boxed_store, oracle_report, tmp_path):
+    run, seen = Path(shutil.copytree(oracle, tmp_path / "run")), []
+    report = evaluate(run, boxed_store, faithfulness=True, on_progress=seen.append)
+    assert report.faithfulness == oracle_report.faithfulness
+    assert f"boxes: those in {boxed_store}, of 48 videos" in [event.message for event in seen]
+    assert evaluate(run, boxed_store, part="validation", faithfulness=True).faithfulness.num_boxed_videos
+
+
+def test_a_file_of_boxes_takes_the_place_of_the_stores(oracle, boxed_store, tmp_path):
+    run, store = Path(shutil.copytree(oracle, tmp_path / "run")), FeatureStore(boxed_store)
+    name = store.path_of(int(store.split_members("default", "test")[0]))
+    (tmp_path / "boxes.csv").write_text(f"path,seconds,x,y\n{name},0,1,1\n")
+    # The store knows the size of the video, which is gone; no box is of a training video.
+    found = evaluate(run, boxed_store, faithfulness=True, boxes=tmp_path / "boxes.csv").faithfulness
+    assert (found.num_boxed_frames, found.pointing_frequent, found.mass_frequent) == (1, None, None)
+    assert "pointing_frequent" not in found.differences
+
+
+def test_boxes_of_other_videos_in_the_store_are_no_error(oracle, boxed_store, tmp_path):
+    run, store = Path(shutil.copytree(oracle, tmp_path / "run")), tmp_path / "s.h5"
+    shutil.copy(boxed_store, store)
+    trained = FeatureStore(store).split_members("default", "train")
+    boxes = stored_boxes([(int(trained[0]), 0.0, (0, 0, 9, 9))], {int(trained[0]): (80, 60)}, 48)
+    with h5py.File(store, "r+") as file:
+        del file["boxes"]
+        for name, column in vars(boxes).items():
+            file[f"boxes/{name}"] = column
+    assert evaluate(run, store, faithfulness=True).faithfulness.pointing is None
+
+
+def test_a_test_from_before_the_most_frequent_cell_is_kept(oracle_report, tmp_path):
+    run = Path(shutil.copytree(oracle_report.run, tmp_path / "run"))
+    document = json.loads((run / "evaluation-test.json").read_text())
+    for name in ("pointing_frequent", "mass_frequent"):
+        del document["faithfulness"][name]
+    (run / "evaluation-test.json").write_text(json.dumps(document))
+    found = evaluate(run).faithfulness
+    assert (found.pointing, found.pointing_frequent) == (oracle_report.faithfulness.pointing, None)
 
 
 def test_a_recogniser_that_ignores_its_attention_scores_zero(tiny_store, tmp_path):
@@ -323,7 +399,7 @@ def test_boxes_that_do_not_fit_are_refused_before_any_work(oracle, marked_store,
             evaluate(oracle, faithfulness=True, boxes=boxes, on_progress=seen.append)
         assert not seen
 
-    refused(DataError, r"line 2: no video 'nowhere.mp4' in the feature store", "nowhere.mp4,0,1,1")
+    refused(DataError, r"line 2: no video 'nowhere.mp4' among the dataset's", "nowhere.mp4,0,1,1")
     refused(DataError, r"line 2: 80,0 is outside of .*, which is 80 x 60 px", f"{tested},0,80,0")
     refused(DataError, r"boxes.csv: no box in a frame of the \d+ videos of this part", f"{trained},0,1,1")
     refused(DataError, r"boxes.csv: no box in a frame of the \d+ videos of this part", f"{tested},77,1,1")

@@ -22,7 +22,11 @@ _CSV_COLUMNS = (
 _FAITHFULNESS = {
     "learned": "learned", "uniform": "uniform", "other_video": "other video", "time_shuffled": "shuffled",
     "untrained": "untrained", "deletion": "deletion", "insertion": "insertion", "random": "random",
-    "pointing": "pointing", "pointing_centre": "centre", "mass": "mass", "mass_centre": "mass, centre",
+}  # fmt: skip
+_BOXES = {
+    "pointing": "peak in box", "pointing_centre": "centre", "pointing_uniform": "uniform",
+    "pointing_frequent": "frequent cell",
+    "mass": "mass in box", "mass_centre": "centre", "mass_uniform": "uniform", "mass_frequent": "frequent cell",
 }  # fmt: skip
 
 _LEVEL = 0.05
@@ -81,7 +85,7 @@ def write_markdown(path: Path, report: "CompareReport", force: bool) -> None:
 def write_csv(path: Path, report: "CompareReport", force: bool) -> None:
     """Write the rows of all tables, with unrounded figures."""
     rows = (_csv_cells(of, row) for of in report.tables for row in of.rows)
-    write_table(path, [*_CSV_COLUMNS, *_FAITHFULNESS], rows, overwrite=force)
+    write_table(path, [*_CSV_COLUMNS, *_FAITHFULNESS, *_BOXES], rows, overwrite=force)
 
 
 def _csv_cells(of: "ComparedTable", row: "ComparedRow") -> list[Any]:
@@ -94,7 +98,7 @@ def _csv_cells(of: "ComparedTable", row: "ComparedRow") -> list[Any]:
         difference_low, difference_high, row.p_value, row.corrected_p_value, row.attention_entropy,
         row.penalty_above_floor, row.num_parameters, row.train_seconds, row.blocks_per_second,
         row.published and row.published.value, "; ".join(row.differs), "; ".join(row.flags),
-        *(row.faithfulness.get(name) for name in _FAITHFULNESS),
+        *(row.faithfulness.get(name) for name in (*_FAITHFULNESS, *_BOXES)),
     ]  # fmt: skip
 
 
@@ -106,7 +110,11 @@ def _shown(report: "CompareReport") -> list[_Shown]:
             shown.append(_differences(of))
         shown.append(_trainings(of))
         if any(row.faithfulness for row in of.rows):
-            shown.append(_faithfulness(of))
+            shown.append(_faithfulness(of, "Is the attention faithful? In %", _FAITHFULNESS))
+        if any("pointing" in row.faithfulness for row in of.rows):
+            shown.append(
+                _faithfulness(of, "Is it where the boxes are? In %, with what knows nothing of the frame", _BOXES)
+            )
     if report.published:
         columns = ["model", "dataset", "lambda", "metric", "published %", "source"]
         shown.append(_Shown(f"Published: {report.published_source}", columns, _published(report.published), []))
@@ -179,11 +187,11 @@ def _trainings(of: "ComparedTable") -> _Shown:
     return _Shown("Training, mean over the runs of a row", columns, rows, lines)
 
 
-def _faithfulness(of: "ComparedTable") -> _Shown:
-    """What becomes of the figure with other attention, how cells matter, and whether attention is where boxes are."""
-    known = [name for name in _FAITHFULNESS if any(name in row.faithfulness for row in of.rows)]
+def _faithfulness(of: "ComparedTable", title: str, columns: Mapping[str, str]) -> _Shown:
+    """Those of the figures of `evaluate --faithfulness` that are known, by the names in `columns`."""
+    known = [name for name in columns if any(name in row.faithfulness for row in of.rows)]
     rows = [[row.name, *(percent(row.faithfulness.get(name)) for name in known)] for row in of.rows if row.faithfulness]
-    return _Shown("Is the attention faithful? In %", ["row", *(_FAITHFULNESS[name] for name in known)], rows, [])
+    return _Shown(title, ["row", *(columns[name] for name in known)], rows, [])
 
 
 def _p_value(value: float | None) -> str:

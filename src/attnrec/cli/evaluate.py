@@ -77,7 +77,8 @@ def evaluate(
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of boxes or points for --faithfulness: path, seconds or frame, and x0,y0,x1,y1 or x,y in px.",
+            help="CSV of boxes or points for --faithfulness: path, seconds or frame, and x0,y0,x1,y1 or x,y in px; "
+            "those in the feature store if not given.",
             metavar="FILE",
         ),
     ] = None,

@@ -20,6 +20,7 @@ from attnrec.cli.output import Output, counted, duration, say, size
 from attnrec.config import BackboneName, DatasetLayout, ExtractConfig, OnError, Precision, Resize
 
 if TYPE_CHECKING:
+    from attnrec.workflows.annotation import BoxSummary
     from attnrec.workflows.estimates import DatasetSummary, ExtractPlan
     from attnrec.workflows.extract import ExtractReport
 
@@ -49,6 +50,14 @@ def extract(
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV of path, label and, if you like, group and split.", metavar="FILE"),
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of boxes or points to keep in the store, as evaluate takes it; a boxes.csv in the videos' folder "
+            "if not given.",
+            metavar="FILE",
+        ),
     ] = None,
     backbone: Annotated[BackboneName, typer.Option(help="CNN that the features come from.")] = "googlenet",
     weights: Annotated[
@@ -83,8 +92,9 @@ def extract(
     """Extract CNN feature cubes from a folder of videos into one feature store.
 
     Labels come from class folders, from names like v_<class>_g<group>_c<clip>, from a CSV, or from the official lists
-    of UCF-11, UCF-101, HMDB-51 and Hollywood2, which are known by themselves. Without official or given lists, videos
-    of one group are kept on one side of every split. Run it again to continue after an interruption or to add videos.
+    of UCF-11, UCF-101, HMDB-51, J-HMDB and Hollywood2, which are known by themselves. Without official or given lists,
+    videos of one group are kept on one side of every split. Run it again to continue after an interruption, to add
+    videos, or to change labels, splits or boxes, for which nothing is extracted anew.
     """
     from attnrec.workflows import extract as workflow
     from attnrec.workflows.estimates import plan_extraction
@@ -93,6 +103,7 @@ def extract(
         dataset=dataset,
         splits=None if splits is None else str(splits),
         labels=None if labels is None else str(labels),
+        boxes=None if boxes is None else str(boxes),
         backbone=backbone,
         weights=weights,
         layers=listed(layer),
@@ -111,7 +122,7 @@ def extract(
         if dry_run:
             plan = plan_extraction(videos, out, config)
             output.result(_document(plan), lambda: _show_plan(plan))
-            _warn(plan.data, output)
+            _warn(plan, output)
             return
         report = workflow.extract(videos, out, config, on_progress=output.progress)
         output.result(_document(report), lambda: _show(report))
@@ -119,7 +130,7 @@ def extract(
             output.note(f"{counted(report.num_variable_rate, 'video')} of variable frame rate; true times are kept")
         for path, status in report.damaged:
             output.warn(f"{path}: {status}; what could be decoded was kept")
-        _warn(report.data, output)
+        _warn(report, output)
         if not report.data.leaking_splits and len(report.data.classes) > 1:
             output.note("next: attnrec train")
         if report.skipped:
@@ -135,8 +146,9 @@ def _document(report: "ExtractPlan | ExtractReport") -> dict[str, Any]:
     return {**document.pop("data"), **document}
 
 
-def _warn(data: "DatasetSummary", output: Output) -> None:
-    for problem in data.problems:
+def _warn(report: "ExtractPlan | ExtractReport", output: Output) -> None:
+    data = report.data
+    for problem in data.problems + (report.boxes.problems if report.boxes else []):
         output.warn(str(problem))
     if data.leaking_splits:
         output.warn(f"figures of {', '.join(data.leaking_splits)} will be too good: groups on both sides")
@@ -157,15 +169,23 @@ def _show(report: "ExtractReport") -> None:
     for layer, (K, _, D) in report.cubes.items():
         say(f"features {layer}: {K} x {K} x {D}, {report.precision}")
     _show_dataset(report.data)
+    _show_boxes(report.boxes)
     say(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
 
 
 def _show_plan(plan: "ExtractPlan") -> None:
     say(f"{plan.out}: {plan.data.num_videos} videos, about {plan.estimated_frames} frames")
     _show_dataset(plan.data)
+    _show_boxes(plan.boxes)
     say(f"size     about {size(plan.estimated_bytes)}")
     say(f"disk     needs {size(plan.needed_bytes)} while it works, {size(plan.free_bytes)} free")
     say(f"time     about {duration(plan.estimated_seconds)} on this machine")
+
+
+def _show_boxes(boxes: "BoxSummary | None") -> None:
+    if boxes is not None:
+        absent = f"; {counted(boxes.num_absent, 'annotated video')} not there" if boxes.num_absent else ""
+        say(f"boxes    {boxes.num_boxes} in {counted(boxes.num_videos, 'video')}, from {boxes.source}{absent}")
 
 
 def _show_dataset(data: "DatasetSummary") -> None:

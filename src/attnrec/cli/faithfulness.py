@@ -14,6 +14,7 @@ _REPLACEMENTS = {
     "time_shuffled": "its own, steps shuffled",
     "untrained": "an untrained scorer's",
 }
+_ELSEWHERE = {"centre": "centre of the frame", "uniform": "uniform", "frequent": "most frequent cell in training"}
 
 
 def show_faithfulness(found: "Faithfulness") -> None:
@@ -65,7 +66,9 @@ def _show_areas(found: "Faithfulness") -> None:
 
 def _show_boxes(found: "Faithfulness") -> None:
     rows = [("as learned", percent(found.pointing), "", "", percent(found.mass), "", "")]
-    for name, label in (("centre", "centre of the frame"), ("uniform", "uniform")):
+    for name, label in _ELSEWHERE.items():
+        if getattr(found, f"pointing_{name}") is None:
+            continue
         cells = [
             (percent(getattr(found, f"{figure}_{name}")), *_difference(found, f"{figure}_{name}", _points))
             for figure in ("pointing", "mass")

@@ -2,7 +2,7 @@
 
 import math
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +15,9 @@ from attnrec.data.blocks import nearest_frames
 from attnrec.data.geometry import Region
 from attnrec.data.lists import bad_line
 from attnrec.data.matching import Finder
+from attnrec.data.stored_boxes import StoredBoxes, stored_boxes
 from attnrec.data.tables import TableRow, read_table
+from attnrec.errors import DataError
 
 _BOX, _POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
 _FINENESS = 32  # points along a cell's side: of 7 x 7 cells over 224 px each is a pixel
@@ -68,16 +70,32 @@ def read_boxes(path: Path) -> BoxTable:
     return BoxTable(path, when == "seconds", videos)
 
 
+class Clip(NamedTuple):
+    """A video of a store, as far as boxes need to know it.
+
+    Attributes:
+        video: Index in the store.
+        path: In the store.
+        fps: Rate of its own frames, by which the times of numbered ones are told.
+        is_variable_rate: Whether they come at uneven times.
+    """
+
+    video: int
+    path: str
+    fps: float
+    is_variable_rate: bool
+
+
 def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[BoxTable, list[str]]:
-    """The boxes of a store's videos, by their paths there, and the annotated videos that are not in it.
+    """The boxes of a dataset's videos, by their paths there, and the annotated videos that are not in it.
 
     Args:
         table: A file of boxes, which may be of more videos.
-        paths: Of the store's videos.
+        paths: Of the dataset's videos.
         videos_dir: Folder that they are relative to.
 
     Raises:
-        DataError: None of them is in it.
+        DataError: None of the annotated videos is in it.
     """
     finder = Finder([Path(path) for path in paths])
     known: dict[str, list[Box]] = {}
@@ -89,7 +107,7 @@ def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[Bo
             known.setdefault(paths[index], []).extend(boxes)
     if not known:
         line, name = min((boxes[0].line, name) for name, boxes in table.videos.items())
-        raise bad_line(table.path, line, f"no video {name!r} in the feature store; paths are relative to {videos_dir}")
+        raise bad_line(table.path, line, f"no video {name!r} among the dataset's; paths are relative to {videos_dir}")
     return replace(
         table, videos={name: sorted(boxes, key=lambda box: box.when) for name, boxes in known.items()}
     ), unknown
@@ -154,24 +172,48 @@ def require_inside(table: BoxTable, video: str, width: int, height: int) -> None
             raise bad_line(table.path, box.line, f"{what} is outside of {video}, which is {width} x {height} px")
 
 
+def placed_boxes(
+    table: BoxTable, clips: Iterable[Clip], num_videos: int, size_of: Callable[[Clip], tuple[int, int]]
+) -> StoredBoxes:
+    """A file's boxes of some videos as a store holds them: by the time of their frames, with the videos' sizes.
+
+    Args:
+        table: A file of boxes, by the videos' paths in the store.
+        clips: The videos to look at; those without a box are passed over.
+        num_videos: Videos of the store.
+        size_of: Width and height of a displayed video in px.
+
+    Raises:
+        DataError: A box lies outside of its frame, or frames are numbered where numbers tell no time.
+    """
+    boxes: list[tuple[int, float, Region]] = []
+    sizes: dict[int, tuple[int, int]] = {}
+    for clip in clips:
+        if clip.path not in table.videos:
+            continue
+        if not table.by_seconds and clip.is_variable_rate:
+            what = f"{clip.path} is of variable rate, numbers of frames tell no time; give `seconds`"
+            raise DataError(f"{table.path}: {what}")
+        sizes[clip.video] = size_of(clip)
+        require_inside(table, clip.path, *sizes[clip.video])
+        rate = 1.0 if table.by_seconds else clip.fps
+        boxes += [(clip.video, box.when / rate, box.corners) for box in table.videos[clip.path]]
+    return stored_boxes(boxes, sizes, num_videos)
+
+
 def boxes_at(
-    table: BoxTable, video: str, pts: NDArray[np.float64], fps: float, tolerance: float
+    times: Mapping[float, list[Region]], pts: NDArray[np.float64], tolerance: float
 ) -> dict[int, list[Region]]:
     """Boxes of the frames that are annotated.
 
     Args:
-        table: A file of boxes, with some of this video.
-        video: Its path.
+        times: Corners of a video's boxes by the time of their frame in seconds; at least one.
         pts: Times of its stored frames in seconds, rising, shape (N,).
-        fps: Rate of the video's own frames, by which the times of numbered ones are told.
         tolerance: Seconds by which an annotation may miss its frame.
 
     Returns:
         Of each stored frame with an annotation near enough, the corners of all boxes at the nearest such time.
     """
-    times: dict[float, list[Region]] = {}
-    for box in table.videos[video]:
-        times.setdefault(box.when if table.by_seconds else box.when / fps, []).append(box.corners)
     known = np.array(list(times))
     nearest = known[nearest_frames(known, pts)]
     near = np.flatnonzero(np.abs(nearest - pts) <= tolerance + 1e-6)

@@ -41,7 +41,7 @@ class Problem:
 
     Attributes:
         kind: `missing`, `unlisted`, `repeated`, `contradictory`, `incomplete`, `left-out`, `unlabelled`, `ignored`,
-            `broken-link`, `repeated-link`, `lone-group` or `leak`.
+            `broken-link`, `repeated-link`, `lone-group`, `leak`, `boxes` or `mask`.
         what: What is counted, in words.
         count: How many.
         examples: The first few of them.
@@ -68,7 +68,8 @@ class Dataset:
     """Videos with their labels, groups and splits.
 
     Attributes:
-        name: `ucf11`, `ucf101`, `hmdb51` or `hollywood2`, and for other datasets the name of their folder.
+        name: `ucf11`, `ucf101`, `hmdb51`, `jhmdb` or `hollywood2`, and for other datasets, and for a part of HMDB-51's
+            classes, the name of their folder.
         layout: Reader that found this, one of `attnrec.config.DatasetLayout`.
         root: Folder that paths are relative to.
         entries: The videos, sorted by path.
@@ -76,6 +77,7 @@ class Dataset:
         multilabel: A video may have several labels.
         splits: Part of each video by split name, codes as in `SPLIT_PARTS`, shape (N,) each.
         problems: What is odd about all this.
+        masks: Folder of masks that say where people are; None for most datasets.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Dataset:
     multilabel: bool
     splits: dict[str, NDArray[np.uint8]]
     problems: tuple[Problem, ...]
+    masks: Path | None = None
 
     @property
     def groups(self) -> list[str]:

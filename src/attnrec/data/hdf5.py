@@ -132,9 +132,9 @@ class CheckedFile:
         column: NDArray[Any] = np.asarray(dataset[()])
         return column.astype(column.dtype.str)  # without h5py's notes on the type, which NumPy's own files cannot hold
 
-    def names(self, group: str) -> list[str]:
-        """Names in a group, sorted."""
-        found = self._object(group, h5py.Group)
+    def names(self, group: str | None = None) -> list[str]:
+        """Names in a group, or in the file itself, sorted."""
+        found = self._file if group is None else self._object(group, h5py.Group)
         if len(found) > _MOST_NAMES:
             raise ValueError(f"{group} has {len(found)} names")
         return sorted(found)

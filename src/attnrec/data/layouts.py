@@ -5,6 +5,7 @@ A reader is given the videos and the path of lists, if a user named one; it retu
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from attnrec.data.dataset import Dataset, VideoEntry
 from attnrec.data.folders import dataset_root, find_videos, group_by_name, labels_by_name, scan_videos
 from attnrec.data.lists import (
     HOLLYWOOD2_CLASSES,
+    hmdb51_labels,
     is_clip_sets,
     is_hmdb51_folder,
     is_list_folder,
@@ -22,8 +24,9 @@ from attnrec.data.lists import (
     read_lines,
     read_list_folder,
 )
-from attnrec.data.matching import Finder, Reading, assemble, note_files, read_listed
+from attnrec.data.matching import Finder, Reading, assemble, names_in, note_files, read_listed
 from attnrec.data.tables import read_labels, read_splits
+from attnrec.data.video import VIDEO_SUFFIXES
 from attnrec.errors import ConfigError, DataError
 
 Reader = Callable[[Path, Path | None], Reading | None]
@@ -34,6 +37,12 @@ UCF11_CLASSES = {
 }
 UCF101_LISTS = ("ucfTrainTestlist",)
 HMDB51_LISTS = ("testTrainMulti_7030_splits", "test_train_splits/testTrainMulti_7030_splits")
+HMDB51_NUM_CLASSES = 51
+JHMDB_CLASSES = {
+    *("brush_hair", "catch", "clap", "climb_stairs", "golf", "jump", "kick_ball", "pick", "pour", "pullup", "push"),
+    *("run", "shoot_ball", "shoot_bow", "shoot_gun", "sit", "stand", "swing_baseball", "throw", "walk", "wave"),
+}
+JHMDB_LISTS = ("splits",)
 LABELS_NAME = "labels.csv"
 
 _UCF11_GROUP = re.compile(r"v_\w+_\d\d")
@@ -77,7 +86,7 @@ def read_dataset(
     given = lists_path is not None and lists_path != reading.lists_path
     return assemble(
         reading,
-        name=layout if layout in OFFICIAL else reading.root.absolute().name,
+        name=layout if layout in OFFICIAL and _is_whole(layout, reading) else reading.root.absolute().name,
         layout=layout,
         lists=read_splits(lists_path) if given and lists_path is not None else reading.lists,
         seed=seed,
@@ -102,6 +111,12 @@ def _read(videos: Path, dataset: str, lists: Path | None, labels: Path | None) -
     return dataset, reading
 
 
+def _is_whole(layout: str, reading: Reading) -> bool:
+    """Whether a dataset goes by its layout's name: a part of HMDB-51's classes is another task, with other figures."""
+    labels = {label for entry in reading.entries for label in entry.labels}
+    return layout != "hmdb51" or len(labels) == HMDB51_NUM_CLASSES
+
+
 def _own_labels(videos: Path) -> Path | None:
     if videos.suffix.lower() == ".csv" and not videos.is_dir():
         return videos
@@ -109,7 +124,12 @@ def _own_labels(videos: Path) -> Path | None:
 
 
 def _recognized(videos: Path, lists: Path | None) -> tuple[str, Reading]:
-    own = {"ucf101": lists if lists is not None and _is_ucf101_folder(lists) else None}
+    is_jhmdb = lists is not None and _is_jhmdb_folder(lists)
+    own = {
+        "ucf101": lists if lists is not None and _is_ucf101_folder(lists) else None,
+        "hmdb51": None if is_jhmdb else lists,
+        "jhmdb": lists if is_jhmdb else None,
+    }
     readings = {layout: READERS[layout](videos, own.get(layout, lists)) for layout in OFFICIAL}
     found = [(layout, reading) for layout, reading in readings.items() if reading is not None]
     if len(found) > 1:
@@ -190,6 +210,33 @@ def read_hmdb51(videos: Path, lists: Path | None = None) -> Reading | None:
     return read_listed(videos, folder, read_hmdb51_folder(folder), lambda path: _HMDB51_TAGS.sub("", path.stem))
 
 
+def read_jhmdb(videos: Path, lists: Path | None = None) -> Reading | None:
+    """J-HMDB: videos in class folders, `splits` in or beside their folder, and `puppet_mask` beside either.
+
+    Splits `jhmdb-1` to `jhmdb-3`. Groups are as in HMDB-51, whose clips these are.
+    """
+    folder = _lists_folder(videos, lists, JHMDB_LISTS, is_hmdb51_folder if lists is not None else _is_jhmdb_folder)
+    if folder is None:
+        return None
+    root = _jhmdb_root(videos, hmdb51_labels(folder))
+    reading = read_listed(
+        root, folder, read_hmdb51_folder(folder, "jhmdb"), lambda path: _HMDB51_TAGS.sub("", path.stem)
+    )
+    if reading is None:
+        return None
+    nearby = [base / "puppet_mask" for base in (folder.absolute().parent, videos, root, root.absolute().parent)]
+    return replace(reading, masks=next((path for path in nearby if path.is_dir()), nearby[0]))
+
+
+def _jhmdb_root(videos: Path, labels: set[str]) -> Path:
+    """The folder whose class folders hold videos: those beside it hold pictures, masks and joints of the same names."""
+    for root in (videos, *(videos / name for name in names_in(videos))):
+        folders = [root / label for label in sorted(labels) if (root / label).is_dir()]
+        if any(Path(name).suffix.lower() in VIDEO_SUFFIXES for folder in folders for name in names_in(folder)):
+            return root
+    return videos
+
+
 def read_hollywood2(videos: Path, lists: Path | None = None) -> Reading | None:
     """Hollywood2's actions: `AVIClips` and `ClipSets` in one folder. A clip may have several labels.
 
@@ -219,6 +266,7 @@ OFFICIAL = {
     "ucf11": "folders like basketball/v_shooting_01 of videos",
     "ucf101": "class folders, and the folder ucfTrainTestlist in or beside theirs or given as the splits",
     "hmdb51": "class folders, and the folder testTrainMulti_7030_splits in or beside theirs or given as the splits",
+    "jhmdb": "class folders, and the folder splits in or beside theirs or given as the splits",
     "hollywood2": "the folders AVIClips and ClipSets",
 }
 READERS: dict[str, Reader] = {
@@ -228,6 +276,7 @@ READERS: dict[str, Reader] = {
     "ucf11": read_ucf11,
     "ucf101": read_ucf101,
     "hmdb51": read_hmdb51,
+    "jhmdb": read_jhmdb,
     "hollywood2": read_hollywood2,
 }
 
@@ -235,6 +284,10 @@ READERS: dict[str, Reader] = {
 def _is_ucf101_folder(folder: Path) -> bool:
     numbers = folder / "classInd.txt"
     return folder.name in UCF101_LISTS or (numbers.is_file() and len(read_lines(numbers)) == 101)
+
+
+def _is_jhmdb_folder(folder: Path) -> bool:
+    return folder.name in JHMDB_LISTS and bool(labels := hmdb51_labels(folder)) and labels <= JHMDB_CLASSES
 
 
 def _lists_folder(

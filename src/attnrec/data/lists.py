@@ -163,14 +163,24 @@ def read_class_numbers(path: Path) -> dict[str, int]:
 
 def is_hmdb51_folder(folder: Path) -> bool:
     """Whether a folder holds HMDB-51's split files, `<class>_test_split<number>.txt`."""
-    return folder.is_dir() and any(_HMDB51_FILE.fullmatch(path.name) for path in _files(folder))
+    return bool(hmdb51_labels(folder))
 
 
-def read_hmdb51_folder(folder: Path) -> list[SplitList]:
+def hmdb51_labels(folder: Path) -> set[str]:
+    """Classes that a folder's files `<class>_test_split<number>.txt` are of; none where it has no such files."""
+    matches = (_HMDB51_FILE.fullmatch(path.name) for path in (_files(folder) if folder.is_dir() else ()))
+    return {match["label"] for match in matches if match}
+
+
+def read_hmdb51_folder(folder: Path, name: str = "hmdb51") -> list[SplitList]:
     """Splits from HMDB-51's `<class>_test_split<number>.txt`, lines `<clip> <0 unused, 1 train or 2 test>`.
 
+    Args:
+        folder: Of the files.
+        name: Of the splits, to which the number is added.
+
     Returns:
-        The splits `hmdb51-<number>`, videos named `<class>/<clip>`.
+        The splits `<name>-<number>`, videos named `<class>/<clip>`.
 
     Raises:
         DataError: A file is missing or malformed.
@@ -191,7 +201,7 @@ def read_hmdb51_folder(folder: Path) -> list[SplitList]:
                 if match is None:
                     raise bad_line(path, line_number, f"expected a clip and 0, 1 or 2, got {line!r}")
                 mentions.append((f"{label}/{match['clip']}", _HMDB51_PARTS[match["code"]]))
-        splits.append(split_list(f"hmdb51-{number}", mentions))
+        splits.append(split_list(f"{name}-{number}", mentions))
     return splits
 
 

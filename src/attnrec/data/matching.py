@@ -45,6 +45,7 @@ class Reading:
         classes: Names in order; None for the labels found, sorted.
         multilabel: A video may have several labels.
         test_share: Of the seeded default split, which is made where there are no lists.
+        masks: Folder of masks that say where people are, as J-HMDB's.
         findings: What the reader found odd.
     """
 
@@ -55,6 +56,7 @@ class Reading:
     classes: tuple[str, ...] | None = None
     multilabel: bool = False
     test_share: float = 0.25
+    masks: Path | None = None
     findings: Findings = field(default_factory=Findings)
 
 
@@ -138,18 +140,23 @@ def _listed_root(videos: Path, lists_folder: Path, listed: Iterable[str]) -> Pat
     Folders in it are not looked at where the lists lie beside `videos`: they may belong to another dataset there.
     """
     heads = {part for name in listed for part in (name.split("/")[0], posixpath.basename(_stem(name)))}
-    if any(_stem(name) in heads for name in _names_in(videos)):
+    if any(_stem(name) in heads for name in names_in(videos)):
         return videos
     if lists_folder.absolute().parent == videos.absolute().parent:
         return None
-    folders = [videos / name for name in _names_in(videos) if (videos / name).is_dir()]
-    fitting = [folder for folder in folders if any(_stem(name) in heads for name in _names_in(folder))]
+    folders = [videos / name for name in names_in(videos) if (videos / name).is_dir()]
+    fitting = [folder for folder in folders if any(_stem(name) in heads for name in names_in(folder))]
     if len(fitting) > 1:
         raise DataError(f"{videos}: {' and '.join(path.name for path in fitting)} both fit the lists; name one of them")
     return fitting[0] if fitting else None
 
 
-def _names_in(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
+    """Names in a folder, sorted.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         return sorted(path.name for path in folder.iterdir())
     except OSError as error:
@@ -187,7 +194,15 @@ def assemble(reading: Reading, *, name: str, layout: str, lists: Sequence[SplitL
         published = " as published" if lists is reading.lists and reading.lists_path is not None else ""
         reading.findings.add("leak", f"groups on both sides of split {split}{published}", leaking_groups(codes, groups))
     return Dataset(
-        name, layout, reading.root, entries, classes, reading.multilabel, splits, reading.findings.problems()
+        name,
+        layout,
+        reading.root,
+        entries,
+        classes,
+        reading.multilabel,
+        splits,
+        reading.findings.problems(),
+        reading.masks,
     )
 
 

@@ -18,6 +18,7 @@ from attnrec.config import FeatureSpec
 from attnrec.data.hdf5 import decoded, encoded, new_hdf5_file
 from attnrec.data.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
 from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
+from attnrec.data.stored_boxes import GROUP, StoredBoxes
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
 from attnrec.files import atomic_path
@@ -81,6 +82,7 @@ def pack_store(
     videos_dir: str,
     program_version: str,
     label_matrix: NDArray[np.uint8] | None = None,
+    boxes: StoredBoxes | None = None,
 ) -> None:
     """Pack finished videos into one store, atomically, then remove the parts.
 
@@ -97,6 +99,7 @@ def pack_store(
         videos_dir: Folder of the videos, absolute, for `visualize` and galleries.
         program_version: Of attnrec.
         label_matrix: 1 where a class applies to a video, shape (V, C), where videos may have several labels.
+        boxes: Of the videos; features do not depend on them, nor does the store's fingerprint.
     """
     table = _video_table(rows, sources)
     with (
@@ -114,6 +117,9 @@ def pack_store(
             file[f"videos/{name}"] = column
         if label_matrix is not None:
             file["videos/labels"] = label_matrix
+        if boxes is not None:
+            for name, column in vars(boxes).items():
+                file[f"{GROUP}/{name}"] = column
         file["classes"] = _bytes_column(classes)
         for name, codes in splits.items():
             file[f"splits/{name}"] = codes
@@ -123,7 +129,7 @@ def pack_store(
             file[f"backbone/{name}"] = weight
         for spec in specs:
             _write_features(file, spec, sources)
-        file["frames/pts"] = np.concatenate([_times(source) for source in sources])
+        file["frames/pts"] = np.concatenate([times_of(source) for source in sources])
     remove_parts(out)
 
 
@@ -150,7 +156,8 @@ def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[Featur
         row += source.num_frames
 
 
-def _times(source: FeatureSource) -> NDArray[np.float64]:
+def times_of(source: FeatureSource) -> NDArray[np.float64]:
+    """Times of a finished video's frames in seconds, shape (N,)."""
     with h5py.File(source.path, "r") as origin:
         times: NDArray[np.float64] = origin["frames/pts"][source.first_frame : source.first_frame + source.num_frames]
     return times

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from attnrec.config import FeatureSpec, config_from_dict
 from attnrec.data.hdf5 import UNREADABLE, CheckedFile, decoded, opened_hdf5, text
 from attnrec.data.splits import SPLIT_PARTS
+from attnrec.data.stored_boxes import read_stored_boxes
 from attnrec.errors import FeatureStoreError
 from attnrec.files import reason_of
 from attnrec.runtime import OnProgress, Progress, no_progress
@@ -84,6 +85,7 @@ class FeatureStore:
         specs: Settings of the features of each layer.
         spec: Those of the layer to read.
         shape: Of its features, (N, K, K, D).
+        boxes: Where annotated things are in the videos; None where nothing is known.
 
     Raises:
         FeatureStoreError: It is missing, no store, of another version, damaged, built to read other files, or without
@@ -162,6 +164,7 @@ class FeatureStore:
             raise ValueError("layers under other names")
         self._arrays = [self._checked_array(*pair) for pair in zip(features, self.specs, strict=True)]
         self._check_tables()
+        self.boxes = read_stored_boxes(file, len(self.videos))
 
     def _checked_array(self, features: h5py.Dataset, spec: FeatureSpec) -> tuple[tuple[int, ...], int]:
         """Shape of a layer's features and where in the file they begin."""

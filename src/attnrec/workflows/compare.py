@@ -10,8 +10,7 @@ from attnrec.runtime import OnProgress, no_progress
 from attnrec.workflows.comparison import CompareReport
 from attnrec.workflows.grid import GridConfig, run_grid
 from attnrec.workflows.identity import row_settings_of
-from attnrec.workflows.presets import canonical_dataset
-from attnrec.workflows.published import published_figures
+from attnrec.workflows.published import paper_dataset, published_figures
 from attnrec.workflows.row_scores import readable_runs, scored_run
 from attnrec.workflows.tabulation import RowRuns, tabulate
 
@@ -55,7 +54,7 @@ def compare(
     else:
         rows, summary = run_grid(grid, store, runs_dir=Path(runs_dir), part=part, on_progress=on_progress)
     tables = tabulate(rows, part, against=against, ranked=grid is None)
-    datasets = {canonical_dataset(table.dataset) for table in tables}
+    datasets = {paper_dataset(scored.run) for row in rows for scored in row.runs}
     source, figures = published_figures()
     return CompareReport(tables, summary, [figure for figure in figures if figure.dataset in datasets], source)
 

@@ -11,6 +11,7 @@ from attnrec.data.dataset import Dataset, VideoEntry
 from attnrec.data.hdf5 import decoded
 from attnrec.data.packing import VideoRow
 from attnrec.data.store import FeatureStore, is_store
+from attnrec.data.stored_boxes import StoredBoxes
 from attnrec.errors import FeatureStoreError
 
 
@@ -84,9 +85,13 @@ def require_nothing_lost(store: FeatureStore, entries: Sequence[VideoEntry], con
 
 
 def is_unchanged(
-    store: FeatureStore, rows: Sequence[VideoRow], data: Dataset, skipped: Sequence[tuple[str, str]]
+    store: FeatureStore,
+    rows: Sequence[VideoRow],
+    data: Dataset,
+    skipped: Sequence[tuple[str, str]],
+    boxes: StoredBoxes | None,
 ) -> bool:
-    """Whether packing these rows and this dataset again would change nothing: neither videos, labels nor splits."""
+    """Whether packing all this again would change nothing: neither videos, labels, splits nor boxes."""
     old = [
         VideoRow(decoded(v.id[i]), store.path_of(i), decoded(v.fingerprint[i]), int(v.label[i]), store.groups[i])
         for v in (store.videos,)
@@ -99,4 +104,5 @@ def is_unchanged(
         and set(store.split_names) == data.splits.keys()
         and all(np.array_equal(store.split(name), codes) for name, codes in data.splits.items())
         and store.skipped == skipped
+        and (store.boxes is None if boxes is None else boxes.equals(store.boxes))
     )

@@ -16,6 +16,7 @@ from attnrec.files import require_disk_space
 from attnrec.models.backbone import Trunk
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
 from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
+from attnrec.workflows.annotation import BoxSummary, read_annotation
 from attnrec.workflows.features import IMAGE_SIZE
 
 _PROBED_VIDEOS = 24
@@ -71,6 +72,7 @@ class ExtractPlan:
     Attributes:
         out: The store.
         data: The videos found.
+        boxes: Where annotated things are in them; None where nothing is known.
         estimated_frames: Frames to store, from the headers of some of the videos.
         estimated_bytes: Size of the store.
         needed_bytes: Disk space while parts and store are both there.
@@ -80,6 +82,7 @@ class ExtractPlan:
 
     out: str
     data: DatasetSummary
+    boxes: BoxSummary | None
     estimated_frames: int
     estimated_bytes: int
     needed_bytes: int
@@ -99,10 +102,11 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
         The plan.
 
     Raises:
-        DataError: There are no videos, or their lists cannot be used.
+        DataError: There are no videos, or their lists or boxes cannot be used.
         ConfigError: The settings do not fit together.
     """
     data = read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
+    annotation = read_annotation(data, config.boxes)
     trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
     prepare_cpu(config.jobs)
     device = resolve_device(config.device)
@@ -112,6 +116,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
     return ExtractPlan(
         out=str(out),
         data=summary_of(data),
+        boxes=None if annotation is None else annotation.summary(),
         estimated_frames=frames,
         estimated_bytes=size,
         needed_bytes=2 * size,

@@ -22,7 +22,7 @@ from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, reso
 from attnrec.workflows.evaluation import EvaluationReport, Faithfulness, VideoFigure, earlier_faithfulness
 from attnrec.workflows.faithfulness import attention_faithfulness, require_attention
 from attnrec.workflows.figures import resolved_top_k, video_figures
-from attnrec.workflows.localization import read_targets
+from attnrec.workflows.localization import Targets, read_targets, stored_targets
 from attnrec.workflows.planning import run_blocks
 from attnrec.workflows.scoring import BATCH_BLOCKS, score_blocks
 
@@ -60,7 +60,8 @@ def evaluate(
         top_k: k of the top-k accuracy; None takes 5 where there are more classes.
         faithfulness: Test the attention as well; otherwise an earlier test of the same weights, videos and settings
             stays in the report.
-        boxes: A file of boxes or points for that test, see `data.boxes.read_boxes`.
+        boxes: A file of boxes or points for that test, see `data.boxes.read_boxes`; None takes the store's own, if it
+            has some of these videos.
         device: See `runtime.resolve_device`.
         jobs: CPU threads.
         on_progress: Told of every batch.
@@ -89,13 +90,12 @@ def evaluate(
     if not len(table):
         raise RunError(f"{run.path}: split {_split(run)} has no {part} video; evaluate another part by --part")
     videos = np.unique(table.video)
-    targets = None if boxes is None else read_targets(Path(boxes), features, videos)
+    targets = _box_targets(run, features, table, boxes) if faithfulness else None
     num_videos = len(videos)
     message = f"{run.name}: {len(table)} blocks of {num_videos} videos, one every {settings.block_stride} stored frames"
     on_progress(Progress("evaluate", message=message))
-    if targets is not None and targets.unknown:
-        left_out = f"{boxes}: boxes of {len(targets.unknown)} videos that the store does not hold were left out"
-        on_progress(Progress("evaluate", message=left_out))
+    if targets is not None and (note := _note_on_boxes(features, targets, boxes)) is not None:
+        on_progress(Progress("evaluate", message=note))
     scores = _score(run, model, features, table, settings.last_steps, on_progress)
     probs = reduce_blocks(scores.block_probs[:, None], table.video, settings.reduction)
     tested = None
@@ -119,6 +119,23 @@ def evaluate(
     except AttnrecError as error:
         return replace(report, unsaved=str(error))
     return report
+
+
+def _box_targets(run: Run, store: FeatureStore, table: BlockTable, boxes: str | Path | None) -> Targets | None:
+    """Where annotated things are by a file, or else by the store if its boxes are in a step of these blocks."""
+    videos, training = np.unique(table.video), store.split_members(_split(run), "train")
+    if boxes is not None:
+        return read_targets(Path(boxes), store, videos, training)
+    targets = stored_targets(store, videos, training)
+    return targets if targets is not None and (targets.row[table.frames] >= 0).any() else None
+
+
+def _note_on_boxes(store: FeatureStore, targets: Targets, boxes: str | Path | None) -> str | None:
+    if boxes is None:
+        return f"boxes: those in {store.path}, of {store.boxes.num_videos if store.boxes else 0} videos"
+    if targets.unknown:
+        return f"{boxes}: boxes of {len(targets.unknown)} videos that the store does not hold were left out"
+    return None
 
 
 def _split(run: Run) -> str:

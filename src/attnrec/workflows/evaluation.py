@@ -53,9 +53,11 @@ class Faithfulness:
         pointing: Share of annotated frames whose most attended cell touches a box; None without boxes, as all below.
         pointing_uniform: Of a cell at random.
         pointing_centre: Of the centre of the frame.
+        pointing_frequent: Of the cell that boxes of the training videos touch most often; None where those have none.
         mass: Share of the attention inside the boxes.
         mass_uniform: Of uniform attention, which is the share of the area.
         mass_centre: Of a Gaussian in the centre of the frame.
+        mass_frequent: Of that one cell, which is how much of it boxes cover.
         num_boxed_videos: Videos with boxes.
         num_boxed_frames: Frames with boxes.
         differences: What speaks for the learned attention when over 0: `learned` less each replacement, by its name;
@@ -82,9 +84,11 @@ class Faithfulness:
     pointing: float | None = None
     pointing_uniform: float | None = None
     pointing_centre: float | None = None
+    pointing_frequent: float | None = None
     mass: float | None = None
     mass_uniform: float | None = None
     mass_centre: float | None = None
+    mass_frequent: float | None = None
     num_boxed_videos: int | None = None
     num_boxed_frames: int | None = None
     differences: dict[str, float]

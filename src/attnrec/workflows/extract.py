@@ -23,6 +23,7 @@ from attnrec.runtime import (
     resolve_precision,
     versions,
 )
+from attnrec.workflows.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
 from attnrec.workflows.earlier import (
     earlier_store,
     is_unchanged,
@@ -42,6 +43,7 @@ class ExtractReport:
     Attributes:
         out: The store.
         data: The videos in it.
+        boxes: Where annotated things are in them; None where nothing is known.
         num_extracted: Videos decoded this time; the others were there already.
         num_frames: Frames in it.
         cubes: Shape of a feature cube, K, K, D, by layer.
@@ -55,6 +57,7 @@ class ExtractReport:
 
     out: str
     data: DatasetSummary
+    boxes: BoxSummary | None
     num_extracted: int
     num_frames: int
     cubes: dict[str, tuple[int, int, int]]
@@ -84,7 +87,7 @@ def extract(
         What was done.
 
     Raises:
-        DataError: There are no videos, their lists cannot be used, or none could be decoded.
+        DataError: There are no videos, their lists or boxes cannot be used, or none could be decoded.
         FeatureStoreError: `out` was made with other settings, is something else, or is being written by another.
         VideoError: A video cannot be decoded and `config.on_error` is `fail`.
         WeightsError: The backbone's weights cannot be had.
@@ -96,6 +99,7 @@ def extract(
     data = _read_dataset(videos, config)
     require_store_or_nothing(out)
     with joined_world() as world:
+        annotation = read_annotation(data, config.boxes) if world.is_first else None
         job = _Job(data, out, config, world, on_progress)
         if not world.is_first:
             job.work()
@@ -103,7 +107,7 @@ def extract(
         else:
             with sole_writer(out):
                 findings = job.work()
-                report = replace(job.pack(findings), seconds=time.monotonic() - started)
+                report = replace(job.pack(findings, annotation), seconds=time.monotonic() - started)
         shared: ExtractReport = world.from_first(report)
         return shared
 
@@ -166,14 +170,17 @@ class _Job:
         )
         self.on_progress(Progress("extract", message=message))
 
-    def pack(self, findings: Findings) -> ExtractReport:
-        """Put all videos into the store, and tell what it holds."""
+    def pack(self, findings: Findings, annotation: Annotation | None) -> ExtractReport:
+        """Put all videos into the store with their boxes, and tell what it holds."""
         data, sources = self._kept(findings)
         rows = _rows(data, findings.content)
         skipped = [
             (str(entry.path), findings.failed[entry.path][0]) for entry in self.entries if entry.path in findings.failed
         ]
-        if self.earlier is not None and is_unchanged(self.earlier, rows, data, skipped):
+        boxes, summary_of_boxes = None, None
+        if annotation is not None:
+            boxes, summary_of_boxes = packed_boxes(annotation, self.root, rows, sources, self.earlier, self.jobs)
+        if self.earlier is not None and is_unchanged(self.earlier, rows, data, skipped, boxes):
             remove_parts(self.out)
         else:
             self.on_progress(Progress("pack", 0, 1, str(self.out)))
@@ -190,11 +197,13 @@ class _Job:
                 videos_dir=str(self.root.absolute()),
                 program_version=versions()["attnrec"],
                 label_matrix=data.label_matrix if data.multilabel else None,
+                boxes=boxes,
             )
         summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]
         return ExtractReport(
             out=str(self.out),
             data=summary_of(data),
+            boxes=summary_of_boxes,
             num_extracted=len(set(findings.missing) - findings.failed.keys()),
             num_frames=sum(source.num_frames for source in sources),
             cubes={spec.layer: (spec.grid_size, spec.grid_size, spec.feature_dim) for spec in self.specs},

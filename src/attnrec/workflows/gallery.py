@@ -11,10 +11,10 @@ from attnrec.data.boxes import BoxTable
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.render.strip import Picture, png_bytes, stacked, strip
 from attnrec.runtime import OnProgress, Progress, no_progress
-from attnrec.workflows.annotation import box_table, note_unboxed
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.looking import equal_steps, look_at, reason_of
 from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.shown_boxes import box_table, note_unboxed
 from attnrec.workflows.versus import require_strip
 from attnrec.workflows.writers import strip_row, write_picture
 

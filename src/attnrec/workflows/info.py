@@ -73,6 +73,7 @@ def _store(path: Path) -> dict[str, Any]:
             if status != b"ok"
         ],
         "skipped": store.skipped,
+        "boxes": None if store.boxes is None else {"videos": store.boxes.num_videos, "boxes": len(store.boxes)},
         "features": {spec.layer: asdict(spec) for spec in store.specs},
         "fingerprint": store.fingerprint,
         "program_version": store.program_version,

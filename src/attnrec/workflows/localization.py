@@ -3,6 +3,7 @@
 Legend: N stored frames, F frames with a box, M blocks, T time-steps, L locations, V videos.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,15 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.data.blocks import BlockTable, stored_rate
-from attnrec.data.boxes import BoxTable, boxes_at, boxes_of, cell_coverage, read_boxes, require_inside
+from attnrec.data.boxes import BoxTable, Clip, boxes_at, boxes_of, cell_coverage, placed_boxes, read_boxes
 from attnrec.data.geometry import seen_region
 from attnrec.data.store import FeatureStore
+from attnrec.data.stored_boxes import StoredBoxes
 from attnrec.data.video import probe
-from attnrec.errors import DataError
-from attnrec.faithfulness import centre_prior, mass_inside, pointing_hits
+from attnrec.errors import DataError, VideoError
+from attnrec.faithfulness import centre_prior, mass_inside, most_frequent_cell, pointing_hits
 
-# The mass of uniform attention is the share of the frame's area.
-FIGURES = ("pointing", "mass", "pointing_uniform", "mass_uniform", "pointing_centre", "mass_centre")
+# The mass of uniform attention is the share of the frame's area. The last two are known where training videos have
+# boxes.
+FIGURES = (
+    *("pointing", "mass", "pointing_uniform", "mass_uniform", "pointing_centre", "mass_centre"),
+    *("pointing_frequent", "mass_frequent"),
+)
 
 
 class Targets(NamedTuple):
@@ -27,21 +33,27 @@ class Targets(NamedTuple):
     Attributes:
         row: Row of each stored frame in `coverage`, -1 where it has no box, shape (N,).
         coverage: Share of each cell that its frame's boxes cover, shape (F, L).
+        frequent: All attention on the cell that boxes of training videos touch most often, shape (L,); None where no
+            training video has a box.
         unknown: Annotated videos that are not in the store.
     """
 
     row: NDArray[np.int64]
     coverage: NDArray[np.float32]
+    frequent: NDArray[np.float64] | None
     unknown: list[str]
 
 
-def read_targets(path: Path, store: FeatureStore, videos: NDArray[np.int64]) -> Targets:
+def read_targets(
+    path: Path, store: FeatureStore, videos: NDArray[np.int64], training: NDArray[np.int64] | None = None
+) -> Targets:
     """Annotated frames of some videos of a store, as the network saw them.
 
     Args:
         path: A file of boxes, see `data.boxes.read_boxes`.
         store: The store.
         videos: Indices of the videos, shape (V,).
+        training: Of the videos that were trained on; those that cannot be opened any more are passed over.
 
     Raises:
         DataError: The file is malformed, names no video of the store, or has no box in a frame of these videos.
@@ -49,33 +61,83 @@ def read_targets(path: Path, store: FeatureStore, videos: NDArray[np.int64]) -> 
     """
     paths = [store.path_of(video) for video in range(len(store.videos))]
     table, unknown = boxes_of(read_boxes(path), paths, store.videos_dir)
-    row = np.full(len(store.pts), -1, np.int64)
-    coverage: list[NDArray[np.float32]] = []
-    for video in videos:
-        if store.path_of(video) in table.videos:
-            for frame, cells in _targets_of(table, store, int(video)).items():
-                row[store.videos.first_frame[video] + frame] = len(coverage)
-                coverage.append(cells)
-    if not coverage:
+    sizes = _Sizes(store)
+    boxes = placed_boxes(table, _clips(store, videos), len(paths), sizes.of)
+    found = _covered(boxes, store, videos)
+    if not found:
         raise DataError(f"{path}: no box in a frame of the {len(videos)} videos of this part")
-    return Targets(row, np.stack(coverage), unknown)
+    others = [clip for clip in _clips(store, [] if training is None else training) if sizes.known(clip, table)]
+    trained = placed_boxes(table, others, len(paths), sizes.of)
+    return _targets(found, _covered(trained, store, [clip.video for clip in others]), store, unknown)
 
 
-def _targets_of(table: BoxTable, store: FeatureStore, video: int) -> dict[int, NDArray[np.float32]]:
-    """Coverage of the cells in each annotated frame of a video; frames whose boxes the network did not see are out."""
-    path, pts, fps = store.path_of(video), store.pts_of(video), float(store.videos.effective_fps[video])
-    if not table.by_seconds and store.videos.is_variable_rate[video]:
-        raise DataError(f"{table.path}: {path} is of variable rate, numbers of frames tell no time; give `seconds`")
-    info = probe(Path(store.videos_dir) / path)
-    require_inside(table, path, info.width, info.height)
-    seen = seen_region(info.width, info.height, store.spec.resize)
-    found = boxes_at(table, path, pts, fps, 0.5 / min(fps, stored_rate(pts)))
-    covered = {frame: cell_coverage(boxes, seen, store.spec.grid_size) for frame, boxes in found.items()}
-    return {frame: cells for frame, cells in covered.items() if cells.any()}
+def stored_targets(
+    store: FeatureStore, videos: NDArray[np.int64], training: NDArray[np.int64] | None = None
+) -> Targets | None:
+    """As `read_targets`, from the boxes in the store itself; None where it has none in a frame of these videos."""
+    if store.boxes is None or not (found := _covered(store.boxes, store, videos)):
+        return None
+    trained = _covered(store.boxes, store, [] if training is None else training)
+    return _targets(found, trained, store, [])
+
+
+class _Sizes:
+    """Sizes of displayed videos: those that the store knows, and for the others what the files say."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+
+    def of(self, clip: Clip) -> tuple[int, int]:
+        boxes = self._store.boxes
+        if boxes is not None and (size := boxes.size_of(clip.video)) is not None:
+            return size
+        info = probe(Path(self._store.videos_dir) / clip.path)
+        return info.width, info.height
+
+    def known(self, clip: Clip, table: BoxTable) -> bool:
+        """Whether a video has boxes and can be opened for its size."""
+        try:
+            return clip.path in table.videos and bool(self.of(clip))
+        except VideoError:
+            return False
+
+
+def _clips(store: FeatureStore, videos: Sequence[int] | NDArray[np.int64]) -> list[Clip]:
+    columns = store.videos
+    return [
+        Clip(int(i), store.path_of(i), float(columns.effective_fps[i]), bool(columns.is_variable_rate[i]))
+        for i in videos
+    ]
+
+
+Covered = dict[int, NDArray[np.float32]]  # share of the cells (L,) that boxes cover, by stored frame
+
+
+def _covered(boxes: StoredBoxes, store: FeatureStore, videos: Sequence[int] | NDArray[np.int64]) -> Covered:
+    """Coverage of the cells in the annotated frames of videos; frames whose boxes the network did not see are out."""
+    covered: Covered = {}
+    for video in videos:
+        size, pts = boxes.size_of(video), store.pts_of(video)
+        if size is None or not (times := boxes.by_time(video)):
+            continue
+        seen = seen_region(*size, store.spec.resize)
+        tolerance = 0.5 / min(float(store.videos.effective_fps[video]), stored_rate(pts))
+        for frame, regions in boxes_at(times, pts, tolerance).items():
+            cells = cell_coverage(regions, seen, store.spec.grid_size)
+            if cells.any():
+                covered[int(store.videos.first_frame[video]) + frame] = cells
+    return covered
+
+
+def _targets(found: Covered, trained: Covered, store: FeatureStore, unknown: list[str]) -> Targets:
+    row = np.full(len(store.pts), -1, np.int64)
+    row[list(found)] = np.arange(len(found))
+    frequent = most_frequent_cell(np.stack(list(trained.values()))) if trained else None
+    return Targets(row, np.stack(list(found.values())), frequent, unknown)
 
 
 def block_sums(attention: NDArray[np.float32], frames: NDArray[np.int64], targets: Targets) -> NDArray[np.float64]:
-    """Hits and mass of the learned attention in blocks, and of two that know nothing of the frame.
+    """Hits and mass of the learned attention in blocks, and of others that know nothing of the frame.
 
     Args:
         attention: Location probabilities, shape (M, T, L).
@@ -83,14 +145,16 @@ def block_sums(attention: NDArray[np.float32], frames: NDArray[np.int64], target
         targets: Of the stored frames.
 
     Returns:
-        Sums over the annotated steps of a block, shape (M, 7): their number, then hits and mass as in `FIGURES`.
+        Sums over the annotated steps of a block, shape (M, 9), or (M, 7) without a most frequent cell: their number,
+        then hits and mass as in `FIGURES`.
     """
     rows = targets.row[frames]
     block, step = np.nonzero(rows >= 0)
     coverage, learned = targets.coverage[rows[block, step]], attention[block, step]
     L = coverage.shape[1]
+    others = [np.full(L, 1 / L), centre_prior(round(L**0.5)), *([] if targets.frequent is None else [targets.frequent])]
     values = [np.ones(len(block))]
-    for maps in (learned, np.full((1, L), 1 / L), centre_prior(round(L**0.5))[None]):
+    for maps in (learned, *(other[None] for other in others)):
         values += [pointing_hits(maps, coverage), mass_inside(maps, coverage)]
     return np.stack([np.bincount(block, value, len(frames)) for value in values], axis=1)
 
@@ -113,7 +177,7 @@ def localization(sums: NDArray[np.float64], table: BlockTable, targets: Targets)
     """The pointing game and the mass in the boxes, means over the annotated steps of each video.
 
     Args:
-        sums: `block_sums` of all blocks, shape (M, 7).
+        sums: `block_sums` of all blocks.
         table: The blocks.
         targets: Of the stored frames.
 
@@ -126,4 +190,6 @@ def localization(sums: NDArray[np.float64], table: BlockTable, targets: Targets)
     videos, owner = np.unique(table.video[boxed], return_inverse=True)
     number, *totals = (np.bincount(owner, column) for column in sums[boxed].T)
     num_frames = int((targets.row[np.unique(table.frames)] >= 0).sum())
-    return Localization(videos, num_frames, {name: total / number for name, total in zip(FIGURES, totals, strict=True)})
+    return Localization(
+        videos, num_frames, {name: total / number for name, total in zip(FIGURES, totals, strict=False)}
+    )

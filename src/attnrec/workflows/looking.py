@@ -16,9 +16,9 @@ from attnrec.data.video import FrameReader, probe
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.metrics import attention_entropy
 from attnrec.render.look import Look
-from attnrec.workflows.annotation import sample_boxes
 from attnrec.workflows.gaze import gaze_note
 from attnrec.workflows.predict import AttendedClip, Recognizer
+from attnrec.workflows.shown_boxes import sample_boxes
 
 
 def look_at(

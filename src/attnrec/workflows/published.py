@@ -11,6 +11,7 @@ from attnrec.workflows.identity import row_settings
 from attnrec.workflows.presets import PAPER_BACKBONE, canonical_dataset, with_protocol, with_schedule
 
 _RETRAINED = ("hmdb51", "hollywood2")  # the authors' protocol on these
+_NUM_CLASSES = {"ucf11": 11, "hmdb51": 51, "hollywood2": 12}  # fewer of them are another task
 _SPLITS = {"hmdb51": "hmdb51-1", "hollywood2": "hollywood2"}  # those of the paper, where they are published
 
 
@@ -20,12 +21,18 @@ def published_figures() -> tuple[str, list[PublishedFigure]]:
     return document["source"], [PublishedFigure(**row) for row in document["rows"]]
 
 
+def paper_dataset(run: Run) -> str | None:
+    """The dataset of the paper that a run is on, by its name and number of classes; None for any other."""
+    name = canonical_dataset(run.manifest.store["dataset"])
+    return name if len(run.manifest.classes) == _NUM_CLASSES.get(name) else None
+
+
 def published_for(run: Run) -> PublishedFigure | None:
     """The paper's figure for a run's model on its dataset, whatever else differs; None where it has none."""
     manifest = run.manifest
     attentive = manifest.model.architecture == "attention"
     wanted = (
-        canonical_dataset(manifest.store["dataset"]),
+        paper_dataset(run),
         manifest.model.architecture,
         manifest.training.attention_penalty if attentive else None,
     )

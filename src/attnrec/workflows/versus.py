@@ -15,9 +15,9 @@ from attnrec.render.look import Look
 from attnrec.render.strip import png_bytes, strip
 from attnrec.run import Run, find_runs
 from attnrec.runtime import OnProgress, Progress, no_progress
-from attnrec.workflows.annotation import box_table, note_unboxed
 from attnrec.workflows.looking import equal_steps, look_at
 from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.shown_boxes import box_table, note_unboxed
 from attnrec.workflows.writers import strip_row, write_picture
 
 

@@ -10,9 +10,9 @@ from attnrec.data.boxes import BoxTable
 from attnrec.errors import ConfigError, VideoError
 from attnrec.files import require_free
 from attnrec.runtime import OnProgress, Progress, no_progress
-from attnrec.workflows.annotation import box_table, note_unboxed
 from attnrec.workflows.looking import look_at, reason_of
 from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.shown_boxes import box_table, note_unboxed
 from attnrec.workflows.writers import WRITERS, write_raw
 
 

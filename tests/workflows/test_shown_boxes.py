@@ -1,0 +1,182 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import write, write_timed
+from looks import shown
+from pages import Page
+from small_store import figures_of
+
+from attnrec.config import PictureConfig
+from attnrec.data.video import FrameReader, probe
+from attnrec.errors import DataError
+from attnrec.render.boxes import LINE
+from attnrec.render.card import GAP_PX
+from attnrec.render.strip import GAP_PX as COLUMN_GAP_PX
+from attnrec.render.strip import HEAD_PX, MARGIN_PX
+from attnrec.run import Run
+from attnrec.workflows.gallery import gallery
+from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.versus import versus
+from attnrec.workflows.visualize import visualize, visualize_all
+
+FPS, NUM_FRAMES = 6.0, 6
+SMALL = PictureConfig(width=64, strip=NUM_FRAMES)
+
+
+def corners(frame: int) -> tuple[int, int, int, int]:
+    """Of the object in a frame of `moving`."""
+    return 8 + 8 * frame, 16, 8 + 8 * frame + 24, 16 + 48
+
+
+def moving(path: Path) -> Path:
+    """A clip of 128 x 96 px in which a bright object moves on by 8 px with each frame."""
+    frames = np.full((NUM_FRAMES, 96, 128, 3), 40, np.uint8)
+    for k, frame in enumerate(frames):
+        x0, y0, x1, y1 = corners(k)
+        frame[y0:y1, x0:x1] = 250
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write(path, frames, fps=FPS)
+
+
+def boxes_file(path: Path, name: str, frames: range = range(NUM_FRAMES), *, by_seconds: bool = False) -> Path:
+    rows = [(k / FPS if by_seconds else k, *corners(k % NUM_FRAMES)) for k in frames]
+    lines = [",".join([name, *map(str, row)]) for row in rows]
+    path.write_text("\n".join([f"path,{'seconds' if by_seconds else 'frame'},x0,y0,x1,y1", *lines]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch) -> None:
+    """Batches are filled up to one size, which for clips as short as these would be most of the work."""
+    for module in ("models.inference", "workflows.predict"):
+        monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 6)
+
+
+@pytest.fixture
+def recognizer(looking_run) -> Recognizer:
+    return Recognizer(looking_run, device="cpu", jobs=1)
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    return moving(tmp_path / "videos" / "left" / "clip.mp4")
+
+
+def lines_of(picture: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Outermost pixels of the lines in a picture: left, top, right, bottom."""
+    rows, columns = np.nonzero((picture == LINE).all(axis=2))
+    return (columns.min(), rows.min(), columns.max(), rows.max()) if len(rows) else None
+
+
+def columns_of(path: Path, width: int = 64, height: int = 48) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The frame and the attended frame of each step of a strip without a note, which stands above the latter."""
+    (picture,), _ = shown(path)
+    tops = (MARGIN_PX + HEAD_PX, picture.shape[0] - MARGIN_PX - 4 - 13 - height)
+    lefts = [MARGIN_PX + k * (width + COLUMN_GAP_PX) for k in range(NUM_FRAMES)]
+    return [tuple(picture[top : top + height, left : left + width] for top in tops) for left in lefts]
+
+
+@pytest.mark.parametrize("by_seconds", [False, True])
+def test_the_line_is_around_the_object_of_its_own_frame(recognizer, clip, tmp_path, by_seconds):
+    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4", by_seconds=by_seconds)
+    report = visualize(recognizer, clip, tmp_path / "out.png", SMALL, boxes=boxes)
+    assert report.num_boxed == NUM_FRAMES
+    for k, pictures in enumerate(columns_of(tmp_path / "out.png")):
+        x0, y0, x1, y1 = (value // 2 for value in corners(k))
+        for picture in pictures:
+            assert lines_of(picture) == (x0, y0, x1 - 1, y1 - 1)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_moving_pictures_have_the_lines(recognizer, clip, tmp_path, suffix):
+    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
+    out = tmp_path / f"out{suffix}"
+    config = PictureConfig(width=240)  # as the line must outlive colour at half the size and a palette
+    assert visualize(recognizer, clip, out, config, boxes=boxes).num_boxed == NUM_FRAMES
+    info = probe(out)
+    frames = [frame for frame, _ in FrameReader(out, width=info.width, height=info.height)]
+    assert len(frames) == NUM_FRAMES
+    for k, frame in enumerate(frames):
+        x0, y0, x1, _ = (round(value * 240 / 128) for value in corners(k))
+        for left in (0, 240 + GAP_PX):
+            line = frame[y0, left + x0 + 4 : left + x1 - 4].astype(int).mean(axis=0)
+            np.testing.assert_allclose(line, LINE, atol=70)
+            assert line[2] - line[0] > 40
+
+
+def test_a_page_has_the_boxes_of_its_frames(recognizer, clip, tmp_path):
+    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4", range(2, 4))
+    visualize(recognizer, clip, tmp_path / "out.html", SMALL, boxes=boxes)
+    data = Page((tmp_path / "out.html").read_text(encoding="utf-8")).data()
+    x0, y0, x1, y1 = corners(3)
+    assert data["boxes"][3] == [[x0, y0, x1 - 1, y1 - 1]]
+    assert [len(step) for step in data["boxes"]] == [0, 0, 1, 1, 0, 0]
+
+
+def test_a_part_of_a_clip_has_its_own_boxes(recognizer, clip, tmp_path):
+    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
+    config = PictureConfig(width=64, strip=NUM_FRAMES, start=0.5)
+    assert visualize(recognizer, clip, tmp_path / "out.png", config, boxes=boxes).num_boxed == 3
+    first, _ = columns_of(tmp_path / "out.png")[0]
+    assert lines_of(first)[0] == corners(3)[0] // 2
+
+
+@pytest.mark.parametrize(("name", "frames"), [("right/clip.mp4", range(6)), ("left/clip.mp4", range(40, 42))])
+def test_a_clip_without_boxes_gets_a_line(recognizer, clip, tmp_path, name, frames):
+    boxes, said = boxes_file(tmp_path / "boxes.csv", name, frames), []
+    report = visualize(recognizer, clip, tmp_path / "out.png", SMALL, boxes=boxes, on_progress=said.append)
+    assert report.num_boxed == 0
+    message = f"{clip}: {boxes} has no box of what is shown; its paths are those in the data set"
+    assert [event.message for event in said if event.message] == [message]
+    visualize(recognizer, clip, tmp_path / "plain.png", SMALL)
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_several_clips_each_have_their_own(recognizer, clip, tmp_path):
+    other = moving(tmp_path / "videos" / "right" / "other.mp4")
+    boxes, said = boxes_file(tmp_path / "boxes.csv", "right/other.mp4"), []
+    summary = visualize_all(
+        recognizer, [clip, other], tmp_path / "out", ".png", SMALL, boxes=boxes, on_progress=said.append
+    )
+    assert [picture.num_boxed for picture in summary.pictures] == [0, NUM_FRAMES]
+    assert sum("no box" in (event.message or "") for event in said) == 1
+
+
+def test_boxes_in_a_picture_of_two_runs(looking_run, clip, tmp_path):
+    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
+    twin = tmp_path / "twin"
+    twin.symlink_to(looking_run)
+    versus([Run(looking_run), Run(twin)], clip, tmp_path / "out.png", SMALL, boxes=boxes, device="cpu", jobs=1)
+    (picture,), _ = shown(tmp_path / "out.png")
+    lines = (picture == LINE).all(axis=2)
+    line_px = 2 * (12 + 24) - 4
+    assert lines.sum() == 3 * NUM_FRAMES * line_px  # the frame, and each run's
+
+
+def test_boxes_in_a_gallery(looking_run, clip, tmp_path):
+    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4")
+    run = shutil.copytree(looking_run, tmp_path / "run")
+    video = {"path": "left/clip.mp4", "label": "left", "predicted": "left", "probability": 1.0}
+    (run / "evaluation-test.json").write_text(json.dumps(figures_of(["left", "right"], videos=[video])))
+    recognizer = Recognizer(run, device="cpu", jobs=1)
+    gallery(recognizer, "test", tmp_path / "out.png", SMALL, videos=tmp_path / "videos", boxes=boxes)
+    (picture,), _ = shown(tmp_path / "out.png")
+    assert (picture == LINE).all(axis=2).any()
+
+
+def test_boxes_that_cannot_be_used(recognizer, clip, tmp_path):
+    def refused(video: Path, boxes: Path, message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            visualize(recognizer, video, tmp_path / "out.png", SMALL, boxes=boxes)
+        assert not (tmp_path / "out.png").exists()
+
+    outside = tmp_path / "outside.csv"
+    outside.write_text("path,frame,x0,y0,x1,y1\nclip.mp4,0,128,0,140,9\n")
+    refused(clip, outside, r"outside\.csv, line 2: 128,0,140,9 is outside of .*clip\.mp4, which is 128 x 96 px")
+    refused(clip, tmp_path / "absent.csv", r"absent\.csv")
+    uneven = write_timed(tmp_path / "uneven.mp4", [0, 40, 80, 300, 700, 740, 1100, 1140])
+    numbered = boxes_file(tmp_path / "boxes.csv", "uneven.mp4", range(2))
+    refused(uneven, numbered, r"uneven\.mp4 is of variable rate, numbers of frames tell no time; give `seconds`")
