@@ -187,7 +187,6 @@ class AttentionLSTM(nn.Module):
         Returns:
             h_t of the top layer (B, T, H) and attention (B, T, L).
         """
-        means = cubes.mean(dim=2) if self.add_mean else None  # (B, T, D)
         top, attention = [], []
         for t in range(cubes.shape[1]):
             if given is None:
@@ -195,13 +194,18 @@ class AttentionLSTM(nn.Module):
                 location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
             else:
                 location_probs = given[:, t]
-            glimpse = torch.bmm(location_probs.unsqueeze(1), cubes[:, t]).squeeze(1)  # (B, D), Eq. 2
-            if means is not None:
-                glimpse = torch.cat([means[:, t], glimpse - means[:, t]], dim=1)  # (B, 2D)
+            glimpse = torch.bmm(self._slice_weights(location_probs), cubes[:, t]).flatten(1)  # (B, D), Eq. 2
             state = stack_step(self.cells, glimpse, state, masks[t] if masks else None)  # Eqs. 3-5
             top.append(state.hidden[-1])
             attention.append(location_probs)
         return torch.stack(top, dim=1), torch.stack(attention, dim=1)
+
+    def _slice_weights(self, location_probs: Tensor) -> Tensor:
+        """Weights of the slices in what the LSTM sees: l_t (B, 1, L); or those of the mean, and l_t's beyond them."""
+        if not self.add_mean:
+            return location_probs.unsqueeze(1)
+        uniform = torch.full_like(location_probs, 1 / location_probs.shape[1])
+        return torch.stack([uniform, location_probs - uniform], dim=1)  # (B, 2, L)
 
     def _fused_recurrence(
         self, cubes: Tensor, projected: Tensor | None, state: LSTMState, masks: list[tuple[Tensor, ...]] | None

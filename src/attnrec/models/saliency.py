@@ -43,8 +43,8 @@ class SaliencyScorer(nn.Module):
         Returns:
             Location scores, shape (B, T, L), of the parameters' type.
         """
-        scores: Tensor = saliency(cubes, self.weight.dtype) @ self.weight
-        return scores
+        # Not as a product of matrices, which autocast would round.
+        return (saliency(cubes, self.weight.dtype) * self.weight).sum(dim=-1)
 
 
 def saliency(cubes: Tensor, dtype: torch.dtype) -> Tensor:
@@ -61,6 +61,7 @@ def saliency(cubes: Tensor, dtype: torch.dtype) -> Tensor:
     mean = cubes.mean(dim=1, dtype=dtype)  # (B, L, D)
     change = (squares.mean(dim=1) - mean.square().sum(dim=-1)).clamp_min(0)  # (B, L)
     both = torch.stack([squares, change.unsqueeze(1).expand_as(squares)], dim=-1)  # (B, T, L, 2)
-    logs = torch.log(both + _STILL * squares.mean(dim=(1, 2))[:, None, None, None]) / 2
+    still = _STILL * squares.mean(dim=(1, 2)) + torch.finfo(dtype).tiny  # (B,), over zero in black blocks as well
+    logs = torch.log(both + still[:, None, None, None]) / 2
     centred = logs - logs.mean(dim=2, keepdim=True)
     return centred / logs.std(dim=2, correction=0, keepdim=True).clamp_min(_LEAST_SPREAD)
