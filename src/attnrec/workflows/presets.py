@@ -17,7 +17,7 @@ AUTHORS_LAST_STEPS = 16  # of a block, on the same datasets
 
 AUTO_CLIP = 500.0  # gradient norm; some ten times the usual one, so that only outliers are touched
 
-_AUTO_UPDATES = 400
+_AUTO_UPDATES = 600
 _AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # below so many blocks, batches of so many
 _AUTO_LARGE = 20_000  # from so many on the paper's 15 epochs are enough updates
 _AUTO_SMALL = 5_000  # blocks below which fewer and narrower layers generalise better, see README
