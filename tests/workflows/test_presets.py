@@ -32,7 +32,8 @@ def test_no_setting_is_left_open(preset, dataset):
 )
 def test_the_papers_model_and_protocol(preset, attention, add_mean):
     expected = {
-        "attention": attention, "add_mean": add_mean, "num_layers": 3, "init_layers": 2, "scorer_layers": 1, "input_dropout": 0.5,
+        "attention": attention, "add_mean": add_mean, "num_layers": 3, "init_layers": 2, "scorer_layers": 1,
+        "input_dropout": 0.5,
         "block_starts": "by-time", "penalty_reduction": "sum", "decay_per": "block", "optimizer": "adam",
         "reduction": "mean", "last_steps": 30, "learning_rate": 2e-4, "batch_size": 128, "epochs": 15,
         "hidden_dim": 512,
