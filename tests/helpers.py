@@ -10,8 +10,8 @@ from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
 from attnrec.models.losses import recognition_loss
 
-ATTENTION = ("location", "content")
-POOLING = ("avg", "max")
+ATTENTION = ("location", "content", "saliency")
+POOLING = ("avg", "max", "avg-max")
 
 
 def fixed_init(model: nn.Module, gain: float = 2.0) -> nn.Module:
@@ -36,7 +36,7 @@ def make_recognizer(
     dropout: float = 0.0,
     **options: object,
 ) -> nn.Module:
-    """A small float64 recogniser in evaluation mode: `location`, `content`, `avg`, `max` or `softmax`."""
+    """A small float64 recogniser in evaluation mode: one of `ATTENTION` or `POOLING`, or `softmax`."""
     recurrent = {
         "feature_dim": feature_dim,
         "num_classes": num_classes,
@@ -90,12 +90,14 @@ def loss_gradcheck(model: nn.Module, cubes: Tensor, targets: Tensor, attention_p
 def dropped_channels(model: nn.Module, cubes: Tensor) -> Tensor:
     """Channels of x_t that a training step drops, (B, T, D): those that pass no gradient.
 
-    Eq. 6 and the content scorer are cut off from the cubes, which leaves the LSTM's input as the only way in.
+    Eq. 6 and what scorers take from frames are cut off from the cubes: the LSTM's input is the only way left in.
     """
     for mlp in (*model.init_hidden, *model.init_cell):
         nn.init.zeros_(mlp[0].weight)
     if hasattr(model, "content_scorer"):
         nn.init.zeros_(model.content_scorer.from_feature.weight)
+    if hasattr(model, "saliency_scorer"):
+        nn.init.zeros_(model.saliency_scorer.weight)
     model.head.dropout = 0.0
     cubes = cubes.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model.train()(cubes, seeded(0)).frame_logits.sum(), cubes)

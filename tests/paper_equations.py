@@ -21,12 +21,33 @@ def affine(params, name, v):
     return params[f"{name}.weight"] @ v + params[f"{name}.bias"]
 
 
-def location_softmax(params, h, X_t):
-    """Eq. 1: l_t from h_{t-1} of the top layer; with a content scorer, from the slices X_{t,i} as well."""
-    L = len(X_t)
+def saliency(X):
+    """What stands out, (T, L, 2): not of the paper; see `models.saliency`."""
+    T, L, D = X.shape
+
+    def standardised(values):
+        mean = sum(values) / L
+        sd = np.sqrt(sum((v - mean) ** 2 for v in values) / L)
+        return [(v - mean) / max(sd, 0.1) for v in values]
+
+    least = 1e-4 * sum(X[t, i] @ X[t, i] for t in range(T) for i in range(L)) / (T * L)
+    change = [sum(np.var(X[:, i, d]) for d in range(D)) for i in range(L)]
+    measures = []
+    for t in range(T):
+        norms = [np.log(np.sqrt(X[t, i] @ X[t, i] + least)) for i in range(L)]
+        changes = [np.log(np.sqrt(change[i] + least)) for i in range(L)]
+        measures.append(np.stack([standardised(norms), standardised(changes)], axis=1))
+    return np.array(measures)
+
+
+def location_softmax(params, h, X, t):
+    """Eq. 1: l_t from h_{t-1} of the top layer; of other scorers from the slices X_{t,i}, or the block, as well."""
+    X_t, L = X[t], X.shape[1]
     if "location_scorer.weight" in params:
         W = params["location_scorer.weight"]
         scores = [W[i] @ h for i in range(L)]
+        if "saliency_scorer.weight" in params:
+            scores = [scores[i] + saliency(X)[t, i] @ params["saliency_scorer.weight"] for i in range(L)]
     else:
         Wc = params["content_scorer.from_feature.weight"]
         deeper = [name.removesuffix(".weight") for name in params if "deeper" in name and name.endswith(".weight")]
@@ -43,6 +64,14 @@ def location_softmax(params, h, X_t):
 def glimpse(l_t, X_t):
     """Eq. 2: the expected slice."""
     return sum(l_t[i] * X_t[i] for i in range(len(X_t)))
+
+
+def mean_slice(X_t):
+    return sum(X_t) / len(X_t)
+
+
+def maximum(X_t):
+    return np.array([max(X_i[d] for X_i in X_t) for d in range(X_t.shape[1])])
 
 
 def lstm_layer(params, layer, x, h, c):
@@ -84,7 +113,8 @@ def class_scores(params, h):
 def recognize(params, X, kind, given=None):
     """Logits (T, C) and attention (T, L) of one block X, shape (T, L, D).
 
-    `kind` says where the input of the LSTM comes from: attention (`location`, `content`) or pooling (`avg`, `max`);
+    `kind` says where the input of the LSTM comes from: attention (`location`, `content`, `saliency`) or pooling (`avg`,
+    `max`, `avg-max`);
     `softmax` is the regression on the whole cube, without an LSTM. Only attention gives the second. `given` (T, L)
     takes the place of Eq. 1.
     """
@@ -95,12 +125,16 @@ def recognize(params, X, kind, given=None):
     logits, attention = [], []
     for t in range(T):
         if kind == "avg":
-            x = sum(X[t, i] for i in range(L)) / L
+            x = mean_slice(X[t])
         elif kind == "max":
-            x = np.array([max(X[t, i, d] for i in range(L)) for d in range(D)])
+            x = maximum(X[t])
+        elif kind == "avg-max":
+            x = np.concatenate([mean_slice(X[t]), maximum(X[t])])
         else:
-            attention.append(location_softmax(params, h[-1], X[t]) if given is None else given[t])
+            attention.append(location_softmax(params, h[-1], X, t) if given is None else given[t])
             x = glimpse(attention[t], X[t])
+            if params["cells.0.weight_ih"].shape[1] == 2 * D:  # the mean, and what the glimpse differs from it
+                x = np.concatenate([mean_slice(X[t]), x - mean_slice(X[t])])
         for layer in range(len(h)):
             h[layer], c[layer] = lstm_layer(params, layer, x, h[layer], c[layer])
             x = h[layer]

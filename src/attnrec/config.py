@@ -8,8 +8,8 @@ from attnrec.checks import require_type, shortened
 from attnrec.errors import ConfigError
 
 BackboneName = Literal["googlenet", "bvlc_googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
-ArchitectureName = Literal["attention", "avg-pool", "max-pool", "softmax"]
-AttentionForm = Literal["location", "content"]
+ArchitectureName = Literal["attention", "avg-pool", "max-pool", "avg-max-pool", "softmax"]
+AttentionForm = Literal["location", "content", "saliency"]
 Preset = Literal["auto", "paper", "authors-code"]
 Resize = Literal["stretch", "crop"]
 Reduction = Literal["mean", "vote"]
@@ -207,6 +207,7 @@ class ModelConfig:
         scorer_layers: Layers of the content scorer.
         attention_dim: A, width of the content scorer; H where None.
         input_dropout: Probability on the first LSTM layer's input; `dropout` where None.
+        add_mean: Whether an attention model sees the mean slice beside the glimpse.
     """
 
     architecture: ArchitectureName
@@ -222,6 +223,7 @@ class ModelConfig:
     scorer_layers: int = 1
     attention_dim: int | None = None
     input_dropout: float | None = None
+    add_mean: bool = False
 
     def __post_init__(self) -> None:
         _check_choices(self, architecture=ArchitectureName, attention=AttentionForm)
@@ -238,9 +240,10 @@ class TrainConfig:
 
     model: ArchitectureName = "attention"
     attention: AttentionForm | None = None
+    add_mean: bool | None = None
     attention_penalty: float = 0.0
     fps: float = 30.0
-    block_frames: int = 30
+    block_frames: int | None = None
     block_stride: int = 1
     split: str | None = None
     layer: str | None = None
@@ -288,8 +291,14 @@ class TrainConfig:
         _check_dropout(self)
         if self.retrain and (self.max_steps is not None or self.overfit is not None):
             raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
-        if self.last_steps is not None and self.last_steps > self.block_frames:
+        if self.last_steps is not None and self.last_steps > (self.block_frames or self.last_steps):
             raise ConfigError(f"last_steps must be at most block_frames, {self.block_frames}, got {self.last_steps}")
+
+    @property
+    def num_steps(self) -> int:
+        """T, of settings without gaps."""
+        assert self.block_frames is not None
+        return self.block_frames
 
 
 # Options of `train` under other names than their settings.

@@ -161,7 +161,8 @@ def read_manifest(config: Path) -> RunManifest:
         for name, cls in nested.items():
             require_type(dict[str, Any], document[name], name)
             if cls is TrainConfig:
-                document[name].setdefault("precision", "fp32")  # the only one that there was before it was recorded
+                # What there was before these were recorded.
+                document[name] = {"precision": "fp32", "add_mean": False} | document[name]
             document[name] = config_from_dict(cls, document[name])
         manifest = config_from_dict(RunManifest, document)
         _check(manifest)
@@ -179,6 +180,8 @@ def _check(manifest: RunManifest) -> None:
     if manifest.finished_at is not None:
         datetime.datetime.fromisoformat(manifest.finished_at)
         require_type(float, manifest.result.get("seconds"), "result: seconds")
+    if manifest.training.block_frames is None:
+        raise ConfigError("training: no block_frames")
     require_type(RunResult, manifest.result, "result")
     require_type(list[dict[str, Any]], manifest.machine.get("resumed_on", []), "machine: resumed_on")
     if not manifest.feature_scale > 0:

@@ -12,8 +12,8 @@ from attnrec.cli.app import app
 WORDS = "attention is close to uniform: this run looks nowhere in particular"
 SIZES = ("--fps", "10", "--block-frames", "4", "--stride", "4", "--hidden", "16", "--layers", "1", "--batch-size", "8")
 OPTIONS = (*SIZES, "--jobs", "1", "--device", "cpu")
-NOWHERE = ("--epochs", "1", "--learning-rate", "0.001")
-SOMEWHERE = ("--epochs", "12", "--learning-rate", "0.1")
+NOWHERE = ("--epochs", "1", "--learning-rate", "0.001", "--attention", "location")
+SOMEWHERE = ("--epochs", "12", "--learning-rate", "0.1", "--attention", "location")
 
 
 def attnrec(*arguments: object):
@@ -32,10 +32,11 @@ def store(tmp_path_factory) -> Path:
     [
         (NOWHERE, True),
         ((*NOWHERE, "--attention", "content"), True),
+        (("--epochs", "1"), False),
         (SOMEWHERE, False),
         ((*NOWHERE, "--model", "avg-pool"), False),
     ],
-    ids=["nowhere", "content", "somewhere", "avg-pool"],
+    ids=["nowhere", "content", "auto", "somewhere", "avg-pool"],
 )
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
 def test_train_and_evaluate_say_where_a_run_looks_nowhere(store, tmp_path, settings, is_said, form):
@@ -46,7 +47,7 @@ def test_train_and_evaluate_say_where_a_run_looks_nowhere(store, tmp_path, setti
         assert len(lines) == is_said
         for line in lines:
             assert line.startswith(f"{tmp_path}/attention")
-            assert ("try --attention content or a longer training" in line) == ("content" not in settings)
+            assert ("try --attention saliency or a longer training" in line) == ("saliency" not in settings)
         if form:
             entropy = json.loads(result.stdout)["attention_entropy"]
             assert (entropy is not None and entropy > 0.97) == is_said

@@ -49,7 +49,7 @@ def test_help_loads_nothing_heavy():
         ("attnrec ", set(COMMANDS)),
         ("attnrec tr", {"train"}),
         ("attnrec train --lam", {"--lambda"}),
-        ("attnrec train --model ", {"attention", "avg-pool", "max-pool", "softmax"}),
+        ("attnrec train --model ", {"attention", "avg-pool", "max-pool", "avg-max-pool", "softmax"}),
     ],
 )
 def test_completion_in_bash_loads_nothing_heavy(words, expected):

@@ -15,12 +15,13 @@ def small(architecture: str, **options: object) -> ModelConfig:
     return ModelConfig(architecture=architecture, **SIZES, **{"hidden_dim": 6, "num_layers": 2, **options})
 
 
-def test_the_four_recognisers():
+def test_the_recognisers():
     types = {name: type(build_model(small(name))) for name in ARCHITECTURES}
     assert types == {
         "attention": AttentionLSTM,
         "avg-pool": PooledLSTM,
         "max-pool": PooledLSTM,
+        "avg-max-pool": PooledLSTM,
         "softmax": SoftmaxRegression,
     }
 

@@ -78,6 +78,13 @@ def test_attention_dim_sets_the_width_of_the_content_scorer():
     assert AttentionLSTM(**sizes).content_scorer.from_feature.weight.shape == (6, 4)
 
 
+def zero_scores(model):
+    """Make all locations as good as one another."""
+    for name, weight in model.named_parameters():
+        if name in ("location_scorer.weight", "saliency_scorer.weight", "content_scorer.score.weight"):
+            torch.nn.init.zeros_(weight)
+
+
 @pytest.mark.parametrize("form", ATTENTION)
 def test_zero_scorer_is_the_average_pooled_lstm(form):
     model, pooled = make_recognizer(form), make_recognizer("avg")
@@ -87,8 +94,7 @@ def test_zero_scorer_is_the_average_pooled_lstm(form):
     pooled_logits = pooled(cubes).frame_logits
     assert not torch.allclose(model(cubes).frame_logits, pooled_logits, atol=1e-3)
 
-    scorer = model.location_scorer if form == "location" else model.content_scorer.score
-    torch.nn.init.zeros_(scorer.weight)
+    zero_scores(model)
     frame_logits, attention = model(cubes)
     assert_close(attention, torch.full_like(attention, 1 / 5), atol=1e-12)
     assert_close(frame_logits, pooled_logits, atol=1e-12)
@@ -119,8 +125,31 @@ def test_content_attention_follows_permuted_locations_by_itself():
 
 
 @pytest.mark.parametrize("form", ATTENTION)
+@pytest.mark.parametrize("given", [False, True])
+def test_the_mean_beside_the_glimpse_equals_the_equations(form, given):
+    model, cubes = make_recognizer(form, add_mean=True), make_cubes()
+    assert model.cells[0].weight_ih.shape[1] == 2 * 4
+    looked = torch.softmax(make_cubes(3, 4, 5, 1).squeeze(-1), dim=-1) if given else None
+    frame_logits, attention = model(cubes, given=looked)
+    expected_logits, expected_attention = paper_equations.recognize_batch(
+        numpy_parameters(model), cubes.numpy(), form, None if looked is None else looked.numpy()
+    )
+    assert_close(frame_logits, expected_logits)
+    assert_close(attention, expected_attention)
+
+
+@pytest.mark.parametrize("form", ATTENTION)
+def test_under_uniform_attention_the_mean_beside_the_glimpse_is_all_that_there_is(form):
+    model, pooled = make_recognizer(form, add_mean=True), make_recognizer("avg")
+    state = {name: value for name, value in model.state_dict().items() if "scorer" not in name}
+    pooled.load_state_dict(state | {"cells.0.weight_ih": state["cells.0.weight_ih"][:, :4]})
+    zero_scores(model)
+    assert_close(model(make_cubes()).frame_logits, pooled(make_cubes()).frame_logits, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ATTENTION)
 def test_looks_before_it_sees(form):
-    """l_t comes from h_{t-1}: in the location form the frame at t cannot move it, in the content form it does."""
+    """l_t comes from h_{t-1}: in the location form the frame at t cannot move it, in the other forms it does."""
     model, cubes = make_recognizer(form), make_cubes(T=5)
     before = model(cubes)
     # Trading two frames leaves their mean, and so the initial state, as it was.
@@ -138,7 +167,10 @@ def test_gradients(form):
     assert loss_gradcheck(model, make_cubes(2, 3, 3, 2), torch.tensor([0, 1]), attention_penalty=0.7)
 
 
-@pytest.mark.parametrize(("form", "toy"), [("location", toy_where), ("location", toy_what), ("content", toy_what)])
+@pytest.mark.parametrize(
+    ("form", "toy"),
+    [("location", toy_where), ("location", toy_what), ("content", toy_what), ("saliency", toy_where)],
+)
 def test_overfits_a_separable_set(form, toy):
     assert accuracy_after_fitting(form, *toy()) == 1
 
@@ -203,7 +235,7 @@ def test_every_input_of_the_head_carries_dropout():
 
 
 def test_unknown_form():
-    with pytest.raises(ValueError, match="attention must be 'location' or 'content', got 'hard'"):
+    with pytest.raises(ValueError, match="attention must be 'location', 'content' or 'saliency', got 'hard'"):
         AttentionLSTM(feature_dim=2, num_locations=3, num_classes=2, attention="hard")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attnrec.models.fused_lstm import LayerWeights, lstm_layer
 from attnrec.models.losses import recognition_loss
 
-RECURRENT = (*ATTENTION, *POOLING)
+RECURRENT = (*(form for form in ATTENTION if form != "saliency"), *POOLING)  # that one takes the plain loop alone
 
 # B, T, L, D, H
 SIZES = [(1, 1, 1, 1, 1), (3, 4, 5, 4, 6), (2, 7, 9, 3, 5)]

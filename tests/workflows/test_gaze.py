@@ -18,8 +18,8 @@ def test_words_for_pictures(entropy, note):
 @pytest.mark.parametrize(
     ("entropy", "form", "advice"),
     [
-        (0.9951, "location", "(entropy 0.995 of uniform); try --attention content or a longer training"),
-        (0.9951, "content", "(entropy 0.995 of uniform); try a longer training"),
+        (0.9951, "location", "(entropy 0.995 of uniform); try --attention saliency or a longer training"),
+        (0.9951, "saliency", "(entropy 0.995 of uniform); try a longer training"),
         (0.9, "location", ""),
         (None, None, ""),
     ],

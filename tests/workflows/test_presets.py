@@ -27,10 +27,13 @@ def test_no_setting_is_left_open(preset, dataset):
     assert open_ones <= {"layer", "jobs", "attention_dim", "patience", "max_steps", "overfit"}
 
 
-@pytest.mark.parametrize("preset", ["auto", "paper"])
-def test_the_papers_model_and_protocol(preset):
+@pytest.mark.parametrize(
+    ("preset", "attention", "add_mean"), [("auto", "saliency", True), ("paper", "location", False)]
+)
+def test_the_papers_model_and_protocol(preset, attention, add_mean):
     expected = {
-        "attention": "location", "num_layers": 3, "init_layers": 2, "scorer_layers": 1, "input_dropout": 0.5,
+        "attention": attention, "add_mean": add_mean, "num_layers": 3, "init_layers": 2, "scorer_layers": 1,
+        "input_dropout": 0.5,
         "block_starts": "by-time", "penalty_reduction": "sum", "decay_per": "block", "optimizer": "adam",
         "reduction": "mean", "last_steps": 30, "learning_rate": 2e-4, "batch_size": 128, "epochs": 15,
         "hidden_dim": 512,
@@ -90,6 +93,24 @@ def test_a_scorer_by_content_needs_its_form(given):
     with pytest.raises(ConfigError, match="are for --attention content"):
         filled(**given)
     assert filled(preset="authors-code", attention="location").scorer_layers == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps", "block_frames"),
+    [(1.33, 6, 8), (1.33, 30, 30), (0.5, 30, 15), (3600, 6, 30), (0.01, 30, 1), (float("inf"), 0.5, 30)],
+)
+def test_auto_fits_blocks_to_short_videos(seconds, fps, block_frames):
+    sizes = {"dataset": "videos", "feature_dim": 8, "multilabel": False, "typical_seconds": seconds}
+    assert with_protocol(TrainConfig(fps=fps), **sizes).block_frames == block_frames
+    assert with_protocol(TrainConfig(fps=fps), **sizes).last_steps == block_frames
+    assert with_protocol(TrainConfig(fps=fps, block_frames=12), **sizes).block_frames == 12
+    assert with_protocol(TrainConfig(fps=fps, preset="paper"), **sizes).block_frames == 30
+
+
+def test_auto_takes_fewer_and_narrower_layers_for_few_blocks():
+    few, many = (filled("videos", num_blocks=num_blocks) for num_blocks in (1_000, 30_000))
+    assert (few.num_layers, few.hidden_dim, many.num_layers, many.hidden_dim) == (1, 128, 3, 512)
+    assert filled("videos", num_blocks=1_000, num_layers=2, hidden_dim=64).num_layers == 2
 
 
 def test_only_auto_stops_early():

@@ -118,7 +118,7 @@ def compare(
     seeds: SeedsOption = 1,
     preset: PresetOption = "auto",
     layer: LayerOption = None,
-    block_frames: BlockFramesOption = 30,
+    block_frames: BlockFramesOption = None,
     block_stride: BlockStrideOption = 1,
     retrain: RetrainOption = False,
     hidden_dim: HiddenOption = None,

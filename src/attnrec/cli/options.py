@@ -49,7 +49,12 @@ PresetOption = Annotated[
         "of its released code. It decides what is not given."
     ),
 ]
-BlockFramesOption = Annotated[int, typer.Option(help="Frames of a block, T.", **limits("block_frames"))]
+BlockFramesOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Frames of a block, T: 30, but auto takes fewer where videos are shorter.", **limits("block_frames")
+    ),
+]
 BlockStrideOption = Annotated[
     int,
     typer.Option(

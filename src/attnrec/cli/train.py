@@ -72,7 +72,14 @@ def train(
     model: Annotated[ArchitectureName, typer.Option(help="Recogniser to train.")] = "attention",
     attention: Annotated[
         AttentionForm | None,
-        typer.Option(help="What scores locations: the last state (location, the default), or the frame too (content)."),
+        typer.Option(
+            help="What scores locations: the last state (location, the paper's), the frame's features too (content), "
+            "or what stands out in the frames too (saliency, auto's choice)."
+        ),
+    ] = None,
+    add_mean: Annotated[
+        bool | None,
+        typer.Option(help="Show the LSTM the frame's mean as well, and how the glimpse differs from it."),
     ] = None,
     attention_penalty: Annotated[
         float,
@@ -83,7 +90,7 @@ def train(
     fps: Annotated[
         float, typer.Option(help="Frames a second that the recogniser sees, at most the stored rate.", **limits("fps"))
     ] = 30.0,
-    block_frames: BlockFramesOption = 30,
+    block_frames: BlockFramesOption = None,
     block_stride: BlockStrideOption = 1,
     split: Annotated[
         str | None,
@@ -184,6 +191,7 @@ def train(
     config = TrainConfig(
         model=model,
         attention=attention,
+        add_mean=add_mean,
         attention_penalty=attention_penalty,
         fps=fps,
         block_frames=block_frames,

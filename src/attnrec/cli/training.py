@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from attnrec.cli.output import Output, duration, percent, say, size
+from attnrec.cli.output import Output, counted, duration, percent, say, size
 
 if TYPE_CHECKING:
     from attnrec.workflows.planning import TrainPlan
@@ -83,7 +83,8 @@ def show_plan(plan: "TrainPlan") -> None:
     say(
         f"stopping    {f'after {plan.patience} epochs without a better validation' if plan.patience else 'never early'}"
     )
-    say(f"model       {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
+    layers = counted(plan.settings.num_layers or 0, "LSTM layer")
+    say(f"model       {layers} of {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
     say(f"rate        {plan.learning_rate:g}; {_clipping(plan)}")
     say(f"numbers     {plan.settings.precision}")
     say(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
@@ -94,6 +95,8 @@ def show_plan(plan: "TrainPlan") -> None:
     say(f"loss        decay per {chosen.decay_per}, penalty's {chosen.penalty_reduction}, {chosen.optimizer}")
     say(f"sampling    {chosen.block_starts}; predictions by {chosen.reduction} of the last {chosen.last_steps} steps")
     if chosen.model == "attention":
-        say(f"attention   {chosen.attention}, {chosen.scorer_layers} scoring layers, {chosen.num_layers} LSTM layers")
+        beside = ", with the mean beside the glimpse" if chosen.add_mean else ""
+        deep = f", {counted(chosen.scorer_layers or 0, 'scoring layer')}" if chosen.attention == "content" else ""
+        say(f"attention   {chosen.attention}{deep}{beside}")
     for note in plan.notes:
         say(f"note        {note}")

@@ -1,4 +1,4 @@
-"""The four recognisers by name, and the one place where a config becomes a module."""
+"""The recognisers by name, and the one place where a config becomes a module."""
 
 import math
 from collections.abc import Callable
@@ -24,6 +24,7 @@ def _attention(config: ModelConfig) -> nn.Module:
         init_layers=config.init_layers,
         dropout=config.dropout,
         input_dropout=config.input_dropout,
+        add_mean=config.add_mean,
     )
 
 
@@ -53,6 +54,7 @@ ARCHITECTURES: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "attention": _attention,
     "avg-pool": _pooled("avg"),
     "max-pool": _pooled("max"),
+    "avg-max-pool": _pooled("avg-max"),
     "softmax": _softmax,
 }
 

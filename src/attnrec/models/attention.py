@@ -20,6 +20,7 @@ from attnrec.models.recurrence import (
     lstm_cells,
     stack_step,
 )
+from attnrec.models.saliency import SaliencyScorer
 
 
 class ContentScorer(nn.Module):
@@ -72,25 +73,32 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 class AttentionLSTM(nn.Module):
     """Soft-attention LSTM recogniser.
 
+    Beyond the paper, `attention="saliency"` adds what stands out in the frames to Eq. 1's scores, whose weights then
+    start at zero; and with `add_mean` the LSTM's input is the mean slice and what the glimpse differs from it, in place
+    of the glimpse: under uniform attention the average-pooled LSTM.
+
     Args:
         feature_dim: D, channels of a feature slice.
         num_locations: L, cells of a feature cube.
         num_classes: C.
         hidden_dim: H, of every LSTM layer and of the class head.
         num_layers: LSTM layers.
-        attention: `location` scores locations from h_{t-1} alone (Eq. 1); `content` from the frame as well.
+        attention: `location` scores locations from h_{t-1} alone (Eq. 1); `content` from the frame as well; `saliency`
+            from h_{t-1} and from what stands out in the block.
         attention_dim: A, width of the content scorer; H where not given.
         scorer_layers: Layers of the content scorer.
         init_layers: Layers of Eq. 6's perceptrons.
         dropout: Probability on every non-recurrent connection except the scorer's input.
-        input_dropout: Probability on the glimpse, where it is another.
+        input_dropout: Probability on the LSTM's input, where it is another.
+        add_mean: Give the LSTM the mean slice as well.
 
     Attributes:
         plain: Take `recurrence`, the equations as they read, in place of the function of `fused` that computes the
-            same faster; None does so on CUDA only. Cubes that need a gradient take it in any case.
+            same faster; None does so on CUDA only. Cubes that need a gradient, `saliency` and `add_mean` take it in any
+            case.
 
     Raises:
-        ValueError: `attention` is neither `location` nor `content`.
+        ValueError: `attention` is none of these.
     """
 
     def __init__(
@@ -107,10 +115,14 @@ class AttentionLSTM(nn.Module):
         init_layers: int = 2,
         dropout: float = 0.5,
         input_dropout: float | None = None,
+        add_mean: bool = False,
     ) -> None:
         super().__init__()
-        if attention == "location":
+        if attention in ("location", "saliency"):
             self.location_scorer = nn.Linear(hidden_dim, num_locations, bias=False)
+            if attention == "saliency":
+                nn.init.zeros_(self.location_scorer.weight)
+                self.saliency_scorer = SaliencyScorer()
         elif attention == "content":
             self.content_scorer = ContentScorer(
                 feature_dim=feature_dim,
@@ -119,14 +131,15 @@ class AttentionLSTM(nn.Module):
                 num_layers=scorer_layers,
             )
         else:
-            raise ValueError(f"attention must be 'location' or 'content', got {attention!r}")
+            raise ValueError(f"attention must be 'location', 'content' or 'saliency', got {attention!r}")
         self.attention = attention
+        self.add_mean = add_mean
         self.plain: bool | None = None
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
         self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
-        self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
+        self.cells = lstm_cells((1 + add_mean) * feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
     def forward(self, cubes: Tensor, generator: MaskSource = None, *, given: Tensor | None = None) -> RecognizerOutput:
@@ -148,17 +161,16 @@ class AttentionLSTM(nn.Module):
         if given is not None:
             top, attention = self.recurrence(cubes, None, state, masks, given)
             return RecognizerOutput(self.head(top, generator), attention)
-        # Wc X does not depend on the state: all steps in one product.
-        projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)
-        plain = takes_plain(self.plain, cubes) or (cubes.requires_grad and torch.is_grad_enabled())
-        recurrence = self.recurrence if plain else self._fused_recurrence
-        top, attention = recurrence(cubes, projected, state, masks)
+        from_frames = self._from_frames(cubes)
+        needs_plain = self.attention == "saliency" or self.add_mean or (cubes.requires_grad and torch.is_grad_enabled())
+        recurrence = self.recurrence if needs_plain or takes_plain(self.plain, cubes) else self._fused_recurrence
+        top, attention = recurrence(cubes, from_frames, state, masks)
         return RecognizerOutput(self.head(top, generator), attention)
 
     def recurrence(
         self,
         cubes: Tensor,
-        projected: Tensor | None,
+        from_frames: Tensor | None,
         state: LSTMState,
         masks: list[tuple[Tensor, ...]] | None,
         given: Tensor | None = None,
@@ -167,7 +179,7 @@ class AttentionLSTM(nn.Module):
 
         Args:
             cubes: Feature cubes X, shape (B, T, L, D).
-            projected: The content scorer's `project` of them.
+            from_frames: What the scores take from them, see `_from_frames`.
             state: State before the first step.
             masks: Dropout masks of the layers' inputs at each step; None in evaluation.
             given: Attention (B, T, L) in place of Eq. 1's.
@@ -178,15 +190,22 @@ class AttentionLSTM(nn.Module):
         top, attention = [], []
         for t in range(cubes.shape[1]):
             if given is None:
-                scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
+                scores = self._location_scores(state.hidden[-1], None if from_frames is None else from_frames[:, t])
                 location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
             else:
                 location_probs = given[:, t]
-            glimpse = torch.bmm(location_probs.unsqueeze(1), cubes[:, t]).squeeze(1)  # (B, D), Eq. 2
+            glimpse = torch.bmm(self._slice_weights(location_probs), cubes[:, t]).flatten(1)  # (B, D), Eq. 2
             state = stack_step(self.cells, glimpse, state, masks[t] if masks else None)  # Eqs. 3-5
             top.append(state.hidden[-1])
             attention.append(location_probs)
         return torch.stack(top, dim=1), torch.stack(attention, dim=1)
+
+    def _slice_weights(self, location_probs: Tensor) -> Tensor:
+        """Weights of the slices in what the LSTM sees: l_t (B, 1, L); or those of the mean, and l_t's beyond them."""
+        if not self.add_mean:
+            return location_probs.unsqueeze(1)
+        uniform = torch.full_like(location_probs, 1 / location_probs.shape[1])
+        return torch.stack([uniform, location_probs - uniform], dim=1)  # (B, 2, L)
 
     def _fused_recurrence(
         self, cubes: Tensor, projected: Tensor | None, state: LSTMState, masks: list[tuple[Tensor, ...]] | None
@@ -204,14 +223,40 @@ class AttentionLSTM(nn.Module):
         )
 
     def reset_scorer(self) -> None:
-        """Draw the scorer's parameters anew, from torch's own randomness; all else stays as it was trained."""
+        """Give the scorer's parameters fresh values, from torch's own randomness; all else stays as it was trained."""
+        if self.attention == "saliency":
+            nn.init.zeros_(self.location_scorer.weight)
+            self.saliency_scorer.reset_parameters()
+            return
         for module in (self.location_scorer if self.attention == "location" else self.content_scorer).modules():
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
 
-    def _location_scores(self, hidden: Tensor, projected: Tensor | None) -> Tensor:
-        scorer = self.location_scorer if projected is None else self.content_scorer
-        scores: Tensor = scorer(hidden) if projected is None else scorer(projected, hidden)
+    def _from_frames(self, cubes: Tensor) -> Tensor | None:
+        """What the scores of all time-steps take from the frames, none of which depends on the state.
+
+        Args:
+            cubes: Feature cubes, shape (B, T, L, D).
+
+        Returns:
+            Of the content scorer Wc X, shape (B, T, L, A), in one product; scores of saliency, shape (B, T, L); else
+            None.
+        """
+        if self.attention == "location":
+            return None
+        found: Tensor = (
+            self.content_scorer.project(cubes) if self.attention == "content" else self.saliency_scorer(cubes)
+        )
+        return found
+
+    def _location_scores(self, hidden: Tensor, from_frames: Tensor | None) -> Tensor:
+        scores: Tensor
+        if self.attention == "content":
+            scores = self.content_scorer(from_frames, hidden)
+        else:
+            scores = self.location_scorer(hidden)
+            if from_frames is not None:
+                scores = scores + from_frames
         return scores
 
     def _masks(self, cubes: Tensor, generator: MaskSource) -> list[tuple[Tensor, ...]] | None:

@@ -1,5 +1,7 @@
 """The paper's three baselines: softmax regression on the full cube, average- and max-pooled LSTM.
 
+And one beyond it, which sees both pooled slices: the fair comparison for an attention model with `add_mean`.
+
 Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channels, C classes.
 """
 
@@ -43,7 +45,7 @@ class PooledLSTM(nn.Module):
     """The attention recogniser with a pooled slice in place of the glimpse.
 
     Args:
-        pooling: `avg` or `max`, over the L locations of each time-step.
+        pooling: `avg` or `max`, over the L locations of each time-step, or `avg-max`, both side by side.
         feature_dim: D.
         num_classes: C.
         hidden_dim: H, of every LSTM layer and of the class head.
@@ -57,7 +59,7 @@ class PooledLSTM(nn.Module):
             None does so on CUDA only.
 
     Raises:
-        ValueError: `pooling` is neither `avg` nor `max`.
+        ValueError: `pooling` is none of these.
     """
 
     def __init__(
@@ -73,15 +75,15 @@ class PooledLSTM(nn.Module):
         input_dropout: float | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in ("avg", "max"):
-            raise ValueError(f"pooling must be 'avg' or 'max', got {pooling!r}")
+        if pooling not in ("avg", "max", "avg-max"):
+            raise ValueError(f"pooling must be 'avg', 'max' or 'avg-max', got {pooling!r}")
         self.pooling = pooling
         self.plain: bool | None = None
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
         self.init_cell = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
-        self.cells = lstm_cells(feature_dim, hidden_dim, num_layers)
+        self.cells = lstm_cells((2 if pooling == "avg-max" else 1) * feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
     def forward(self, cubes: Tensor, generator: MaskSource = None) -> RecognizerOutput:
@@ -95,20 +97,28 @@ class PooledLSTM(nn.Module):
             Class logits (B, T, C), no attention.
         """
         T, dtype = cubes.shape[1], self.head.logits.weight.dtype
-        slices = cubes.mean(dim=2, dtype=dtype) if self.pooling == "avg" else cubes.amax(dim=2).to(dtype)  # (B, T, D)
-        mean_slice = slices.mean(dim=1) if self.pooling == "avg" else cubes.mean(dim=(1, 2), dtype=dtype)
-        state = initial_state(mean_slice, self.init_hidden, self.init_cell)
+        slices = self._pooled(cubes, dtype)
+        state = initial_state(cubes.mean(dim=(1, 2), dtype=dtype), self.init_hidden, self.init_cell)
         masks = None
         if self.training and (self.dropout or self.input_dropout):
             masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator, self.input_dropout)
         recurrence = self.recurrence if takes_plain(self.plain, cubes) else self._fused_recurrence
         return RecognizerOutput(self.head(recurrence(slices, state, masks), generator), None)
 
+    def _pooled(self, cubes: Tensor, dtype: torch.dtype) -> Tensor:
+        """Pooled slices (B, T, D), or (B, T, 2D) of both kinds."""
+        pooled = []
+        if "avg" in self.pooling:
+            pooled.append(cubes.mean(dim=2, dtype=dtype))
+        if "max" in self.pooling:
+            pooled.append(cubes.amax(dim=2).to(dtype))
+        return torch.cat(pooled, dim=-1)
+
     def recurrence(self, slices: Tensor, state: LSTMState, masks: list[tuple[Tensor, ...]] | None) -> Tensor:
         """Eqs. 3-5 step by step.
 
         Args:
-            slices: Pooled slices x_t, shape (B, T, D).
+            slices: Pooled slices x_t, shape (B, T, D) or (B, T, 2D).
             state: State before the first step.
             masks: Dropout masks of the layers' inputs at each step; None in evaluation.
 

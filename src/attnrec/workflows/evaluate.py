@@ -184,11 +184,11 @@ def _settings(
     training, multilabel = run.manifest.training, run.manifest.model.multilabel
     chosen = reduction or training.reduction or "mean"
     require_fitting(chosen, multilabel=multilabel)
-    if last_steps is not None and not 1 <= last_steps <= training.block_frames:
-        raise ConfigError(f"--last-steps {last_steps}: must be from 1 to {training.block_frames}, the run's block")
+    if last_steps is not None and not 1 <= last_steps <= training.num_steps:
+        raise ConfigError(f"--last-steps {last_steps}: must be from 1 to {training.num_steps}, the run's block")
     return _Settings(
         chosen,
-        last_steps or training.last_steps or training.block_frames,
+        last_steps or training.last_steps or training.num_steps,
         block_stride or training.block_stride,
         resolved_top_k(top_k, len(store.classes), multilabel),
     )

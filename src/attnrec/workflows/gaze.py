@@ -19,5 +19,5 @@ def gaze_advice(entropy: float | None, form: str | None) -> str:
     """
     if entropy is None or not is_nearly_uniform(entropy):
         return ""
-    other = "" if form == "content" else "--attention content or "
+    other = "" if form == "saliency" else "--attention saliency or "
     return f"{NOWHERE} (entropy {entropy:.3f} of uniform); try {other}a longer training"

@@ -8,9 +8,9 @@ from attnrec.config import TrainConfig
 from attnrec.run import Run
 
 FREE = ("device", "jobs", "save_every")  # leave the weights as they are, but for their last digits
-OF_ATTENTION = ("attention", "attention_penalty", "penalty_reduction", "scorer_layers", "attention_dim")
+OF_ATTENTION = ("attention", "add_mean", "attention_penalty", "penalty_reduction", "scorer_layers", "attention_dim")
 # What a preset makes of the number of blocks, and so of each fold's own.
-SCHEDULE = ("batch_size", "epochs", "patience", "learning_rate", "hidden_dim")
+SCHEDULE = ("batch_size", "epochs", "patience", "learning_rate", "hidden_dim", "num_layers")
 _SHORT = {"attention_penalty": "lambda", "attention": "", "block_frames": "frames", "block_stride": "stride"}
 
 

@@ -121,6 +121,7 @@ def prepare(
     split = given.split if given.split is not None else preferred_split(store.split_names)
     config = with_protocol(
         dataclasses.replace(given, split=split),
+        typical_seconds=float(np.median(store.videos.duration)),
         dataset=store.dataset,
         feature_dim=store.spec.feature_dim,
         multilabel=store.multilabel,
@@ -182,7 +183,7 @@ def run_blocks(store: FeatureStore, config: TrainConfig, part: str, block_stride
         ConfigError: Their samples take more memory than there is.
     """
     videos, stride = store.split_members(config.split or "default", part), block_stride or config.block_stride
-    T, lengths = config.block_frames, store.videos.num_frames[videos]
+    T, lengths = config.num_steps, store.videos.num_frames[videos]
     most_blocks = int(np.maximum(1, (lengths - T) // stride + 1).sum())
     if 8 * T * most_blocks > machine_memory() / 2:
         raise ConfigError(
@@ -193,7 +194,7 @@ def run_blocks(store: FeatureStore, config: TrainConfig, part: str, block_stride
         store,
         videos,
         fps=config.fps,
-        block_frames=config.block_frames,
+        block_frames=config.num_steps,
         block_stride=stride,
         starts=config.block_starts or "by-time",
     )
@@ -215,6 +216,7 @@ def _model_config(store: FeatureStore, config: TrainConfig) -> ModelConfig:
         scorer_layers=filled["scorer_layers"],
         attention_dim=config.attention_dim,
         input_dropout=config.input_dropout,
+        add_mean=bool(config.add_mean) and config.model == "attention",
     )
 
 

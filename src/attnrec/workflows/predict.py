@@ -146,7 +146,7 @@ class Recognizer:
         clip = self.features(video)
         training = manifest.training
         summary = clip.summary
-        frames, drawn = covering_blocks(clip.pts, summary.duration_seconds, training.fps, training.block_frames)
+        frames, drawn = covering_blocks(clip.pts, summary.duration_seconds, training.fps, training.num_steps)
         scores = score_blocks(
             self._model,
             self._feed(clip),
@@ -200,7 +200,7 @@ class Recognizer:
     def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
         manifest, training = self.run.manifest, self.run.manifest.training
         frames = blocks_of(
-            clip.pts, training.fps, training.block_frames, training.block_stride, training.block_starts or "by-time"
+            clip.pts, training.fps, training.num_steps, training.block_stride, training.block_starts or "by-time"
         )
         scores = score_blocks(self._model, self._feed(clip), frames, multilabel=manifest.model.multilabel)
         owner = np.zeros(len(frames), np.int64)

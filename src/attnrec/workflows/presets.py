@@ -17,10 +17,12 @@ AUTHORS_LAST_STEPS = 16  # of a block, on the same datasets
 
 AUTO_CLIP = 500.0  # gradient norm; some ten times the usual one, so that only outliers are touched
 
-_AUTO_UPDATES = 400
+_AUTO_UPDATES = 600
 _AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # below so many blocks, batches of so many
 _AUTO_LARGE = 20_000  # from so many on the paper's 15 epochs are enough updates
-_AUTO_SMALL = 5_000  # blocks below which half the paper's hidden units serve, for a third of the time
+_AUTO_SMALL = 5_000  # blocks below which fewer and narrower layers generalise better, see README
+_SMALL_HIDDEN = 128
+PAPER_FRAMES = 30  # of a block, T
 
 
 def canonical_dataset(name: str) -> str:
@@ -28,7 +30,9 @@ def canonical_dataset(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def with_protocol(config: TrainConfig, *, dataset: str, feature_dim: int, multilabel: bool) -> TrainConfig:
+def with_protocol(
+    config: TrainConfig, *, dataset: str, feature_dim: int, multilabel: bool, typical_seconds: float = math.inf
+) -> TrainConfig:
     """Fill in what does not depend on the number of blocks.
 
     Args:
@@ -36,6 +40,7 @@ def with_protocol(config: TrainConfig, *, dataset: str, feature_dim: int, multil
         dataset: Name of the dataset.
         feature_dim: D.
         multilabel: A video may have several labels.
+        typical_seconds: Median duration of the videos.
 
     Returns:
         Settings whose model form, block starts, loss, optimiser and prediction are set.
@@ -43,9 +48,11 @@ def with_protocol(config: TrainConfig, *, dataset: str, feature_dim: int, multil
     Raises:
         ConfigError: The settings do not fit the dataset or each other.
     """
+    block_frames = config.block_frames or _block_frames(config, typical_seconds)
     values: dict[str, Any] = {
-        "attention": "location",
-        "num_layers": 3,
+        "block_frames": block_frames,
+        "attention": "saliency" if config.preset == "auto" else "location",
+        "add_mean": config.preset == "auto",
         "init_layers": 2,
         "scorer_layers": 1,
         "input_dropout": config.dropout,
@@ -54,15 +61,14 @@ def with_protocol(config: TrainConfig, *, dataset: str, feature_dim: int, multil
         "decay_per": "block",
         "optimizer": "adam",
         "reduction": "mean",
-        "last_steps": config.block_frames,
+        "last_steps": block_frames,
         "clip": AUTO_CLIP if config.preset == "auto" else 0.0,
     }
     if config.preset == "authors-code":
         known = canonical_dataset(dataset)
-        content = config.attention != "location" and config.model == "attention"
+        content = config.attention in (None, "content") and config.model == "attention"
         values |= {
             "attention": "content",
-            "num_layers": 1,
             "init_layers": 1,
             "scorer_layers": 3 if known == "hmdb51" and content else 1,
             "attention_dim": feature_dim if content else None,
@@ -74,16 +80,16 @@ def with_protocol(config: TrainConfig, *, dataset: str, feature_dim: int, multil
             "reduction": "mean" if multilabel else "vote",
         }
         if known in AUTHORS_SGD_RATES:
-            values["last_steps"] = min(AUTHORS_LAST_STEPS, config.block_frames)
+            values["last_steps"] = min(AUTHORS_LAST_STEPS, block_frames)
     filled = _filled(config, values)
-    if filled.attention == "location" and (filled.scorer_layers != 1 or filled.attention_dim is not None):
+    if filled.attention != "content" and (filled.scorer_layers != 1 or filled.attention_dim is not None):
         raise ConfigError("--scorer-layers and --scorer-width are for --attention content")
     require_fitting(str(filled.reduction), multilabel=multilabel)
     return filled
 
 
 def with_schedule(config: TrainConfig, *, dataset: str, num_blocks: int) -> TrainConfig:
-    """Fill in batch size, epochs, learning rate and hidden units.
+    """Fill in batch size, epochs, learning rate, LSTM layers and hidden units.
 
     Args:
         config: Settings that `with_protocol` filled in.
@@ -95,12 +101,14 @@ def with_schedule(config: TrainConfig, *, dataset: str, num_blocks: int) -> Trai
     """
     known = canonical_dataset(dataset)
     hidden_dim = 1024 if known == "hmdb51" else 512
+    num_layers = 1 if config.preset == "authors-code" else 3
     if config.preset == "auto":
         # The paper's 15 epochs at batch 128 are 15 updates on 48 short clips, which is chance: enough updates first.
         batch_size = config.batch_size or next((size for limit, size in _AUTO_BATCHES if num_blocks < limit), 128)
         epochs = min(200, max(4, math.ceil(_AUTO_UPDATES / math.ceil(num_blocks / batch_size))))
         epochs = PAPER_EPOCHS if num_blocks >= _AUTO_LARGE else epochs
-        hidden_dim = 256 if num_blocks < _AUTO_SMALL else hidden_dim
+        if num_blocks < _AUTO_SMALL:
+            hidden_dim, num_layers = _SMALL_HIDDEN, 1
     else:
         batch_size, epochs = config.batch_size or PAPER_BATCH, PAPER_EPOCHS
     learning_rate = ADAM_RATE
@@ -109,8 +117,21 @@ def with_schedule(config: TrainConfig, *, dataset: str, num_blocks: int) -> Trai
         learning_rate = AUTHORS_SGD_RATES.get(known, 1e-4) * batch_size
     return _filled(
         config,
-        {"batch_size": batch_size, "epochs": epochs, "learning_rate": learning_rate, "hidden_dim": hidden_dim},
+        {
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "hidden_dim": hidden_dim,
+            "num_layers": num_layers,
+        },
     )
+
+
+def _block_frames(config: TrainConfig, typical_seconds: float) -> int:
+    """T: the paper's, but `auto` fits it to short videos, whose last frame would fill most of a block."""
+    if config.preset != "auto":
+        return PAPER_FRAMES
+    return max(1, round(min(PAPER_FRAMES, typical_seconds * config.fps)))
 
 
 def patience_of(config: TrainConfig, has_validation: bool) -> int | None:

@@ -268,7 +268,7 @@ class Training:
         loss, penalty, entropy = figures
         if self.session.model_config.architecture != "attention":
             return {"loss": loss}
-        floor = penalty_floor(self.session.config.block_frames, self.session.model_config.num_locations)
+        floor = penalty_floor(self.session.config.num_steps, self.session.model_config.num_locations)
         return {
             "loss": loss,
             "penalty": penalty,
