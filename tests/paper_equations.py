@@ -46,8 +46,8 @@ def location_softmax(params, h, X, t):
     if "location_scorer.weight" in params:
         W = params["location_scorer.weight"]
         scores = [W[i] @ h for i in range(L)]
-        if "saliency_scorer.weight" in params:
-            scores = [scores[i] + saliency(X)[t, i] @ params["saliency_scorer.weight"] for i in range(L)]
+    elif "saliency_scorer.weight" in params:
+        scores = [saliency(X)[t, i] @ params["saliency_scorer.weight"] for i in range(L)]
     else:
         Wc = params["content_scorer.from_feature.weight"]
         deeper = [name.removesuffix(".weight") for name in params if "deeper" in name and name.endswith(".weight")]

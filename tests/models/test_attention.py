@@ -169,7 +169,7 @@ def test_gradients(form):
 
 @pytest.mark.parametrize(
     ("form", "toy"),
-    [("location", toy_where), ("location", toy_what), ("content", toy_what), ("saliency", toy_where)],
+    [("location", toy_where), ("location", toy_what), ("content", toy_what), ("saliency", toy_what)],
 )
 def test_overfits_a_separable_set(form, toy):
     assert accuracy_after_fitting(form, *toy()) == 1
@@ -185,7 +185,8 @@ def test_dropout_is_a_function_of_the_generator(form):
     first, again, other = (model(cubes, seeded(seed)) for seed in (1, 1, 2))
     for a, b, c in zip(first, again, other, strict=True):
         assert torch.equal(a, b)
-        assert not torch.allclose(a, c, atol=1e-3)
+        # The state has no say in saliency.
+        assert torch.allclose(a, c, atol=1e-3) == (form == "saliency" and a is first.attention)
 
 
 @pytest.mark.parametrize("form", ATTENTION)
@@ -197,7 +198,7 @@ def test_evaluation_ignores_dropout(form):
     assert not torch.allclose(dropping.train()(cubes, seeded(0)).frame_logits, plain(cubes).frame_logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("form", ATTENTION)
+@pytest.mark.parametrize("form", ["location", "content"])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_recurrence_and_scorer_carry_no_dropout(form, layers):
     """With everything dropped that can be, the attention is that of cells which take no input, at every step."""

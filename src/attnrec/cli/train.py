@@ -73,8 +73,8 @@ def train(
     attention: Annotated[
         AttentionForm | None,
         typer.Option(
-            help="What scores locations: the last state (location, the paper's), the frame's features too (content), "
-            "or what stands out in the frames too (saliency, auto's choice)."
+            help="What scores locations: the last state (location, the paper's), the frame's features as well "
+            "(content), or what is strong and changes in the frames (saliency, auto's choice)."
         ),
     ] = None,
     add_mean: Annotated[

@@ -73,9 +73,9 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 class AttentionLSTM(nn.Module):
     """Soft-attention LSTM recogniser.
 
-    Beyond the paper, `attention="saliency"` adds what stands out in the frames to Eq. 1's scores, whose weights then
-    start at zero; and with `add_mean` the LSTM's input is the mean slice and what the glimpse differs from it, in place
-    of the glimpse: under uniform attention the average-pooled LSTM.
+    Beyond the paper, `attention="saliency"` looks at what stands out in the frames, whatever the state; and with
+    `add_mean` the LSTM's input is the mean slice and what the glimpse differs from it, in place of the glimpse: under
+    uniform attention the average-pooled LSTM.
 
     Args:
         feature_dim: D, channels of a feature slice.
@@ -84,7 +84,7 @@ class AttentionLSTM(nn.Module):
         hidden_dim: H, of every LSTM layer and of the class head.
         num_layers: LSTM layers.
         attention: `location` scores locations from h_{t-1} alone (Eq. 1); `content` from the frame as well; `saliency`
-            from h_{t-1} and from what stands out in the block.
+            by what stands out in the block, see `SaliencyScorer`.
         attention_dim: A, width of the content scorer; H where not given.
         scorer_layers: Layers of the content scorer.
         init_layers: Layers of Eq. 6's perceptrons.
@@ -118,11 +118,10 @@ class AttentionLSTM(nn.Module):
         add_mean: bool = False,
     ) -> None:
         super().__init__()
-        if attention in ("location", "saliency"):
+        if attention == "location":
             self.location_scorer = nn.Linear(hidden_dim, num_locations, bias=False)
-            if attention == "saliency":
-                nn.init.zeros_(self.location_scorer.weight)
-                self.saliency_scorer = SaliencyScorer()
+        elif attention == "saliency":
+            self.saliency_scorer = SaliencyScorer()
         elif attention == "content":
             self.content_scorer = ContentScorer(
                 feature_dim=feature_dim,
@@ -158,19 +157,22 @@ class AttentionLSTM(nn.Module):
             cubes.mean(dim=(1, 2), dtype=self.head.logits.weight.dtype), self.init_hidden, self.init_cell
         )
         masks = self._masks(cubes, generator)
+        if given is None and self.attention == "saliency":
+            given = self.saliency_scorer(cubes).softmax(dim=-1)
         if given is not None:
             top, attention = self.recurrence(cubes, None, state, masks, given)
             return RecognizerOutput(self.head(top, generator), attention)
-        from_frames = self._from_frames(cubes)
-        needs_plain = self.attention == "saliency" or self.add_mean or (cubes.requires_grad and torch.is_grad_enabled())
+        # Wc X does not depend on the state: all steps in one product.
+        projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)
+        needs_plain = self.add_mean or (cubes.requires_grad and torch.is_grad_enabled())
         recurrence = self.recurrence if needs_plain or takes_plain(self.plain, cubes) else self._fused_recurrence
-        top, attention = recurrence(cubes, from_frames, state, masks)
+        top, attention = recurrence(cubes, projected, state, masks)
         return RecognizerOutput(self.head(top, generator), attention)
 
     def recurrence(
         self,
         cubes: Tensor,
-        from_frames: Tensor | None,
+        projected: Tensor | None,
         state: LSTMState,
         masks: list[tuple[Tensor, ...]] | None,
         given: Tensor | None = None,
@@ -179,7 +181,7 @@ class AttentionLSTM(nn.Module):
 
         Args:
             cubes: Feature cubes X, shape (B, T, L, D).
-            from_frames: What the scores take from them, see `_from_frames`.
+            projected: The content scorer's `project` of them.
             state: State before the first step.
             masks: Dropout masks of the layers' inputs at each step; None in evaluation.
             given: Attention (B, T, L) in place of Eq. 1's.
@@ -190,7 +192,7 @@ class AttentionLSTM(nn.Module):
         top, attention = [], []
         for t in range(cubes.shape[1]):
             if given is None:
-                scores = self._location_scores(state.hidden[-1], None if from_frames is None else from_frames[:, t])
+                scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
                 location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
             else:
                 location_probs = given[:, t]
@@ -224,39 +226,16 @@ class AttentionLSTM(nn.Module):
 
     def reset_scorer(self) -> None:
         """Give the scorer's parameters fresh values, from torch's own randomness; all else stays as it was trained."""
-        if self.attention == "saliency":
-            nn.init.zeros_(self.location_scorer.weight)
-            self.saliency_scorer.reset_parameters()
-            return
-        for module in (self.location_scorer if self.attention == "location" else self.content_scorer).modules():
-            if isinstance(module, nn.Linear):
+        for module in self._scorer().modules():
+            if isinstance(module, nn.Linear | SaliencyScorer):
                 module.reset_parameters()
 
-    def _from_frames(self, cubes: Tensor) -> Tensor | None:
-        """What the scores of all time-steps take from the frames, none of which depends on the state.
+    def _scorer(self) -> nn.Module:
+        scorer: nn.Module = getattr(self, f"{self.attention}_scorer")
+        return scorer
 
-        Args:
-            cubes: Feature cubes, shape (B, T, L, D).
-
-        Returns:
-            Of the content scorer Wc X, shape (B, T, L, A), in one product; scores of saliency, shape (B, T, L); else
-            None.
-        """
-        if self.attention == "location":
-            return None
-        found: Tensor = (
-            self.content_scorer.project(cubes) if self.attention == "content" else self.saliency_scorer(cubes)
-        )
-        return found
-
-    def _location_scores(self, hidden: Tensor, from_frames: Tensor | None) -> Tensor:
-        scores: Tensor
-        if self.attention == "content":
-            scores = self.content_scorer(from_frames, hidden)
-        else:
-            scores = self.location_scorer(hidden)
-            if from_frames is not None:
-                scores = scores + from_frames
+    def _location_scores(self, hidden: Tensor, projected: Tensor | None) -> Tensor:
+        scores: Tensor = self._scorer()(hidden) if projected is None else self._scorer()(projected, hidden)
         return scores
 
     def _masks(self, cubes: Tensor, generator: MaskSource) -> list[tuple[Tensor, ...]] | None:

@@ -17,11 +17,12 @@ class SaliencyScorer(nn.Module):
 
     Two measures of a cell, each as its logarithm and standardised over the locations of its time-step: the norm of
     X_{t,i}, and the norm of the standard deviation of X_{.,i} over the block's time-steps. Two weights are learned.
-    Neither the paper nor its code has it: on frozen features of few videos a scorer that must first find out where
-    anything happens does not, and on J-HMDB this points at the actor from the start.
+    Neither the paper nor its code has it. A scorer that must first find out where anything happens does not do so on
+    frozen features of a few hundred videos; this points at the actor from the start, and has too little to learn to
+    lose sight of it. It looks at the whole block, as Eq. 6 does, and the LSTM has no say in it.
     """
 
-    # Chosen on training videos of J-HMDB alone: half again as sharp leaves the peak where it is.
+    # Of norm and change; set on J-HMDB's training videos by how often the peak is on the person.
     START = (1.0, 2.0)
 
     def __init__(self) -> None:
