@@ -119,8 +119,8 @@ def packed_boxes(
         jobs: Videos to open at once.
 
     Raises:
-        DataError: In a file that was named a box lies outside of its frame, or frames are numbered where numbers tell no
-            time.
+        DataError: In a file that was named a box lies outside of its frame, or frames are numbered where numbers tell
+            no time.
         VideoError: A video cannot be opened any more.
     """
     clips = [
