@@ -329,6 +329,7 @@ class PictureConfig:
         strip: Steps of a strip.
         start: Where in the clip to begin, in seconds.
         duration: Seconds to draw; None draws up to the end.
+        boxes: Draw annotated boxes where they are known.
     """
 
     style: PictureStyle = "paper"
@@ -337,6 +338,7 @@ class PictureConfig:
     strip: int = 6
     start: float = 0.0
     duration: float | None = None
+    boxes: bool = True
 
     def __post_init__(self) -> None:
         _check_choices(self, style=PictureStyle, scale=PictureScale)

@@ -98,14 +98,31 @@ def test_what_does_not_go_is_refused_in_a_line(folder, monkeypatch, arguments, m
 def test_the_comparison_shows_boxes_beside_what_knows_nothing_of_the_frame(folder, tmp_path):
     arguments = ["evaluate", "--runs", folder / "runs", "--faithfulness", "--boxes", folder / "boxes.csv", "--json"]
     found = json.loads(attnrec(*arguments).stdout)
-    names = [
-        f"{figure}{other}" for figure in ("pointing", "mass") for other in ("", "_centre", "_uniform", "_frequent")
-    ]
+    names = {
+        figure: [f"{figure}{other}" for other in ("", "_centre", "_uniform", "_frequent")]
+        for figure in ("pointing", "mass")
+    }
     result = CliRunner().invoke(app, ["compare", found["run"], "--csv", str(tmp_path / "t.csv")])
     assert result.exit_code == 0, result.stderr
-    lines = result.stdout.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("Is it where the boxes are?"))
-    row = next(line for line in lines[start:] if line.strip().startswith("attention"))
-    assert row.split()[1:] == [f"{100 * found['faithfulness'][name]:.1f}" for name in names]
     (cells,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
-    assert [float(cells[name]) for name in names] == pytest.approx([found["faithfulness"][name] for name in names])
+    for name in (*names["pointing"], *names["mass"]):
+        assert float(cells[name]) == pytest.approx(found["faithfulness"][name])
+    low, high = found["faithfulness"]["intervals"]["pointing_centre"]
+    assert float(cells["pointing_over_centre"]) == pytest.approx(
+        found["faithfulness"]["differences"]["pointing_centre"]
+    )
+    assert [float(cells[f"pointing_over_centre_{end}"]) for end in ("low", "high")] == pytest.approx([low, high])
+    assert float(cells["pointing_low"]) <= float(cells["pointing"]) <= float(cells["pointing_high"])
+    lines = result.stdout.splitlines()
+
+    def row_under(title: str) -> list[str]:
+        start = next(i for i, line in enumerate(lines) if line.startswith(title))
+        return next(line for line in lines[start:] if line.strip().startswith("attention")).split()[1:]
+
+    shares = {name: f"{100 * found['faithfulness'][name]:.1f}" for name in (*names["pointing"], *names["mass"])}
+    own, *others = (shares[name] for name in names["pointing"])
+    within = f"{100 * float(cells['pointing_low']):.1f}-{100 * float(cells['pointing_high']):.1f}"
+    over = f"{100 * float(cells['pointing_over_centre']):+.1f}"
+    beyond = [f"{100 * low:+.1f}", "to", f"{100 * high:+.1f}"]
+    assert row_under("Is it where the boxes are?") == [own, within, over, *beyond, *others]
+    assert row_under("How much of it is in the boxes?") == [shares[name] for name in names["mass"]]

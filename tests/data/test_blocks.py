@@ -1,4 +1,5 @@
 import itertools
+import math
 import multiprocessing
 import pickle
 from fractions import Fraction
@@ -152,6 +153,12 @@ def test_covering_blocks_draw_every_sample_once(first_seed):
             expected.append(samples[-T:] + [samples[-1]] * (T - len(samples)))
         new = [set(block) - {frame for other in expected[:i] for frame in other} for i, block in enumerate(expected)]
         assert frames.tolist() == [block for block, frames_of in zip(expected, new, strict=True) if frames_of], what
+
+
+def test_frames_of_one_time_make_one_block():
+    pts = np.zeros(5)
+    assert stored_rate(pts) == math.inf
+    assert sliding_blocks(pts, 10.0, 3, 1).shape[1] == 3
 
 
 def test_a_long_pause_costs_no_blocks():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import clips
@@ -169,3 +170,12 @@ def test_a_clip_is_known_by_the_folder_that_it_is_named_in(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path / "jump")
     boxes = table(tmp_path, "path,frame,x0,y0,x1,y1\njump/a.mp4,0,5,6,7,8\n")
     assert boxes_of_clip(boxes, Path("a.mp4")) is not None
+
+
+def test_only_a_regular_file_of_reasonable_size_is_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**31)
+    for name, message in (("fifo", "not a regular file"), ("large", "larger than 268 MB"), ("", "Is a directory")):
+        with pytest.raises(DataError, match=f"cannot be read: {message}"):
+            read_boxes(tmp_path / name)

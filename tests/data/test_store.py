@@ -509,6 +509,13 @@ def test_times_that_are_none_or_fall(path, at, value, message):
     refused(path, message)
 
 
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan])
+def test_rates_that_are_none(path, rate):
+    with h5py.File(path, "a") as file:
+        file["videos/effective_fps"][1] = rate
+    refused(path, "rates that are no rates")
+
+
 def test_counts_whose_sum_runs_over(path):
     counts = np.array([2**62, 2**62, 2**62, 2**62 + 313])
     replaced(path, "videos/num_frames", data=counts)

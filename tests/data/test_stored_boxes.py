@@ -76,6 +76,7 @@ def test_equal_boxes(boxes):
         ("corners", np.array([[20, 5, 22, 9]] * 4, np.float32), "boxes outside of their videos"),
         ("size", np.ones((5, 2), np.int32), "columns of boxes that do not agree"),
         ("size", np.zeros((6, 2), np.int32), "boxes in videos of no size"),
+        ("size", np.array([[9, 0], [20, 30], [0, 0], [64, 48], [0, 0], [0, 0]]), "boxes in videos of no size"),
         ("size", np.full((6, 2), -4, np.int32), "boxes in videos of no size"),
         ("size", np.full((6, 2), 2**31 - 1, np.int32), "boxes in videos of no size"),
     ],

@@ -50,6 +50,9 @@ class Row:
     differs: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     faithfulness: dict[str, float] = field(default_factory=dict)
+    pointing_interval: tuple[float, float] | None = None
+    pointing_over_centre: float | None = None
+    pointing_over_centre_interval: tuple[float, float] | None = None
     settings: dict[str, object] = field(default_factory=dict)
 
 
@@ -264,3 +267,18 @@ def test_a_browser_sorts_by_the_column_that_is_asked_for(report, tmp_path):
         "avg-pool",
     ]
     assert len(page.all("th", **{"aria-sort": "descending"})) == 1
+
+
+def test_pointing_has_its_interval_and_its_difference_to_the_centre():
+    row = dataclasses.replace(
+        ROWS[0],
+        faithfulness={"pointing": 0.5, "pointing_centre": 0.75},
+        pointing_interval=(0.4, 0.6),
+        pointing_over_centre=-0.25,
+        pointing_over_centre_interval=(-0.3, 0.1),
+    )
+    cells = {column.heading: column.cell(row) for column in shown_columns([row])}
+    texts = [cells[name].text for name in ("pointing", "pointing, 95 %", "centre", "over centre")]
+    assert texts == ["50.0", "40.0 to 60.0", "75.0", "-25.0 (-30.0 to +10.0)"]
+    assert cells["over centre"].key == -0.25
+    assert not {"over centre", "pointing, 95 %"} & {column.heading for column in shown_columns(ROWS)}

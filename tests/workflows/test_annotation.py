@@ -112,6 +112,8 @@ def test_the_plan_and_the_program_say_where_boxes_come_from(here):
         ("path,seconds,x", f"{NAMES[0]},0,1", "line 1: no x0,y0,x1,y1 or x,y among its columns"),
         ("path,seconds,x,y", "z.mp4,0,1,1", "line 2: no video 'z.mp4' among the dataset's"),
         ("path,seconds,x,y", f"{NAMES[0]},0,64,1", "line 2: 64,1 is outside of .*, which is 64 x 48 px"),
+        ("path,seconds,x,y", f"{NAMES[0]},1e10,1,1", r"line 2: 1e\+10 is beyond the end of any video"),
+        ("path,frame,x,y", f"{NAMES[0]},1e300,1,1", r"line 2: 1e\+300 is beyond the end of any video"),
     ],
 )
 def test_a_given_file_that_does_not_fit_is_refused(here, header, row, message):
@@ -128,6 +130,29 @@ def test_a_file_that_only_has_the_name_is_told_and_left_out(here):
     assert FeatureStore(here / "s.h5").boxes is None
     (problem,) = report.boxes.problems
     assert "boxes.csv, line 1: no column 'path'" in str(problem)
+
+
+def test_a_found_file_that_does_not_fit_costs_no_extraction(here):
+    write(here / "videos" / "boxes.csv", f"{NAMES[0]},0,1,1,9,9", f"{NAMES[1]},0,64,1,70,9")
+    report = extract(here / "videos", here / "s.h5", config())
+    assert FeatureStore(here / "s.h5").boxes is None
+    assert (report.boxes.num_videos, report.boxes.num_boxes) == (0, 0)
+    (problem,) = report.boxes.problems
+    assert f"boxes.csv, line 3: 64,1,70,9 is outside of {NAMES[1]}, which is 64 x 48 px" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("corners", "stored"),
+    [
+        ("-1e300,1,1e300,5", (0, 1, 64, 5)),
+        ("63.9999999999,1,70,5", (63.9999999999, 1, 64, 5)),  # which 32 bits would round to the edge, outside
+        ("-5,1,1e-60,5", (0, 1, 1e-60, 5)),
+    ],
+)
+def test_boxes_that_stand_out_are_cut_off_so_that_the_store_can_be_read(here, corners, stored):
+    boxes = write(here / "b.csv", f"{NAMES[0]},0,{corners}")
+    extract(here / "videos", here / "s.h5", config(boxes=str(boxes)))
+    assert FeatureStore(here / "s.h5").boxes.by_time(0) == {0: [stored]}
 
 
 def test_numbers_of_frames_are_refused_at_a_variable_rate(tmp_path):

@@ -432,6 +432,60 @@ def test_faithfulness_is_the_mean_of_the_runs_that_have_it(trained, tmp_path):
     assert row.flags == ["faithfulness of 2 of its 3 runs"]
 
 
+def with_boxes(run: Run, mean: float, **by_video: object) -> None:
+    """Give a run's figures what a test of its attention by boxes found, on the mean and of each video."""
+    faithfulness = {"uniform": 0.5, "pointing": mean, "by_video": by_video}
+    evaluation = run.read_evaluation("test") | {"faithfulness": faithfulness}
+    (run.path / "evaluation-test.json").write_text(json.dumps(evaluation))
+
+
+def test_pointing_is_of_the_mean_over_seeds_and_its_interval_over_groups(trained, tmp_path):
+    centre = [0.5, 0.5, None, None, 0.0, 1.0]
+    for seed, pointing in enumerate(([1.0, 0.0, None, None, 0.5, 0.5], [0.0, 0.0, None, None, 1.0, 0.5])):
+        run = made(trained, tmp_path, "run", "111000", seed=seed)
+        with_boxes(run, 0.5, pointing=pointing, pointing_centre=centre)
+    (row,) = only_table(runs_dir=tmp_path).rows
+    groups = np.array([[0.5, 0.0], [0.75, 0.5]]).mean(axis=1)  # of two videos each, mean over the seeds
+    over = groups - [0.5, 0.5]
+    assert row.faithfulness == {"uniform": 0.5, "pointing": groups.mean(), "pointing_centre": 0.5}
+    assert row.pointing_interval == (groups.min(), groups.max())
+    assert row.pointing_over_centre == over.mean()
+    assert row.pointing_over_centre_interval == (over.min(), over.max())
+
+
+def test_pointing_of_folds_counts_every_video_once(trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(VIDEOS, "cv-1", range(8))
+    monkeypatch.setitem(VIDEOS, "cv-2", range(8, 12))
+    for split, number, value in (("cv-1", 8, 0.0), ("cv-2", 4, 1.0)):
+        run = made(trained, tmp_path, split, "1" * number, split=split)
+        with_boxes(run, value, pointing=[value] * number, pointing_centre=[0.5] * number)
+    (row,) = only_table(runs_dir=tmp_path).rows
+    assert row.faithfulness["pointing"] == pytest.approx(4 / 12)
+    assert row.pointing_over_centre == pytest.approx(4 / 12 - 1 / 2)
+
+
+@pytest.mark.parametrize(
+    "pointing",
+    [
+        [1.0] * 5,
+        [1.0] * 7,
+        [1.0] * 5 + [1.5],
+        [1.0] * 5 + ["1"],
+        [[1.0]] * 6,
+        [1.0] * 5 + [float("nan")],
+        {},
+        [None] * 6,
+    ],
+)
+def test_figures_of_videos_that_cannot_be_so_have_no_interval(trained, tmp_path, pointing):
+    for seed in range(2):
+        run = made(trained, tmp_path, "run", "111000", seed=seed)
+        with_boxes(run, 1.0, pointing=pointing if seed else [1.0] * 6, pointing_centre=[0.5] * 6)
+    (row,) = only_table(runs_dir=tmp_path).rows
+    assert row.faithfulness == {"uniform": 0.5, "pointing": 1.0}
+    assert (row.pointing_interval, row.pointing_over_centre, row.pointing_over_centre_interval) == (None, None, None)
+
+
 def test_an_interval_that_is_not_known_is_none(tmp_path):
     store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [0, 2] * 3})  # one group to test
     runs = [train(store, quick(epochs=1, fps=fps), runs_dir=tmp_path / "runs").run for fps in (10.0, 5.0)]

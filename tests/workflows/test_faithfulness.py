@@ -24,6 +24,7 @@ from attnrec.files import json_safe
 from attnrec.run import Run
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.evaluation import Faithfulness
+from attnrec.workflows.localization import FIGURES
 from attnrec.workflows.perturbation import Probe, donor_blocks, removal_curves, spread_blocks
 from attnrec.workflows.summary import evaluate_runs
 from attnrec.workflows.train import train
@@ -151,6 +152,20 @@ def test_an_oracle_looks_into_the_boxes(tested):
     assert tested.num_boxed_videos > C
     for name in ("pointing_uniform", "pointing_centre", "mass_uniform", "mass_centre"):
         assert tested.intervals[name][0] > 0.7
+
+
+def test_figures_of_boxes_are_kept_of_each_video(oracle, oracle_report, marked_store, tmp_path):
+    by_video, tested = oracle_report.faithfulness.by_video, oracle_report.faithfulness
+    assert {name: len(values) for name, values in by_video.items()} == dict.fromkeys(FIGURES, oracle_report.num_videos)
+    for name, values in by_video.items():
+        assert np.mean(values) == pytest.approx(getattr(tested, name))
+    chosen = oracle_report.videos[1].path
+    (tmp_path / "boxes.csv").write_text(f"path,seconds,x,y\n{chosen},0,1,1\n")
+    run = shutil.copytree(oracle, tmp_path / "run")
+    found = evaluate(run, marked_store, faithfulness=True, boxes=tmp_path / "boxes.csv")
+    pointing = found.faithfulness.by_video["pointing"]
+    assert [i for i, value in enumerate(pointing) if value is not None] == [1]
+    assert evaluate(run, marked_store).faithfulness.by_video == found.faithfulness.by_video
 
 
 def test_the_most_frequent_cell_of_the_training_boxes_is_a_baseline(tested, marked_store):

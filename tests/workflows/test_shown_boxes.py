@@ -1,7 +1,10 @@
+import base64
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from clips import write, write_timed
@@ -11,14 +14,17 @@ from small_store import figures_of
 
 from attnrec.config import PictureConfig
 from attnrec.data.video import FrameReader, probe
-from attnrec.errors import DataError
+from attnrec.errors import ConfigError, DataError
 from attnrec.render.boxes import LINE
 from attnrec.render.card import GAP_PX
 from attnrec.render.strip import GAP_PX as COLUMN_GAP_PX
 from attnrec.render.strip import HEAD_PX, MARGIN_PX
-from attnrec.run import Run
+from attnrec.run import CONFIG, Run
+from attnrec.workflows.compare import compare
+from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.gallery import gallery
 from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.report import ReportConfig, write_report
 from attnrec.workflows.versus import versus
 from attnrec.workflows.visualize import visualize, visualize_all
 
@@ -180,3 +186,121 @@ def test_boxes_that_cannot_be_used(recognizer, clip, tmp_path):
     uneven = write_timed(tmp_path / "uneven.mp4", [0, 40, 80, 300, 700, 740, 1100, 1140])
     numbered = boxes_file(tmp_path / "boxes.csv", "uneven.mp4", range(2))
     refused(uneven, numbered, r"uneven\.mp4 is of variable rate, numbers of frames tell no time; give `seconds`")
+
+
+VIDEO = 2  # of the store, which the clip is made
+
+
+@pytest.fixture
+def boxed(looking_run, clip, tmp_path) -> Run:
+    """A run whose store has the clip among its videos, with its boxes."""
+    run = shutil.copytree(looking_run, tmp_path / "boxed")
+    manifest = json.loads((run / CONFIG).read_text())
+    store = shutil.copy(manifest["store"]["path"], tmp_path / "boxed.h5")
+    (run / CONFIG).write_text(json.dumps(manifest | {"store": manifest["store"] | {"path": str(store)}}))
+    with h5py.File(store, "a") as file:
+        file["videos/fingerprint"][VIDEO] = hashlib.sha256(clip.read_bytes()).hexdigest()
+        size = np.zeros((len(file["videos/path"]), 2), np.int32)
+        size[VIDEO] = 128, 96
+        file["boxes/size"] = size
+        file["boxes/video"] = np.full(NUM_FRAMES, VIDEO, np.int32)
+        file["boxes/seconds"] = np.arange(NUM_FRAMES) / FPS
+        file["boxes/corners"] = np.array([corners(k) for k in range(NUM_FRAMES)], np.float32)
+    return Run(run)
+
+
+def drawn(run: Run, clip: Path, out: Path, config: PictureConfig = SMALL, **options) -> tuple[int | None, list[str]]:
+    """Steps with a box, and what was said."""
+    said = []
+    recognizer = Recognizer(run, device="cpu", jobs=1)
+    report = visualize(recognizer, clip, out, config, on_progress=said.append, **options)
+    return report.num_boxed, [event.message for event in said if event.message]
+
+
+def test_boxes_of_the_store_are_drawn_wherever_the_clip_lies(boxed, clip, tmp_path):
+    assert drawn(boxed, clip, tmp_path / "out.png") == (NUM_FRAMES, [])
+    for k, pictures in enumerate(columns_of(tmp_path / "out.png")):
+        x0, y0, x1, y1 = (value // 2 for value in corners(k))
+        assert [lines_of(picture) for picture in pictures] == [(x0, y0, x1 - 1, y1 - 1)] * 2
+    moved = shutil.copy(clip, tmp_path / "other.mp4")
+    assert drawn(boxed, moved, tmp_path / "moved.png") == (NUM_FRAMES, [])
+
+
+def test_a_file_of_boxes_takes_the_place_of_the_store_and_none_may_be_drawn(boxed, clip, tmp_path):
+    boxes = boxes_file(tmp_path / "boxes.csv", "left/clip.mp4", range(2))
+    assert drawn(boxed, clip, tmp_path / "file.png", boxes=boxes) == (2, [])
+    plain = PictureConfig(width=64, strip=NUM_FRAMES, boxes=False)
+    assert drawn(boxed, clip, tmp_path / "none.png", plain) == (None, [])
+    assert lines_of(shown(tmp_path / "none.png")[0][0]) is None
+    with pytest.raises(ConfigError, match=r"--boxes .*boxes.csv and --no-boxes: give one of them"):
+        drawn(boxed, clip, tmp_path / "both.png", plain, boxes=boxes)
+
+
+def test_another_clip_of_the_same_name_has_no_boxes(boxed, clip, tmp_path):
+    other = tmp_path / "elsewhere" / "left" / clip.name
+    other.parent.mkdir(parents=True)
+    other.write_bytes(clip.read_bytes() + b"\0")
+    assert drawn(boxed, other, tmp_path / "out.png") == (0, [])
+
+
+def spoil(store: Path, how: str) -> None:
+    if how == "no boxes":
+        with h5py.File(store, "a") as file:
+            del file["boxes"]
+    elif how == "damaged":
+        store.write_bytes(store.read_bytes()[:1000])
+    elif how == "crafted boxes":
+        with h5py.File(store, "a") as file:
+            file["boxes/seconds"][0] = np.nan
+    elif how == "another":
+        with h5py.File(store, "a") as file:
+            file.attrs["fingerprint"] = "0" * 64
+    else:
+        store.unlink()
+
+
+@pytest.mark.parametrize("how", ["absent", "no boxes", "damaged", "crafted boxes", "another"])
+def test_a_store_that_is_of_no_use_is_none(boxed, clip, tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path / "videos")
+    spoil(tmp_path / "boxed.h5", how)
+    assert drawn(boxed, clip, tmp_path / "out.png") == (None, [])
+
+
+def test_boxes_of_the_store_are_of_its_own_size(boxed, clip, tmp_path):
+    with h5py.File(tmp_path / "boxed.h5", "a") as file:
+        file["boxes/size"][VIDEO] = 256, 192
+    assert drawn(boxed, clip, tmp_path / "out.png") == (0, [])
+
+
+def test_boxes_of_the_store_in_several_clips_runs_and_galleries(boxed, looking_run, clip, tmp_path):
+    other = moving(tmp_path / "videos" / "right" / "other.mp4")
+    other.write_bytes(other.read_bytes() + b"\0")
+    recognizer, said = Recognizer(boxed, device="cpu", jobs=1), []
+    summary = visualize_all(recognizer, [clip, other], tmp_path / "out", ".png", SMALL, on_progress=said.append)
+    assert [picture.num_boxed for picture in summary.pictures] == [NUM_FRAMES, 0]
+    assert not [event.message for event in said if event.message]
+    versus([boxed, Run(looking_run)], clip, tmp_path / "two.png", SMALL, device="cpu", jobs=1)
+    assert (shown(tmp_path / "two.png")[0] == LINE).all(axis=3).any()
+    video = {"path": "left/clip.mp4", "label": "left", "predicted": "left", "probability": 1.0}
+    (boxed.path / "evaluation-test.json").write_text(json.dumps(figures_of(["left", "right"], videos=[video])))
+    gallery(recognizer, "test", tmp_path / "many.png", SMALL, videos=tmp_path / "videos")
+    assert (shown(tmp_path / "many.png")[0] == LINE).all(axis=3).any()
+
+
+def test_the_report_has_the_boxes(boxed, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("attnrec.workflows.report.PICTURES_FPS", FPS / 2)
+    for video in evaluate(boxed).videos:
+        target = tmp_path / "videos" / video.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, target)
+    config = ReportConfig(videos=tmp_path / "videos", device="cpu", jobs=1)
+    write_report(tmp_path / "report.html", compare([boxed.path]), config)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    gifs = [has["src"] for has, _ in page.all("img") if str(has["src"]).startswith("data:image/gif;base64,")]
+    assert gifs
+    (tmp_path / "first.gif").write_bytes(base64.b64decode(gifs[0].partition(",")[2]))
+    frames, _ = shown(tmp_path / "first.gif")
+    assert len(frames) == NUM_FRAMES // 2
+    for k, frame in enumerate(frames):
+        x0, y0, x1, _ = (round(value * 160 / 128) for value in corners(2 * k))
+        np.testing.assert_allclose(frame[y0, x0 + 2 : x1 - 2].mean(axis=0), LINE, atol=40)

@@ -10,7 +10,7 @@ from attnrec.cli.output import counted, duration, percent, printable, say, table
 from attnrec.files import atomic_path, write_table
 
 if TYPE_CHECKING:
-    from attnrec.workflows.comparison import ComparedRow, ComparedTable, CompareReport, PublishedFigure
+    from attnrec.workflows.comparison import ComparedRow, ComparedTable, CompareReport, Interval, PublishedFigure
     from attnrec.workflows.forecast import GridPlan
 
 _CSV_COLUMNS = (
@@ -23,12 +23,16 @@ _FAITHFULNESS = {
     "learned": "learned", "uniform": "uniform", "other_video": "other video", "time_shuffled": "shuffled",
     "untrained": "untrained", "deletion": "deletion", "insertion": "insertion", "random": "random",
 }  # fmt: skip
-_BOXES = {
+_POINTING = {
     "pointing": "peak in box", "pointing_centre": "centre", "pointing_uniform": "uniform",
     "pointing_frequent": "frequent cell",
+}  # fmt: skip
+_MASS = {
     "mass": "mass in box", "mass_centre": "centre", "mass_uniform": "uniform", "mass_frequent": "frequent cell",
 }  # fmt: skip
-
+_INTERVALS = (
+    "pointing_low", "pointing_high", "pointing_over_centre", "pointing_over_centre_low", "pointing_over_centre_high",
+)  # fmt: skip
 _LEVEL = 0.05
 
 
@@ -85,12 +89,14 @@ def write_markdown(path: Path, report: "CompareReport", force: bool) -> None:
 def write_csv(path: Path, report: "CompareReport", force: bool) -> None:
     """Write the rows of all tables, with unrounded figures."""
     rows = (_csv_cells(of, row) for of in report.tables for row in of.rows)
-    write_table(path, [*_CSV_COLUMNS, *_FAITHFULNESS, *_BOXES], rows, overwrite=force)
+    write_table(path, [*_CSV_COLUMNS, *_FAITHFULNESS, *_POINTING, *_MASS, *_INTERVALS], rows, overwrite=force)
 
 
 def _csv_cells(of: "ComparedTable", row: "ComparedRow") -> list[Any]:
     low, high = row.interval or (None, None)
     difference_low, difference_high = row.difference_interval or (None, None)
+    pointing_low, pointing_high = row.pointing_interval or (None, None)
+    over_low, over_high = row.pointing_over_centre_interval or (None, None)
     return [
         of.dataset, " ".join(row.splits), of.part, of.store_fingerprint, row.name, row.model, row.attention,
         row.attention_penalty, row.fps, row.preset, " ".join(map(str, row.seeds)), row.num_videos, of.metric,
@@ -98,7 +104,8 @@ def _csv_cells(of: "ComparedTable", row: "ComparedRow") -> list[Any]:
         difference_low, difference_high, row.p_value, row.corrected_p_value, row.attention_entropy,
         row.penalty_above_floor, row.num_parameters, row.train_seconds, row.blocks_per_second,
         row.published and row.published.value, "; ".join(row.differs), "; ".join(row.flags),
-        *(row.faithfulness.get(name) for name in (*_FAITHFULNESS, *_BOXES)),
+        *(row.faithfulness.get(name) for name in (*_FAITHFULNESS, *_POINTING, *_MASS)),
+        pointing_low, pointing_high, row.pointing_over_centre, over_low, over_high,
     ]  # fmt: skip
 
 
@@ -112,9 +119,8 @@ def _shown(report: "CompareReport") -> list[_Shown]:
         if any(row.faithfulness for row in of.rows):
             shown.append(_faithfulness(of, "Is the attention faithful? In %", _FAITHFULNESS))
         if any("pointing" in row.faithfulness for row in of.rows):
-            shown.append(
-                _faithfulness(of, "Is it where the boxes are? In %, with what knows nothing of the frame", _BOXES)
-            )
+            shown.append(_pointing(of))
+            shown.append(_faithfulness(of, "How much of it is in the boxes? In %", _MASS))
     if report.published:
         columns = ["model", "dataset", "lambda", "metric", "published %", "source"]
         shown.append(_Shown(f"Published: {report.published_source}", columns, _published(report.published), []))
@@ -134,7 +140,7 @@ def _figures(of: "ComparedTable") -> _Shown:
             str(len(row.seeds)) if row.seeds else "-",
             percent(row.figure),
             percent(row.sd),
-            "-" if row.interval is None else f"{percent(row.interval[0])}-{percent(row.interval[1])}",
+            _between(row.interval),
             *([percent(row.mean_class_accuracy)] if classes else []),
         ]
         for row in of.rows
@@ -148,10 +154,8 @@ def _differences(of: "ComparedTable") -> _Shown:
     rows = [
         [
             row.name,
-            f"{100 * row.difference:+.1f}",
-            "-"
-            if row.difference_interval is None
-            else f"{100 * row.difference_interval[0]:+.1f} to {100 * row.difference_interval[1]:+.1f}",
+            _points(row.difference),
+            _points_between(row.difference_interval),
             _p_value(row.p_value),
             _p_value(row.corrected_p_value),
         ]
@@ -192,6 +196,29 @@ def _faithfulness(of: "ComparedTable", title: str, columns: Mapping[str, str]) -
     known = [name for name in columns if any(name in row.faithfulness for row in of.rows)]
     rows = [[row.name, *(percent(row.faithfulness.get(name)) for name in known)] for row in of.rows if row.faithfulness]
     return _Shown(title, ["row", *(columns[name] for name in known)], rows, [])
+
+
+def _pointing(of: "ComparedTable") -> _Shown:
+    """How often the attention's peak is in a box, beside others that know nothing of the frame."""
+    shown = _faithfulness(of, "Is it where the boxes are? In %, with what knows nothing of the frame", _POINTING)
+    columns, rows = list(shown.columns), [list(cells) for cells in shown.rows]
+    columns[2:2] = ["95 %", "over centre", "95 %"]
+    for cells, row in zip(rows, (row for row in of.rows if row.faithfulness), strict=True):
+        over = row.pointing_over_centre, row.pointing_over_centre_interval
+        cells[2:2] = [_between(row.pointing_interval), _points(over[0]), _points_between(over[1])]
+    return shown._replace(columns=columns, rows=rows)
+
+
+def _between(bounds: "Interval | None") -> str:
+    return "-" if bounds is None else f"{percent(bounds[0])}-{percent(bounds[1])}"
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.1f}"
+
+
+def _points_between(bounds: "Interval | None") -> str:
+    return "-" if bounds is None else f"{_points(bounds[0])} to {_points(bounds[1])}"
 
 
 def _p_value(value: float | None) -> str:

@@ -94,10 +94,12 @@ def visualize(
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="Draw boxes or points of a CSV as thin lines: path, seconds or frame, and x0,y0,x1,y1 or x,y in px.",
+            help="Draw boxes or points of a CSV as thin lines: path, seconds or frame, and x0,y0,x1,y1 or x,y in px; "
+            "those in the run's feature store if not given.",
             metavar="FILE",
         ),
     ] = None,
+    no_boxes: Annotated[bool, typer.Option("--no-boxes", help="Draw no boxes.")] = False,
     force: ForceOption = False,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",
@@ -106,7 +108,9 @@ def visualize(
     quiet: QuietOption = False,
 ) -> None:
     """Draw where a run looks in clips: each clip beside itself with the attention over it, at its own speed."""
-    config = PictureConfig(style, scale, width, strip, start, duration)
+    if boxes is not None and no_boxes:
+        raise typer.BadParameter("either boxes of a file are drawn, or none", param_hint="--boxes, --no-boxes")
+    config = PictureConfig(style, scale, width, strip, start, duration, not no_boxes)
     with Output(json=json, quiet=quiet) as output:
         work = Work(output, run, runs, device, jobs, force, boxes)
         if gallery is not None:

@@ -20,8 +20,9 @@ from attnrec.data.times import typical_interval
 
 
 def stored_rate(pts: NDArray[np.float64]) -> float:
-    """Frames per second of stored frames, between neighbours, see `typical_interval`; infinite for a single frame."""
-    return 1 / typical_interval(np.diff(pts)) if len(pts) > 1 else math.inf
+    """Frames per second of stored frames, between neighbours, see `typical_interval`; infinite for a single time."""
+    interval = typical_interval(np.diff(pts)) if len(pts) > 1 else 0.0
+    return 1 / interval if interval > 0 else math.inf
 
 
 def sample_times(start: float, fps: float, num_samples: int) -> NDArray[np.float64]:

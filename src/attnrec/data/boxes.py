@@ -15,7 +15,7 @@ from attnrec.data.blocks import nearest_frames
 from attnrec.data.geometry import Region
 from attnrec.data.lists import bad_line
 from attnrec.data.matching import Finder
-from attnrec.data.stored_boxes import StoredBoxes, stored_boxes
+from attnrec.data.stored_boxes import MOST_SECONDS, StoredBoxes, stored_boxes
 from attnrec.data.tables import TableRow, read_table
 from attnrec.errors import DataError
 
@@ -184,7 +184,8 @@ def placed_boxes(
         size_of: Width and height of a displayed video in px.
 
     Raises:
-        DataError: A box lies outside of its frame, or frames are numbered where numbers tell no time.
+        DataError: A box lies outside of its frame or at a time that no video has, or frames are numbered where numbers
+            tell no time.
     """
     boxes: list[tuple[int, float, Region]] = []
     sizes: dict[int, tuple[int, int]] = {}
@@ -197,8 +198,17 @@ def placed_boxes(
         sizes[clip.video] = size_of(clip)
         require_inside(table, clip.path, *sizes[clip.video])
         rate = 1.0 if table.by_seconds else clip.fps
-        boxes += [(clip.video, box.when / rate, box.corners) for box in table.videos[clip.path]]
+        for box in table.videos[clip.path]:
+            if box.when / rate > MOST_SECONDS:
+                raise bad_line(table.path, box.line, f"{box.when:g} is beyond the end of any video")
+            boxes.append((clip.video, box.when / rate, _cut_off(box.corners, *sizes[clip.video])))
     return stored_boxes(boxes, sizes, num_videos)
+
+
+def _cut_off(corners: Region, width: int, height: int) -> Region:
+    """A box without what stands out of its frame, which may be any number."""
+    x0, y0, x1, y1 = corners
+    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
 
 
 def boxes_at(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.errors import DataError
+from attnrec.files import read_regular
 
 PARTS = {
     "train": TRAIN,
@@ -30,6 +31,7 @@ HOLLYWOOD2_CLASSES = (
     *("HugPerson", "Kiss", "Run", "SitDown", "SitUp", "StandUp"),
 )
 
+_MOST_BYTES = 2**28  # of a list or a table: two million boxes are half as much
 _LIST_FILE = re.compile(
     r"(?:.*[^a-z])?(?P<part>train|validation|valid|val|test)(?:list)?[_-]?(?P<number>\d*)\.txt", re.I
 )
@@ -271,10 +273,10 @@ def bad_line(path: Path, line: int, what: str) -> DataError:
 
 
 def read_text(path: Path) -> str:
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such file")
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if b"\0" in data:

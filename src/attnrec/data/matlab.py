@@ -3,6 +3,7 @@
 scipy's reader ends the whole process at some damaged files; this one knows a single kind of array and believes no size.
 """
 
+import itertools
 import math
 import struct
 import zlib
@@ -17,6 +18,7 @@ from attnrec.files import read_regular, reason_of
 
 MOST_BYTES = 2**26  # of a file, and of an array
 _HEADER_BYTES, _TAG_BYTES = 128, 8
+_MOST_VARIABLES = 1000  # of a file that are looked at
 _HEAD_BYTES = 1024  # of a variable, within which its name and shape are
 _UINT8, _INT32, _MATRIX, _COMPRESSED = 2, 5, 14, 15  # types of elements
 _UINT8_CLASS = 9  # of arrays
@@ -40,7 +42,7 @@ def read_uint8_array(path: Path, name: str) -> NDArray[np.uint8]:
         order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
         if order is None or struct.unpack_from(f"{order}H", data, 124)[0] >> 8 != 1:
             raise ValueError("not a file of MATLAB 5 to 7; save it with -v7")
-        for kind, start, stop in _elements(data, _HEADER_BYTES, order):
+        for kind, start, stop in itertools.islice(_elements(data, _HEADER_BYTES, order), _MOST_VARIABLES):
             variable = data[start:stop]
             if kind == _COMPRESSED:
                 _, start, _ = _first(_elements(_inflated(variable, _TAG_BYTES), 0, order, cut=True))

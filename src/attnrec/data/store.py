@@ -197,6 +197,8 @@ class FeatureStore:
         if falls.any():
             video = int(np.searchsorted(ends, np.flatnonzero(falls)[0], side="right"))
             raise ValueError(f"times that fall within {self.path_of(video)}")
+        if not (self.videos.effective_fps > 0).all():
+            raise ValueError("rates that are no rates")
         if (self.videos.label < -1).any() or (self.videos.label >= len(self.classes)).any():
             raise ValueError("a label without a class")
         if self._labels is not None:

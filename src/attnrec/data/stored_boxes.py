@@ -14,7 +14,7 @@ from attnrec.data.hdf5 import CheckedFile
 
 GROUP = "boxes"
 _KINDS = {"video": ("i", 1), "seconds": ("f", 1), "corners": ("f", 2), "size": ("i", 2)}
-_MOST_SECONDS, _MOST_PX = 1e9, 1e6
+MOST_SECONDS, _MOST_PX = 1e9, 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class StoredBoxes:
 
     video: NDArray[np.int32]
     seconds: NDArray[np.float64]
-    corners: NDArray[np.float32]
+    corners: NDArray[np.float64]
     size: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ def stored_boxes(
     return StoredBoxes(
         np.array([video for video, _, _ in boxes], np.int32),
         np.array([when for _, when, _ in boxes], np.float64),
-        np.array([corners for _, _, corners in boxes], np.float32).reshape(-1, 4),
+        np.array([corners for _, _, corners in boxes], np.float64).reshape(-1, 4),
         size,
     )
 
@@ -102,7 +102,7 @@ def read_stored_boxes(file: CheckedFile, num_videos: int) -> StoredBoxes | None:
         raise ValueError("columns of boxes that do not agree")
     if (boxes.video < 0).any() or (boxes.video >= num_videos).any():
         raise ValueError("boxes without a video")
-    if not ((boxes.seconds >= 0) & (boxes.seconds <= _MOST_SECONDS)).all():
+    if not ((boxes.seconds >= 0) & (boxes.seconds <= MOST_SECONDS)).all():
         raise ValueError("boxes at times that are no times")
     if (np.diff(boxes.video) < 0).any() or ((np.diff(boxes.video) == 0) & (np.diff(boxes.seconds) < 0)).any():
         raise ValueError("boxes out of order")
@@ -111,7 +111,10 @@ def read_stored_boxes(file: CheckedFile, num_videos: int) -> StoredBoxes | None:
 
 
 def _check_places(boxes: StoredBoxes) -> None:
-    if (boxes.size < 0).any() or (boxes.size > _MOST_PX).any() or (boxes.size[boxes.video] == 0).any():
+    known = boxes.size > 0
+    if (boxes.size < 0).any() or (boxes.size > _MOST_PX).any() or not known[boxes.video].all():
+        raise ValueError("boxes in videos of no size")
+    if (known[:, 0] != known[:, 1]).any():
         raise ValueError("boxes in videos of no size")
     low, high, size = boxes.corners[:, :2], boxes.corners[:, 2:], boxes.size[boxes.video]
     if not ((np.abs(boxes.corners) <= _MOST_PX).all() and (low <= high).all()):

@@ -73,6 +73,12 @@ class Row(Protocol):
     def flags(self) -> Sequence[str]: ...
     @property
     def faithfulness(self) -> Mapping[str, float]: ...
+    @property
+    def pointing_interval(self) -> Interval | None: ...
+    @property
+    def pointing_over_centre(self) -> float | None: ...
+    @property
+    def pointing_over_centre_interval(self) -> Interval | None: ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def _between(bounds: Interval) -> str:
+    return f"{_percent(bounds[0])} to {_percent(bounds[1])}"
+
+
 def _duration(seconds: float) -> str:
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.1f} min" if hours < 2 else f"{hours:.1f} h"
@@ -149,7 +159,7 @@ COLUMNS = (
         "Where that figure would mostly lie with other videos of the same kind: whole groups of videos are drawn anew. "
         "Rows whose intervals overlap much are not told apart by these videos.",
         lambda r: r.interval,
-        lambda bounds: f"{_percent(bounds[0])} to {_percent(bounds[1])}",
+        _between,
     ),
     Column(
         "sd",
@@ -237,7 +247,19 @@ COLUMNS = (
     _faithful("insertion", "insertion", "The same with the least attended first: here more is better."),
     _faithful("random", "random", "The same with cells in random order."),
     _faithful("pointing", "pointing", "Share of frames whose most attended cell lies in the given box."),
+    Column(
+        "pointing, 95 %",
+        "Where that share would mostly lie with other videos of the same kind.",
+        lambda r: r.pointing_interval,
+        _between,
+    ),
     _faithful("centre", "pointing_centre", "The same for the centre of the frame: what needs no looking."),
+    Column(
+        "over centre",
+        "Pointing less that of the centre, in points, on the same videos, with its 95 % interval.",
+        lambda r: None if r.pointing_over_centre is None else (r.pointing_over_centre, r.pointing_over_centre_interval),
+        _difference,
+    ),
     _faithful("mass", "mass", "Share of the attention that lies in the given box."),
     _faithful("mass, centre", "mass_centre", "The same for attention that is always on the centre."),
     Column(

@@ -4,7 +4,7 @@ Legend: S drawn samples, K grid side, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from attnrec.config import PictureScale, PictureStyle
 from attnrec.render.overlay import Region, full_levels
 from attnrec.render.styles import peaks_of
+
+_PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,12 @@ class Look:
         """Boxes of a sample in its frame that is shown at a size, in px."""
         across, down = width / self.size[0], height / self.size[1]
         return [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in self.boxes.get(step, ())]
+
+    def every(self, step: int) -> "Look":
+        """The look with its first sample and every `step`-th after it."""
+        columns = {name: getattr(self, name)[::step] for name in _PER_SAMPLE}
+        boxes = {index // step: found for index, found in self.boxes.items() if index % step == 0}
+        return replace(self, boxes=boxes, **columns)
 
     def shown_size(self, width: int) -> tuple[int, int]:
         """Width and height in px of a frame in a box that is so wide and twice as high, at the clip's aspect, even."""

@@ -48,12 +48,14 @@ class Annotation:
         absent: Annotated videos that are not there.
         problems: What is odd about them.
         masks: Shape of the mask that a video's boxes are from, by video; None of a file.
+        is_found: Whether they are of a file that nobody named, which may be anything.
     """
 
     table: BoxTable
     absent: Sequence[str] = ()
     problems: Sequence[Problem] = ()
     masks: Mapping[str, Mask] | None = None
+    is_found: bool = False
 
     def summary(self) -> BoxSummary:
         """In numbers."""
@@ -79,10 +81,9 @@ def read_annotation(data: Dataset, boxes: str | None) -> Annotation | None:
     found = data.root / BOXES_NAME
     if found.is_file():
         try:
-            return _of_file(found, data)
+            return replace(_of_file(found, data), is_found=True)
         except DataError as error:
-            problem = Problem("boxes", "files of boxes that cannot be used, left out", 1, (str(error),))
-            return Annotation(BoxTable(found, True, {}), problems=[problem])
+            return _unusable(found, error)
     if data.masks is None:
         return None
     puppets = read_puppets(data.masks, data.entries)
@@ -92,6 +93,11 @@ def read_annotation(data: Dataset, boxes: str | None) -> Annotation | None:
 def _of_file(path: Path, data: Dataset) -> Annotation:
     table, absent = boxes_of(read_boxes(path), [str(entry.path) for entry in data.entries], str(data.root))
     return Annotation(table, absent)
+
+
+def _unusable(path: Path, error: DataError) -> Annotation:
+    problem = Problem("boxes", "files of boxes that cannot be used, left out", 1, (str(error),))
+    return Annotation(BoxTable(path, True, {}), problems=[problem])
 
 
 def packed_boxes(
@@ -113,7 +119,8 @@ def packed_boxes(
         jobs: Videos to open at once.
 
     Raises:
-        DataError: A box lies outside of its frame, or frames are numbered where numbers tell no time.
+        DataError: In a file that was named a box lies outside of its frame, or frames are numbered where numbers tell
+            no time.
         VideoError: A video cannot be opened any more.
     """
     clips = [
@@ -127,7 +134,12 @@ def packed_boxes(
         sizes = dict(zip([clip.video for clip in boxed], found, strict=True))
     if annotation.masks is not None:
         annotation = _timed(annotation, annotation.masks, boxed, sources, sizes)
-    boxes = placed_boxes(annotation.table, boxed, len(rows), lambda clip: sizes[clip.video])
+    try:
+        boxes = placed_boxes(annotation.table, boxed, len(rows), lambda clip: sizes[clip.video])
+    except DataError as error:
+        if annotation.is_found:
+            return None, _unusable(annotation.table.path, error).summary()
+        raise
     summary = replace(annotation.summary(), num_videos=boxes.num_videos, num_boxes=len(boxes))
     return boxes if len(boxes) else None, summary
 

@@ -70,7 +70,12 @@ class ComparedRow:
         corrected_p_value: The same, corrected for the number of rows by Holm's procedure.
         attention_entropy: 1 for uniform attention; mean over the runs, as are all below.
         penalty_above_floor: Of Eq. 7.
-        faithfulness: Figures of `evaluate --faithfulness`, by name, mean over the runs that have them.
+        faithfulness: Figures of `evaluate --faithfulness`, by name, mean over the runs that have them; those of boxes
+            are of all videos with a box, mean over the seeds, where every run has them of each video.
+        pointing_interval: 95 % interval of `pointing` among these over groups; None where a run lacks them, as the next
+            two.
+        pointing_over_centre: `pointing` less that of the centre of the frame.
+        pointing_over_centre_interval: Of that, paired.
         num_parameters: Of the model.
         train_seconds: Taken by a training.
         blocks_per_second: In training, median over its epochs.
@@ -102,6 +107,9 @@ class ComparedRow:
     attention_entropy: float | None
     penalty_above_floor: float | None
     faithfulness: dict[str, float]
+    pointing_interval: Interval | None
+    pointing_over_centre: float | None
+    pointing_over_centre_interval: Interval | None
     num_parameters: int
     train_seconds: float
     blocks_per_second: float | None

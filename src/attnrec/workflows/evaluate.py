@@ -154,13 +154,19 @@ def store_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = n
         RunError: The run was trained on another store.
         FeatureStoreError: There is none.
     """
+    features = features_of_run(run, store, on_progress)
+    if features.split_sha256(_split(run)) != run.manifest.split["sha256"]:
+        raise RunError(f"{features.path}: split {_split(run)} has changed since {run.path} was trained; train again")
+    return features
+
+
+def features_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = no_progress) -> FeatureStore:
+    """As `store_of_run`, for what does not depend on the split."""
     recorded = Path(run.manifest.store["path"])
     path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd(), on_progress)
     features = FeatureStore(path, run.manifest.features.layer)
     if features.fingerprint != run.manifest.store["fingerprint"]:
         raise RunError(f"{run.path}: was trained on another store than {path}; name its own, or train again")
-    if features.split_sha256(_split(run)) != run.manifest.split["sha256"]:
-        raise RunError(f"{path}: split {_split(run)} has changed since {run.path} was trained; train again")
     return features
 
 

@@ -60,6 +60,7 @@ class Faithfulness:
         mass_frequent: Of that one cell, which is how much of it boxes cover.
         num_boxed_videos: Videos with boxes.
         num_boxed_frames: Frames with boxes.
+        by_video: The figures of boxes, by their names above, of each of the report's videos; None where it has no box.
         differences: What speaks for the learned attention when over 0: `learned` less each replacement, by its name;
             `random` less `deletion`, and `insertion` less `random`, as `deletion` and `insertion`; and `pointing` and
             `mass` less those of the baselines, by the baselines' names.
@@ -91,6 +92,7 @@ class Faithfulness:
     mass_frequent: float | None = None
     num_boxed_videos: int | None = None
     num_boxed_frames: int | None = None
+    by_video: dict[str, list[float | None]] = field(default_factory=dict)
     differences: dict[str, float]
     intervals: dict[str, Interval]
 

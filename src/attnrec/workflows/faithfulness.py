@@ -30,7 +30,7 @@ from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, derived_seed, no_progress
 from attnrec.workflows.evaluation import Faithfulness
 from attnrec.workflows.figures import Interval
-from attnrec.workflows.localization import Targets, block_sums, localization
+from attnrec.workflows.localization import Localization, Targets, block_sums, localization
 from attnrec.workflows.perturbation import (
     CURVES,
     Probe,
@@ -220,7 +220,16 @@ def _of_boxes(sums: NDArray[np.float64], table: BlockTable, targets: Targets, st
         for name, statistic in statistics.items()
         if "_" in name
     }
-    return _Part(figures | {"num_boxed_videos": len(found.videos), "num_boxed_frames": found.num_frames}, differences)
+    numbers = {"num_boxed_videos": len(found.videos), "num_boxed_frames": found.num_frames}
+    return _Part(figures | numbers | {"by_video": _by_video(found, np.unique(table.video))}, differences)
+
+
+def _by_video(found: Localization, videos: NDArray[np.int64]) -> dict[str, list[float | None]]:
+    """Figures of all videos, None of those without a box."""
+    known = {
+        name: dict(zip(found.videos.tolist(), values.tolist(), strict=True)) for name, values in found.figures.items()
+    }
+    return {name: [of.get(video) for video in videos.tolist()] for name, of in known.items()}
 
 
 def _of_all(statistic: Statistic, num_videos: int) -> float:

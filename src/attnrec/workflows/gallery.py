@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from attnrec.config import PictureConfig
-from attnrec.data.boxes import BoxTable
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.render.strip import Picture, png_bytes, stacked, strip
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.looking import equal_steps, look_at, reason_of
 from attnrec.workflows.predict import Recognizer
-from attnrec.workflows.shown_boxes import box_table, note_unboxed
+from attnrec.workflows.shown_boxes import BoxSource, box_source, note_unboxed
 from attnrec.workflows.versus import require_strip
 from attnrec.workflows.writers import strip_row, write_picture
 
@@ -95,7 +94,8 @@ def gallery(
     require_strip(out, overwrite=overwrite)
     if num_right + num_wrong == 0:
         raise ConfigError("--right 0 --wrong 0: there is nothing to show")
-    table, run = box_table(boxes), recognizer.run
+    run = recognizer.run
+    source = box_source(boxes, run, config, store)
     figures = run.read_evaluation(part) or asdict(
         evaluate(run, store, part=part, device=device, jobs=jobs, on_progress=on_progress)
     )
@@ -107,7 +107,7 @@ def gallery(
         for done, video in enumerate(chosen):
             on_progress(Progress("gallery", done, len(chosen), video["path"]))
             try:
-                pictures[video["path"]] = _example(recognizer, folder, video, config, table, on_progress)
+                pictures[video["path"]] = _example(recognizer, folder, video, config, source, on_progress)
             except (VideoError, ConfigError) as error:  # the latter of one that ends before the part to draw
                 skipped.append((video["path"], reason_of(error)))
                 on_progress(Progress("gallery", message=f"skipped {error}"))
@@ -158,13 +158,13 @@ def _example(
     folder: Path,
     video: dict[str, Any],
     config: PictureConfig,
-    table: BoxTable | None,
+    source: BoxSource | None,
     on_progress: OnProgress,
 ) -> Picture:
     """The strip of one clip."""
     path = folder / video["path"]
     if not path.exists():
         raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")
-    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=table)
-    note_unboxed([look], table, on_progress)
+    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=source)
+    note_unboxed([look], source, on_progress)
     return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.config import PictureConfig
-from attnrec.data.boxes import BoxTable
 from attnrec.data.folders import label_of
 from attnrec.data.geometry import seen_region
 from attnrec.data.video import FrameReader, probe
@@ -18,7 +17,7 @@ from attnrec.metrics import attention_entropy
 from attnrec.render.look import Look
 from attnrec.workflows.gaze import gaze_note
 from attnrec.workflows.predict import AttendedClip, Recognizer
-from attnrec.workflows.shown_boxes import sample_boxes
+from attnrec.workflows.shown_boxes import BoxSource, sample_boxes
 
 
 def look_at(
@@ -28,7 +27,7 @@ def look_at(
     *,
     label: str = "",
     truth: Sequence[str] = (),
-    boxes: BoxTable | None = None,
+    boxes: BoxSource | None = None,
 ) -> tuple[Look, AttendedClip]:
     """Let a run look at a clip. The prediction is of the whole clip, the look of the part that is to be drawn.
 

@@ -25,6 +25,7 @@ from attnrec.workflows.gallery import examples, is_right, labels_of
 from attnrec.workflows.looking import look_at, reason_of
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.repeating import commands_of
+from attnrec.workflows.shown_boxes import BoxSource, box_source
 from attnrec.workflows.writers import WRITERS, write_picture
 
 EXAMPLES = 3  # clips of the gallery, right and wrong each
@@ -206,10 +207,11 @@ def _gallery(run: Run, part: str, config: ReportConfig, on_progress: OnProgress)
         recognizer = Recognizer(run, device=config.device, jobs=config.jobs)
     except AttnrecError as error:
         return [], [f"No clips to see: {error}"]
+    boxes = box_source(None, run, PICTURES, config.store)
     for done, video in enumerate(chosen):
         on_progress(Progress("gallery", done, len(chosen), video["path"]))
         try:
-            gif = _gif(recognizer, folder / video["path"], labels_of(video, classes))
+            gif = _gif(recognizer, folder / video["path"], labels_of(video, classes), boxes)
         except AttnrecError as error:
             lacking.append(f"{video['path']} is not shown: {reason_of(error)}")
             continue
@@ -219,8 +221,8 @@ def _gallery(run: Run, part: str, config: ReportConfig, on_progress: OnProgress)
     return clips, lacking
 
 
-def _gif(recognizer: Recognizer, clip: Path, truth: Sequence[str]) -> bytes:
-    look = _thinned(look_at(recognizer, clip, PICTURES, truth=truth)[0])
+def _gif(recognizer: Recognizer, clip: Path, truth: Sequence[str], boxes: BoxSource | None) -> bytes:
+    look = _thinned(look_at(recognizer, clip, PICTURES, truth=truth, boxes=boxes)[0])
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "clip.gif"
         WRITERS[".gif"](look, out, PICTURES, False, no_progress)
@@ -230,5 +232,4 @@ def _gif(recognizer: Recognizer, clip: Path, truth: Sequence[str]) -> bytes:
 def _thinned(look: Look) -> Look:
     """Every sample, or every second, third, ..., so that no more than `PICTURES_FPS` are left for a second."""
     step = math.ceil(len(look) / (look.end - look.times[0]) / PICTURES_FPS - 1e-6)
-    names = ("frames", "times", "attention", "frame_probs", "entropy")
-    return replace(look, **{name: getattr(look, name)[::step] for name in names})
+    return look.every(step)

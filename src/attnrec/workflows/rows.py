@@ -10,6 +10,7 @@ from attnrec.models.architectures import count_parameters
 from attnrec.run import Run
 from attnrec.workflows.comparison import ComparedRow, ComparedRun, Interval
 from attnrec.workflows.published import differences_from_paper, published_for
+from attnrec.workflows.row_boxes import row_boxes
 from attnrec.workflows.row_scores import RowScores, ScoredRun
 
 
@@ -34,6 +35,7 @@ def build_row(
     counted = scores.counted if scores else []
     attentive, published = model.architecture == "attention", published_for(first)
     evaluations = [run.evaluation for run in counted]
+    boxes = row_boxes(scores) if scores else None
     return ComparedRow(
         name=name,
         model=model.architecture,
@@ -56,7 +58,10 @@ def build_row(
         corrected_p_value=None,
         attention_entropy=_mean(evaluation.get("attention_entropy") for evaluation in evaluations),
         penalty_above_floor=_mean(evaluation.get("penalty_above_floor") for evaluation in evaluations),
-        faithfulness=_faithfulness(evaluations),
+        faithfulness=_faithfulness(evaluations) | (boxes.figures if boxes else {}),
+        pointing_interval=known_interval(boxes.pointing_interval) if boxes else None,
+        pointing_over_centre=boxes.over_centre if boxes else None,
+        pointing_over_centre_interval=known_interval(boxes.over_centre_interval) if boxes else None,
         num_parameters=count_parameters(model),
         train_seconds=float(np.mean([run.run.manifest.result["seconds"] for run in runs])),
         blocks_per_second=_mean(_blocks_per_second(run) for run in runs),

@@ -17,7 +17,7 @@ from attnrec.run import Run, find_runs
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.looking import equal_steps, look_at
 from attnrec.workflows.predict import Recognizer
-from attnrec.workflows.shown_boxes import box_table, note_unboxed
+from attnrec.workflows.shown_boxes import box_source, note_unboxed
 from attnrec.workflows.writers import strip_row, write_picture
 
 
@@ -84,7 +84,7 @@ def versus(
         clip: A video.
         out: Ends in `.png`.
         config: Style, scale, size, steps and part of the clip.
-        boxes: As in `visualize`.
+        boxes: As in `visualize`; None takes each run's own.
         overwrite: Replace a file that is there.
         device: See `runtime.resolve_device`.
         jobs: CPU threads.
@@ -104,16 +104,16 @@ def versus(
     if len({run.path.absolute() for run in runs}) < 2:
         raise ConfigError("--versus and --fps compare two runs or more; name them by --versus RUN,RUN")
     require_strip(out, overwrite=overwrite)
-    table = box_table(boxes)
+    sources = [box_source(boxes, run, config) for run in runs]
     looks: list[Look] = []
     found = []
-    for done, (run, label) in enumerate(zip(runs, run_labels(runs), strict=True)):
+    for done, (run, label, source) in enumerate(zip(runs, run_labels(runs), sources, strict=True)):
         on_progress(Progress("look", done, len(runs), label))
-        look, attended = look_at(Recognizer(run, device=device, jobs=jobs), clip, config, label=label, boxes=table)
+        look, attended = look_at(Recognizer(run, device=device, jobs=jobs), clip, config, label=label, boxes=source)
         looks.append(look)
         found.append(attended.prediction)
     on_progress(Progress("look", len(runs), len(runs)))
-    note_unboxed(looks, table, on_progress)
+    note_unboxed(looks, sources[0], on_progress)
     coarsest = min(looks, key=len)
     times = coarsest.times[equal_steps(coarsest, config.strip)]
     rows = [strip_row(look, nearest_steps(look, times), config, no_progress) for look in looks]

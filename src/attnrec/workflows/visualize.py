@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.config import PictureConfig
-from attnrec.data.boxes import BoxTable
 from attnrec.errors import ConfigError, VideoError
 from attnrec.files import require_free
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.looking import look_at, reason_of
 from attnrec.workflows.predict import Recognizer
-from attnrec.workflows.shown_boxes import box_table, note_unboxed
+from attnrec.workflows.shown_boxes import BoxSource, box_source, note_unboxed
 from attnrec.workflows.writers import WRITERS, write_raw
 
 
@@ -35,7 +34,7 @@ class VisualizeReport:
         num_frames: Drawn.
         fps: Drawn frames a second, on the mean.
         attention_entropy: Mean over the drawn steps, 1 for uniform attention.
-        num_boxed: Steps of the drawn part that have a box; None where no boxes were given.
+        num_boxed: Steps of the drawn part that have a box; None where there are none to draw from.
         seconds: Taken.
     """
 
@@ -85,7 +84,8 @@ def visualize(
         out: The picture; its suffix is one of `WRITERS`. None draws none.
         config: Style, scale, size and part of the clip.
         raw: A `.npz` file for the numbers, see `write_raw`.
-        boxes: A file of boxes or points to draw as well, see `data.boxes.read_boxes`.
+        boxes: A file of boxes or points to draw as well, see `data.boxes.read_boxes`; None takes those in the run's
+            feature store, if that is there and holds a video of the clip's content.
         overwrite: Replace files that are there.
         on_progress: Told of every frame.
 
@@ -101,7 +101,9 @@ def visualize(
     """
     out = Path(out) if out is not None else None
     raw = Path(raw) if raw is not None else None
-    return _draw(recognizer, Path(clip), out, config or PictureConfig(), raw, box_table(boxes), overwrite, on_progress)
+    config = config or PictureConfig()
+    source = box_source(boxes, recognizer.run, config)
+    return _draw(recognizer, Path(clip), out, config, raw, source, overwrite, on_progress)
 
 
 def _draw(
@@ -110,7 +112,7 @@ def _draw(
     out: Path | None,
     config: PictureConfig,
     raw: Path | None,
-    table: BoxTable | None,
+    source: BoxSource | None,
     overwrite: bool,
     on_progress: OnProgress,
 ) -> VisualizeReport:
@@ -119,8 +121,8 @@ def _draw(
     if out is not None and _is_same(out, clip):
         raise ConfigError(f"{out}: would replace the clip itself; name another picture by --out")
     on_progress(Progress("look", 0, 1, clip.name))
-    look, attended = look_at(recognizer, clip, config, boxes=table)
-    note_unboxed([look], table, on_progress)
+    look, attended = look_at(recognizer, clip, config, boxes=source)
+    note_unboxed([look], source, on_progress)
     num_drawn = WRITERS[out.suffix.lower()](look, out, config, overwrite, on_progress) if out else len(look)
     if raw:
         write_raw(raw, look, attended, overwrite=overwrite)
@@ -140,7 +142,7 @@ def _draw(
         num_frames=num_drawn,
         fps=num_drawn / (look.end - float(look.times[0])),
         attention_entropy=float(look.entropy.mean()),
-        num_boxed=None if table is None else len(look.boxes),
+        num_boxed=None if source is None else len(look.boxes),
         seconds=time.monotonic() - started,
     )
 
@@ -177,7 +179,8 @@ def visualize_all(
         DataError: The boxes cannot be used.
         AttnrecError: A file is there already or cannot be written.
     """
-    config, table = config or PictureConfig(), box_table(boxes)
+    config = config or PictureConfig()
+    source = box_source(boxes, recognizer.run, config)
     outs = _names(clips, folder, suffix)
     for out in outs:
         require_outputs(out, None, overwrite=overwrite)
@@ -185,7 +188,7 @@ def visualize_all(
     for done, (clip, out) in enumerate(zip(clips, outs, strict=True)):
         on_progress(Progress("clips", done, len(clips), clip.name))
         try:
-            pictures.append(_draw(recognizer, clip, out, config, None, table, overwrite, on_progress))
+            pictures.append(_draw(recognizer, clip, out, config, None, source, overwrite, on_progress))
         except (VideoError, ConfigError) as error:
             skipped.append((str(clip), reason_of(error)))
             on_progress(Progress("clips", message=f"skipped {error}"))
