@@ -1,0 +1,647 @@
+"""Does attention help on real actions, and does it look at the actor? J-HMDB with the paper's own network.
+
+    python tests/bench/experiment_jhmdb.py VIDEOS --weights bvlc_googlenet.pth --out DIR [--seeds 3] [--write README.md]
+
+Extracts what is not there yet, trains every row with every seed, evaluates all on the test part of the first split, and
+prints Markdown tables. The same command goes on after an interruption and takes what is finished; a new row in `ROWS`
+trains that row alone. `--write` puts the tables between the markers of a Markdown file, and their pictures into
+`.assets` beside it. `--full` leaves out what was cut to fit a small machine; `--dry-run` says how long either takes.
+
+Legend: S seeds, V videos of the test part.
+"""
+
+import argparse
+import base64
+import dataclasses
+import io
+import shlex
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from attnrec.config import ExtractConfig, PictureConfig, TrainConfig
+from attnrec.data.boxes import BoxTable
+from attnrec.data.cubes import CubeFeed
+from attnrec.data.store import FeatureStore
+from attnrec.errors import AttnrecError
+from attnrec.files import atomic_path, write_text
+from attnrec.intervals import bootstrap_interval, mean_statistic
+from attnrec.metrics import attention_entropy, block_means, reduce_blocks, top_k_hits
+from attnrec.models.attention import AttentionLSTM
+from attnrec.render.plots import Plot, intervals
+from attnrec.render.strip import Picture, stacked, strip
+from attnrec.run import Run
+from attnrec.runtime import Progress, default_jobs, no_progress, prepare_cpu, processor, resolve_device
+from attnrec.significance import NUM_RESAMPLES, PairedDifference, paired_difference
+from attnrec.workflows.estimates import plan_extraction
+from attnrec.workflows.evaluate import evaluate
+from attnrec.workflows.extract import extract
+from attnrec.workflows.forecast import plan_grid
+from attnrec.workflows.grid import GridConfig, is_evaluated, planned_cells, runs_by_identity
+from attnrec.workflows.localization import Targets, block_sums, localization, read_targets, stored_targets
+from attnrec.workflows.looking import equal_steps, look_at
+from attnrec.workflows.planning import run_blocks
+from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.predictions import read_predictions
+from attnrec.workflows.scoring import BlockScores, score_blocks
+from attnrec.workflows.shown_boxes import box_table
+from attnrec.workflows.train import train_once
+from attnrec.workflows.writers import strip_row
+
+# What is trained: settings of `TrainConfig` by the row's name. Rows without attention are those to be beaten.
+ROWS: dict[str, dict[str, Any]] = {
+    "softmax regression": {"model": "softmax"},
+    "average-pooled LSTM": {"model": "avg-pool"},
+    "max-pooled LSTM": {"model": "max-pool"},
+    "attention, location": {"attention": "location"},
+    "attention, content": {"attention": "content"},
+    "attention, location, lambda 1": {"attention": "location", "attention_penalty": 1.0},
+}
+# Of all rows. Clips last 1.3 s at most: blocks of a second, as longer ones would hold the last frame again and again.
+COMMON: dict[str, Any] = {"fps": 6.0, "block_frames": 6, "block_stride": 5}
+# The full experiment: each row above that names no lambda with these settings, lambdas and rates, blocks of a second.
+FULL: dict[str, Any] = {"block_stride": 1, "num_layers": 3, "hidden_dim": 1024}
+FULL_LAMBDAS, FULL_RATES = (0.0, 1.0, 10.0), (6.0, 30.0)
+
+BACKBONE = "bvlc_googlenet"
+SPLITS = ("jhmdb-1", "hmdb51-1")  # one split under two names, by how the videos are laid out
+PART = "test"
+BEGIN, END = "<!-- jhmdb:begin -->", "<!-- jhmdb:end -->"
+BASELINES = {"centre": "centre of the frame", "frequent": "most frequent cell", "uniform": "uniform attention"}
+SHOWN_CLASSES = 3  # in the picture of clips that are recognised, and of those that are not
+MOST_PICTURE_BYTES = 390_000
+
+Values = NDArray[np.float64]
+
+
+def main() -> None:
+    options = parsed()
+    configs = {name: TrainConfig(**settings) for name, settings in row_settings(options).items()}
+    store_path = options.store or options.out / "features.h5"
+    if options.dry_run:
+        print(plan_in_words(options, store_path))
+        return
+    extract_missing(options, store_path)
+    store = FeatureStore(store_path)
+    configs = {name: dataclasses.replace(config, split=split_of(store)) for name, config in configs.items()}
+    targets = person_boxes(store, options.videos)
+    rows = []
+    for name, config in configs.items():
+        runs = trained(config, options.seeds, store_path, options.out / "runs")
+        for run in runs:
+            evaluate_missing(run, store_path, options)
+        rows.append(row_of(name, runs, [looked(run, store, targets, options.out) for run in runs]))
+    text = report(rows, options, store_path)
+    if options.write is not None:
+        text += "\n\n" + write_figures(rows, options)
+        write_text(options.write, between(options.write.read_text(encoding="utf-8"), text))
+    print(text)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path, help="J-HMDB, as it is distributed or in HMDB-51's layout")
+    parser.add_argument("--weights", default="imagenet", help=f"of {BACKBONE}, as `extract` takes them")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the features, the runs and what was measured"
+    )
+    parser.add_argument("--store", type=Path, help="features that are there already")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, help="CPU threads")
+    parser.add_argument("--max-steps", type=int, help="end each training early, to try the script")
+    parser.add_argument("--rows", help="only these rows, by their numbers from 1, as 1,4")
+    parser.add_argument("--write", type=Path, help="Markdown file with the two markers")
+    parser.add_argument("--full", action="store_true", help="nothing cut")
+    parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and how long it takes")
+    options = parser.parse_args()
+    prepare_cpu(options.jobs)
+    return options
+
+
+def say(event: Progress) -> None:
+    """Lines, no bars: this runs for an hour, mostly into a log."""
+    if event.message is not None:
+        print(event.message, file=sys.stderr, flush=True)
+
+
+# What is trained on what
+
+
+def row_settings(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Settings of the rows that are asked for, by name."""
+    rows = full_rows() if options.full else {name: COMMON | settings for name, settings in ROWS.items()}
+    wanted = [int(number) - 1 for number in options.rows.split(",")] if options.rows else range(len(rows))
+    added = {"jobs": options.jobs, "max_steps": options.max_steps}
+    return {name: settings | added for i, (name, settings) in enumerate(rows.items()) if i in wanted}
+
+
+def full_rows() -> dict[str, dict[str, Any]]:
+    """The rows of the full experiment."""
+    rows = {}
+    for fps in FULL_RATES:
+        for name, settings in ROWS.items():
+            if "attention_penalty" in settings:
+                continue  # is made from the row without
+            for penalty in FULL_LAMBDAS if is_attention(settings) else (0.0,):
+                full_name = f"{name}{f', lambda {penalty:g}' if penalty else ''}, {fps:g} fps"
+                rate = {"fps": fps, "block_frames": int(fps)}
+                rows[full_name] = settings | FULL | rate | ({"attention_penalty": penalty} if penalty else {})
+    return rows
+
+
+def is_attention(settings: Mapping[str, Any]) -> bool:
+    return settings.get("model", "attention") == "attention"
+
+
+def extract_missing(options: argparse.Namespace, store_path: Path) -> None:
+    """Make the features, or go on making them: a store is in its place when it is complete."""
+    if store_path.exists():
+        return
+    store_path.parent.mkdir(parents=True, exist_ok=True)
+    config = ExtractConfig(backbone=BACKBONE, weights=options.weights, jobs=options.jobs)
+    done = extract(options.videos, store_path, config, on_progress=say)
+    print(f"{done.num_frames} frames of {done.num_extracted} videos in {done.seconds:.0f} s", file=sys.stderr)
+
+
+def split_of(store: FeatureStore) -> str:
+    for name in SPLITS:
+        if name in store.split_names:
+            return name
+    raise SystemExit(f"{store.path}: has none of the splits {', '.join(SPLITS)}; is it J-HMDB?")
+
+
+def person_boxes(store: FeatureStore, videos: Path) -> Targets | None:
+    """Where the person is in the test videos: by the store, or else by the file beside the videos."""
+    members = [store.split_members(split_of(store), part) for part in (PART, "train")]
+    file = boxes_file(store, videos)
+    return stored_targets(store, *members) if file is None else read_targets(file, store, *members)
+
+
+def boxes_file(store: FeatureStore, videos: Path) -> Path | None:
+    """The file of boxes that is needed where the store has none."""
+    file = videos / "boxes.csv"
+    return file if store.boxes is None and file.exists() else None
+
+
+def grid_of(config: TrainConfig, num_seeds: int, penalties: Sequence[float] | None = None) -> GridConfig:
+    """A row as a grid, which knows what is trained already."""
+    return GridConfig((config.model,), penalties=tuple(penalties or [config.attention_penalty]), num_seeds=num_seeds,
+                      training=config)  # fmt: skip
+
+
+def trained(config: TrainConfig, num_seeds: int, store_path: Path, runs_dir: Path) -> list[Run]:
+    """The finished runs of a row, one for each seed; those that are not there, or not finished, are trained."""
+    runs = []
+    for _, cells in planned_cells(grid_of(config, num_seeds), store_path, no_progress):
+        for cell in cells:
+
+            def find(wanted: str = cell.identity) -> Run | None:
+                return runs_by_identity(runs_dir).get(wanted)
+
+            run, how = train_once(store_path, cell.config, find, runs_dir, no_progress)
+            say(Progress("train", message=f"{run.path}: {how}, {run.manifest.result['seconds']:.0f} s"))
+            runs.append(run)
+    return runs
+
+
+def evaluate_missing(run: Run, store_path: Path, options: argparse.Namespace) -> None:
+    """The library's evaluation, with the test of its attention where the run has any, unless the run has it."""
+    attentive = run.manifest.model.architecture == "attention"
+    if is_evaluated(run, PART) and not (attentive and evaluation_of(run)["faithfulness"] is None):
+        return
+    boxes = boxes_file(FeatureStore(store_path), options.videos) if attentive else None
+    done = evaluate(run, store_path, part=PART, faithfulness=attentive, boxes=boxes, jobs=options.jobs)
+    if done.unsaved is not None:
+        raise AttnrecError(done.unsaved)
+
+
+def evaluation_of(run: Run) -> dict[str, Any]:
+    found = run.read_evaluation(PART)
+    assert found is not None
+    return found
+
+
+# What is measured
+
+
+def looked(run: Run, store: FeatureStore, targets: Targets | None, folder: Path) -> dict[str, Values]:
+    """What `look_again` gives, kept in a file under the hash of the run's weights; empty without attention."""
+    if run.manifest.model.architecture != "attention":
+        return {}
+    kept = folder / "looks" / f"{run.model_sha256[:16]}-{'no' if targets is None else 'with'}-boxes.npz"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(kept) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **look_again(run, store, targets))
+    with np.load(kept) as arrays:
+        return dict(arrays)
+
+
+def look_again(run: Run, store: FeatureStore, targets: Targets | None) -> dict[str, Values]:
+    """Figures of each video, which an evaluation gives the means of, so that they can be averaged over seeds.
+
+    Returns:
+        Whether a video is recognised with the `learned` attention and with `uniform` in its place, and the figures of
+        `localization` by their names, NaN for videos without boxes, each of shape (V,); and `entropy` and `seconds`.
+    """
+    started = time.monotonic()
+    model = run.load_model(resolve_device("auto"))
+    assert isinstance(model, AttentionLSTM)
+    model.plain = True  # one arithmetic for both, so that nothing but attention differs
+    table = run_blocks(store, run.manifest.training, PART)
+    feed = CubeFeed(store.features(), run.manifest.feature_scale, next(model.parameters()).device)
+    own = score_blocks(model, feed, table.frames, keep_attention=True)
+    assert own.attention is not None
+    even = score_blocks(model, feed, table.frames, given=np.full_like(own.attention, 1 / own.attention.shape[-1]))
+    videos = np.unique(table.video)
+    figures = {
+        name: recognised(scores, table.video, store.targets[videos], run.manifest.training)
+        for name, scores in {"learned": own, "uniform": even}.items()
+    }
+    if targets is not None:
+        found = localization(block_sums(own.attention, table.frames, targets), table, targets)
+        for name, values in found.figures.items():
+            figures[name] = np.full(len(videos), np.nan)
+            figures[name][np.searchsorted(videos, found.videos)] = values
+    of_all = {"entropy": attention_entropy(own.attention), "seconds": time.monotonic() - started}
+    return figures | {name: np.array(value) for name, value in of_all.items()}
+
+
+def recognised(scores: BlockScores, owner: NDArray[np.int64], labels: NDArray[Any], training: TrainConfig) -> Values:
+    """1 for each video that the blocks' mean or vote names, 0 for the others."""
+    blocks = block_means(scores.frame_probs, training.last_steps or training.block_frames)
+    return top_k_hits(labels, reduce_blocks(blocks[:, None], owner, training.reduction or "mean"), 1).astype(np.float64)
+
+
+class Row(NamedTuple):
+    """A row with what was measured of each test video.
+
+    Attributes:
+        name: Of the row.
+        runs: One for each seed.
+        groups: Source film of each video.
+        hits: Whether the evaluation recognised it, shape (S, V).
+        looks: As `look_again` names them, shape (S, V), or (S,) for those of the whole part; empty without attention.
+    """
+
+    name: str
+    runs: list[Run]
+    groups: list[str]
+    hits: Values
+    looks: dict[str, Values]
+
+
+class Figure(NamedTuple):
+    """A mean over videos, and its 95 % interval over groups."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+def row_of(name: str, runs: list[Run], looks: Sequence[dict[str, Values]]) -> Row:
+    predictions = [found for run in runs if (found := read_predictions(run, PART)) is not None]
+    groups = [group.decode("utf-8", "surrogateescape") for group in predictions[0].groups]
+    hits = np.stack([top_k_hits(of.targets.astype(np.int64), of.probs, 1) for of in predictions]).astype(np.float64)
+    return Row(name, runs, groups, hits, {key: np.stack([of[key] for of in looks]) for key in looks[0]})
+
+
+def figure_of(values: Values, groups: Sequence[str]) -> Figure:
+    """Mean over seeds and videos of (S, V), videos of NaN left out; for its interval whole groups are drawn anew."""
+    means = values.mean(axis=0)
+    known = np.flatnonzero(~np.isnan(means))
+    statistic, own = mean_statistic(means[known]), [groups[i] for i in known]
+    interval = bootstrap_interval(statistic, own, seed=0, num_resamples=NUM_RESAMPLES)
+    return Figure(float(means[known].mean()), interval)
+
+
+def difference_of(one: Values, other: Values, groups: Sequence[str]) -> PairedDifference:
+    """How (S, V) differ on the same videos, in which each counts by its mean over the seeds."""
+    return paired_difference(mean_statistic(one.mean(axis=0)), mean_statistic(other.mean(axis=0)), groups)
+
+
+def best(rows: Sequence[Row]) -> Row:
+    """The one of the highest accuracy, the first of several."""
+    return max(rows, key=lambda row: float(row.hits.mean()))
+
+
+def attentive(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.looks]
+
+
+def others(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if not row.looks]
+
+
+# What is said of it
+
+
+def report(rows: Sequence[Row], options: argparse.Namespace, store_path: Path) -> str:
+    """All tables, and what to know about them."""
+    parts = [accuracy_table(rows)]
+    if attentive(rows):
+        if "pointing" in attentive(rows)[0].looks:
+            parts.append(pointing_table(attentive(rows)))
+        parts.append(faithfulness_table(attentive(rows)))
+    parts.append(f"```sh\n{command(options, full=options.full)}\n```")
+    parts.append(wrapped(" ".join([taken_in_words(rows), *([] if options.full else [cut_in_words(rows)])])))
+    if not options.full:
+        hours = forecast_seconds(full_rows(), options, store_path) / 3600
+        parts.append(
+            wrapped(
+                f"The full experiment is the same command with `--full`: {full_in_words()}. By its own forecast its "
+                f"trainings and plain evaluations take {hours:.1f} hours here at most; early stopping shortens them."
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def accuracy_table(rows: Sequence[Row]) -> str:
+    reference = best(others(rows)) if others(rows) else None
+    name = "the best without attention" if reference is None else reference.name
+    lines = [[row.name, *accuracy_cells(row, reference), *uniform_cells(row)] for row in rows]
+    heads = ["accuracy %", "mean", "sd over seeds", "95 %", f"difference from {name}"]
+    table = markdown([*heads, "with uniform attention", "fall"], lines)
+    num_videos, num_groups = rows[0].hits.shape[1], len(set(rows[0].groups))
+    about = wrapped(
+        f"{num_videos} test videos of {num_groups} source films, {len(rows[0].runs)} seeds; intervals are over films, "
+        "and differences are paired on the videos. The row that all are compared with is the best without attention on "
+        "these very videos, which favours it."
+    )
+    return f"{table}\n\n{about}"
+
+
+def accuracy_cells(row: Row, reference: Row | None) -> list[str]:
+    sd = percent(float(np.std(row.hits.mean(axis=1), ddof=1))) if len(row.runs) > 1 else ""
+    accuracy = figure_of(row.hits, row.groups)
+    known = reference is not None and row is not reference
+    difference = signed(difference_of(row.hits, reference.hits, row.groups)) if known else ""
+    return [percent(accuracy.value), sd, spread(accuracy.interval), difference]
+
+
+def uniform_cells(row: Row) -> list[str]:
+    """Accuracy with uniform attention in the place of what was learned, and by how much it falls."""
+    if not row.looks:
+        return ["", ""]
+    learned, uniform = row.looks["learned"], row.looks["uniform"]
+    return [percent(float(uniform.mean())), signed(difference_of(learned, uniform, row.groups))]
+
+
+def pointing_table(rows: Sequence[Row]) -> str:
+    first, lines = rows[0], []
+    for row in rows:
+        peak, mass = (figure_of(row.looks[name], row.groups) for name in ("pointing", "mass"))
+        gain = difference_of(*boxed(row, "pointing", "pointing_centre"))
+        entropy = f"{row.looks['entropy'].mean():.3f}"
+        lines.append([row.name, *with_spread(peak), signed(gain), *with_spread(mass), entropy])
+    for key, name in BASELINES.items():
+        if f"pointing_{key}" in first.looks:
+            peak, mass = (figure_of(first.looks[f"{of}_{key}"], first.groups) for of in ("pointing", "mass"))
+            lines.append([name, *with_spread(peak), "", *with_spread(mass), "1" if key == "uniform" else ""])
+    heads = ["where it looks", "peak in the person's box %", "95 %", "difference from the centre"]
+    return markdown([*heads, "attention in the box %", "95 %", "entropy, 1 is uniform"], lines)
+
+
+def boxed(row: Row, *names: str) -> tuple[Values, Values, list[str]]:
+    """Two figures of the videos that have boxes, and their groups."""
+    known = ~np.isnan(row.looks[names[0]]).any(axis=0)
+    one, other = (row.looks[name][:, known] for name in names)
+    return one, other, [group for group, has in zip(row.groups, known, strict=True) if has]
+
+
+def faithfulness_table(rows: Sequence[Row]) -> str:
+    """What else `evaluate --faithfulness` asks; a run's own interval counts, as curves are not kept by video."""
+    asked = {"other_video": "another video's", "time_shuffled": "steps shuffled", "untrained": "untrained scorer",
+             "deletion": "cells gone", "insertion": "cells come"}  # fmt: skip
+    lines = []
+    for row in rows:
+        tests = [evaluation_of(run)["faithfulness"] for run in row.runs]
+        lines.append([row.name, *(over_runs(tests, name) for name in asked)])
+    table = markdown(["what speaks for it", *asked.values()], lines)
+    about = wrapped(
+        "In points, means over the seeds, and in how many of them the run's own 95 % interval is over zero. What "
+        "accuracy loses with other attention in its place; how much faster than in random order the probability of the "
+        "predicted class falls as the most attended cells go first, and rises as they come first."
+    )
+    return f"{table}\n\n{about}"
+
+
+def over_runs(tests: Sequence[dict[str, Any]], name: str) -> str:
+    known = [test for test in tests if test["differences"].get(name) is not None]
+    if not known:
+        return ""
+    sure = sum((test["intervals"][name][0] or 0) > 0 for test in known)
+    return f"{100 * np.mean([test['differences'][name] for test in known]):+.1f} ({sure} of {len(known)})"
+
+
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [[f" {cell} " if cell else " " for cell in cells] for cells in (heads, *lines)]
+    rows.insert(1, ["---"] * len(heads))
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in rows)
+
+
+def wrapped(text: str) -> str:
+    """Lines as long as those around them."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def spread(interval: tuple[float, float]) -> str:
+    return "" if np.isnan(interval).any() else f"{percent(interval[0])} to {percent(interval[1])}"
+
+
+def with_spread(figure: Figure) -> list[str]:
+    return [percent(figure.value), spread(figure.interval)]
+
+
+def signed(found: PairedDifference) -> str:
+    ends = "" if np.isnan(found.interval).any() else " ({:+.1f} to {:+.1f})".format(*(100 * e for e in found.interval))
+    return f"{100 * found.difference:+.1f}{ends}"
+
+
+def command(options: argparse.Namespace, *, full: bool) -> str:
+    """The line that makes the tables again, with the names of files left open."""
+    words = ["python", "tests/bench/experiment_jhmdb.py", "JHMDB/", "--weights", "bvlc_googlenet.pth", "--out", "jhmdb"]
+    words += ["--seeds", str(options.seeds), "--write", "README.md", *(["--full"] if full else [])]
+    for name in ("rows", "max_steps", "jobs"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def taken_in_words(rows: Sequence[Row]) -> str:
+    """Minutes by the runs' own records, so that those taken before an interruption count as well."""
+    runs = [run for row in rows for run in row.runs]
+    training = sum(run.manifest.result["seconds"] for run in runs) / 60
+    evaluation = sum(evaluation_of(run)["seconds"] for run in runs) / 60
+    evaluation += sum(float(row.looks["seconds"].sum()) for row in attentive(rows)) / 60
+    machine = runs[0].manifest.machine
+    return (
+        f"{len(runs)} trainings took {training:.1f} minutes and their evaluations {evaluation:.1f} on {default_jobs()} "
+        f"cores ({processor()[0]}; threads: {machine['threads']}; device: {machine['device']}), features not counted."
+    )
+
+
+def cut_in_words(rows: Sequence[Row]) -> str:
+    ours = [run.manifest.training for row in rows for run in row.runs]
+
+    def used(name: str) -> str:
+        return " or ".join(f"{value:g}" for value in sorted({getattr(training, name) for training in ours}))
+
+    return (
+        f"Cut to fit: a block every {used('block_stride')} stored frames, {used('num_layers')} layers of "
+        f"{used('hidden_dim')}, {used('fps')} frames a second, lambda {used('attention_penalty')}."
+    )
+
+
+def full_in_words() -> str:
+    lambdas, rates = (" / ".join(f"{value:g}" for value in values) for values in (FULL_LAMBDAS, FULL_RATES))
+    return (
+        f"a block from every stored frame on, {FULL['num_layers']} layers of {FULL['hidden_dim']}, lambda {lambdas}, "
+        f"{rates} frames a second"
+    )
+
+
+def plan_in_words(options: argparse.Namespace, store_path: Path) -> str:
+    if not store_path.exists():
+        plan = plan_extraction(options.videos, store_path, ExtractConfig(backbone=BACKBONE, jobs=options.jobs))
+        size, minutes = plan.estimated_bytes / 1e9, plan.estimated_seconds / 60
+        return (
+            f"to extract first: {plan.data.num_videos} videos, {plan.estimated_frames} frames, {size:.1f} GB, "
+            f"{minutes:.0f} minutes; trainings are planned once that is done"
+        )
+    settings = row_settings(options)
+    seconds = forecast_seconds(settings, options, store_path)
+    return f"{len(settings)} rows x {options.seeds} seeds, {seconds / 60:.0f} minutes at most still, tests not counted"
+
+
+def forecast_seconds(rows: Mapping[str, dict[str, Any]], options: argparse.Namespace, store_path: Path) -> float:
+    """By the library's forecast of a grid. Lambda makes no step slower: rows that differ in it alone are timed once."""
+    split = split_of(FeatureStore(store_path))
+    penalties: dict[TrainConfig, list[float]] = {}
+    for settings in rows.values():
+        config = TrainConfig(**settings | {"split": split, "jobs": options.jobs})
+        without = dataclasses.replace(config, attention_penalty=0.0)
+        penalties.setdefault(without, []).append(config.attention_penalty)
+    plans = (
+        plan_grid(grid_of(config, options.seeds, values), store_path, runs_dir=options.out / "runs", part=PART)
+        for config, values in penalties.items()
+    )
+    return sum(plan.seconds for plan in plans)
+
+
+def between(text: str, body: str) -> str:
+    """A Markdown text with what stands between the markers replaced."""
+    head, found, rest = text.partition(BEGIN)
+    _, closed, tail = rest.partition(END)
+    if not (found and closed) or BEGIN in rest:
+        raise SystemExit(f"the file to write needs one {BEGIN} and behind it one {END}")
+    return f"{head}{BEGIN}\n{body.strip()}\n{END}{tail}"
+
+
+# What is drawn
+
+
+def write_figures(rows: Sequence[Row], options: argparse.Namespace) -> str:
+    """Figures into `.assets` beside the Markdown file; returns the lines that show them there."""
+    assets = options.write.parent / ".assets"
+    assets.mkdir(exist_ok=True)
+    shown = [write_plot(assets / "jhmdb-accuracy.svg", "Test accuracy", accuracy_plot(rows))]
+    if attentive(rows):
+        chosen = best(attentive(rows))
+        if "pointing" in chosen.looks:
+            plot = pointing_plot(attentive(rows))
+            shown.append(write_plot(assets / "jhmdb-pointing.svg", "Peak in the person's box", plot))
+        write_jpeg(assets / "jhmdb-looks.jpg", examples(chosen.runs[0], options))
+        shown.append("![Clips with where it looked and the person's box](.assets/jhmdb-looks.jpg)")
+        shown.append(
+            wrapped(
+                f"*{chosen.name}, the best with attention, its first seed: in order of paths the first clip of each "
+                f"class that it recognises, and of each that it does not, up to {SHOWN_CLASSES} of each kind. Light is "
+                "where it looks, the thin line is the person's box.*"
+            )
+        )
+    return "\n\n".join(shown)
+
+
+def accuracy_plot(rows: Sequence[Row]) -> Plot:
+    return plot_of({row.name: figure_of(row.hits, row.groups) for row in rows})
+
+
+def pointing_plot(rows: Sequence[Row]) -> Plot:
+    figures = {row.name: figure_of(row.looks["pointing"], row.groups) for row in rows}
+    baselines = {name: rows[0].looks.get(f"pointing_{key}") for key, name in BASELINES.items()}
+    known = {name: figure_of(values, rows[0].groups) for name, values in baselines.items() if values is not None}
+    return plot_of(figures | known)
+
+
+def plot_of(figures: Mapping[str, Figure]) -> Plot:
+    bounds = [None if np.isnan(figure.interval).any() else figure.interval for figure in figures.values()]
+    return intervals(list(figures), [figure.value for figure in figures.values()], bounds)
+
+
+def write_plot(path: Path, title: str, plot: Plot) -> str:
+    path.write_bytes(base64.b64decode(plot.address.partition("base64,")[2]))
+    return f"**{title}**\n\n![{title}. {plot.words}](.assets/{path.name})"
+
+
+def examples(run: Run, options: argparse.Namespace) -> Picture:
+    """Figs. 2 to 5: clips that a run recognises, and clips that it does not, with where it looked."""
+    recognizer = Recognizer(run, jobs=options.jobs)
+    config, boxes = PictureConfig(width=150, scale="frame"), box_table(existing(options.videos / "boxes.csv"))
+    titles, strips = [], []
+    for kind, right in (("Right", True), ("Wrong", False)):
+        clips = first_of_each_class(evaluation_of(run)["videos"], right=right)
+        if not clips:
+            continue
+        titles.append(f"{kind}: by path the first clip of each class, {len(clips[:SHOWN_CLASSES])} of {len(clips)}")
+        strips.append([example(recognizer, options.videos / v["path"], v["label"], config, boxes)
+                       for v in clips[:SHOWN_CLASSES]])  # fmt: skip
+    return stacked(titles, strips)
+
+
+def existing(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def first_of_each_class(videos: Sequence[Mapping[str, Any]], *, right: bool) -> list[Mapping[str, Any]]:
+    """By path, the first evaluated video of each class that was recognised, or was not."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for video in sorted(videos, key=lambda video: video["path"]):
+        if (video["predicted"] == video["label"]) == right:
+            first.setdefault(video["label"], video)
+    return list(first.values())
+
+
+def example(recognizer: Recognizer, clip: Path, label: str, config: PictureConfig, boxes: BoxTable | None) -> Picture:
+    look, _ = look_at(recognizer, clip, config, truth=[label], boxes=boxes)
+    return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)
+
+
+def write_jpeg(path: Path, picture: Picture) -> None:
+    """As good as fits into what a page should load."""
+    for quality in (90, 85, 80, 70, 60):
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, format="JPEG", quality=quality, optimize=True)
+        if buffer.tell() <= MOST_PICTURE_BYTES:
+            break
+    path.write_bytes(buffer.getvalue())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AttnrecError as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
