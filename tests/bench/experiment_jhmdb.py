@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnrec.config import ExtractConfig, PictureConfig, TrainConfig
-from attnrec.data.boxes import BoxTable
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
 from attnrec.errors import AttnrecError
@@ -45,13 +44,13 @@ from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.extract import extract
 from attnrec.workflows.forecast import plan_grid
 from attnrec.workflows.grid import GridConfig, is_evaluated, planned_cells, runs_by_identity
-from attnrec.workflows.localization import Targets, block_sums, localization, read_targets, stored_targets
+from attnrec.workflows.localization import Targets, block_sums, localization, stored_targets
 from attnrec.workflows.looking import equal_steps, look_at
 from attnrec.workflows.planning import run_blocks
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.predictions import read_predictions
 from attnrec.workflows.scoring import BlockScores, score_blocks
-from attnrec.workflows.shown_boxes import box_table
+from attnrec.workflows.shown_boxes import BoxSource, box_source
 from attnrec.workflows.train import train_once
 from attnrec.workflows.writers import strip_row
 
@@ -60,13 +59,16 @@ ROWS: dict[str, dict[str, Any]] = {
     "softmax regression": {"model": "softmax"},
     "average-pooled LSTM": {"model": "avg-pool"},
     "max-pooled LSTM": {"model": "max-pool"},
-    "attention, location": {"attention": "location"},
-    "attention, content": {"attention": "content"},
-    "attention, location, lambda 1": {"attention": "location", "attention_penalty": 1.0},
+    "average and max side by side": {"model": "avg-max-pool"},
+    "saliency with mean (auto)": {"attention": "saliency", "add_mean": True},
+    "the same, lambda 1": {"attention": "saliency", "add_mean": True, "attention_penalty": 1.0},
+    "location (the paper's)": {"attention": "location", "add_mean": False},
+    "content (its code's)": {"attention": "content", "add_mean": False},
+    "saliency": {"attention": "saliency", "add_mean": False},
 }
-# Of all rows. Clips last 1.3 s at most: blocks of a second, as longer ones would hold the last frame again and again.
-COMMON: dict[str, Any] = {"fps": 6.0, "block_frames": 6, "block_stride": 5}
-# The full experiment: each row above that names no lambda with these settings, lambdas and rates, blocks of a second.
+# Of all rows; the rest is `auto`'s, the same for all.
+COMMON: dict[str, Any] = {"fps": 6.0, "block_stride": 5}
+# The full experiment: each row above that names no lambda with these settings, lambdas and rates.
 FULL: dict[str, Any] = {"block_stride": 1, "num_layers": 3, "hidden_dim": 1024}
 FULL_LAMBDAS, FULL_RATES = (0.0, 1.0, 10.0), (6.0, 30.0)
 
@@ -91,7 +93,7 @@ def main() -> None:
     extract_missing(options, store_path)
     store = FeatureStore(store_path)
     configs = {name: dataclasses.replace(config, split=split_of(store)) for name, config in configs.items()}
-    targets = person_boxes(store, options.videos)
+    targets = person_boxes(store)
     rows = []
     for name, config in configs.items():
         runs = trained(config, options.seeds, store_path, options.out / "runs")
@@ -151,7 +153,7 @@ def full_rows() -> dict[str, dict[str, Any]]:
                 continue  # is made from the row without
             for penalty in FULL_LAMBDAS if is_attention(settings) else (0.0,):
                 full_name = f"{name}{f', lambda {penalty:g}' if penalty else ''}, {fps:g} fps"
-                rate = {"fps": fps, "block_frames": int(fps)}
+                rate = {"fps": fps}
                 rows[full_name] = settings | FULL | rate | ({"attention_penalty": penalty} if penalty else {})
     return rows
 
@@ -177,17 +179,9 @@ def split_of(store: FeatureStore) -> str:
     raise SystemExit(f"{store.path}: has none of the splits {', '.join(SPLITS)}; is it J-HMDB?")
 
 
-def person_boxes(store: FeatureStore, videos: Path) -> Targets | None:
-    """Where the person is in the test videos: by the store, or else by the file beside the videos."""
-    members = [store.split_members(split_of(store), part) for part in (PART, "train")]
-    file = boxes_file(store, videos)
-    return stored_targets(store, *members) if file is None else read_targets(file, store, *members)
-
-
-def boxes_file(store: FeatureStore, videos: Path) -> Path | None:
-    """The file of boxes that is needed where the store has none."""
-    file = videos / "boxes.csv"
-    return file if store.boxes is None and file.exists() else None
+def person_boxes(store: FeatureStore) -> Targets | None:
+    """Where the person is in the test videos, which `extract` wrote into the store."""
+    return stored_targets(store, *(store.split_members(split_of(store), part) for part in (PART, "train")))
 
 
 def grid_of(config: TrainConfig, num_seeds: int, penalties: Sequence[float] | None = None) -> GridConfig:
@@ -216,8 +210,7 @@ def evaluate_missing(run: Run, store_path: Path, options: argparse.Namespace) ->
     attentive = run.manifest.model.architecture == "attention"
     if is_evaluated(run, PART) and not (attentive and evaluation_of(run)["faithfulness"] is None):
         return
-    boxes = boxes_file(FeatureStore(store_path), options.videos) if attentive else None
-    done = evaluate(run, store_path, part=PART, faithfulness=attentive, boxes=boxes, jobs=options.jobs)
+    done = evaluate(run, store_path, part=PART, faithfulness=attentive, jobs=options.jobs)
     if done.unsaved is not None:
         raise AttnrecError(done.unsaved)
 
@@ -276,7 +269,7 @@ def look_again(run: Run, store: FeatureStore, targets: Targets | None) -> dict[s
 
 def recognised(scores: BlockScores, owner: NDArray[np.int64], labels: NDArray[Any], training: TrainConfig) -> Values:
     """1 for each video that the blocks' mean or vote names, 0 for the others."""
-    blocks = block_means(scores.frame_probs, training.last_steps or training.block_frames)
+    blocks = block_means(scores.frame_probs, training.last_steps or training.num_steps)
     return top_k_hits(labels, reduce_blocks(blocks[:, None], owner, training.reduction or "mean"), 1).astype(np.float64)
 
 
@@ -597,7 +590,8 @@ def write_plot(path: Path, title: str, plot: Plot) -> str:
 def examples(run: Run, options: argparse.Namespace) -> Picture:
     """Figs. 2 to 5: clips that a run recognises, and clips that it does not, with where it looked."""
     recognizer = Recognizer(run, jobs=options.jobs)
-    config, boxes = PictureConfig(width=150, scale="frame"), box_table(existing(options.videos / "boxes.csv"))
+    config = PictureConfig(width=150, scale="frame")
+    boxes = box_source(None, run, config, options.store or options.out / "features.h5")
     titles, strips = [], []
     for kind, right in (("Right", True), ("Wrong", False)):
         clips = first_of_each_class(evaluation_of(run)["videos"], right=right)
@@ -609,10 +603,6 @@ def examples(run: Run, options: argparse.Namespace) -> Picture:
     return stacked(titles, strips)
 
 
-def existing(path: Path) -> Path | None:
-    return path if path.exists() else None
-
-
 def first_of_each_class(videos: Sequence[Mapping[str, Any]], *, right: bool) -> list[Mapping[str, Any]]:
     """By path, the first evaluated video of each class that was recognised, or was not."""
     first: dict[str, Mapping[str, Any]] = {}
@@ -622,7 +612,7 @@ def first_of_each_class(videos: Sequence[Mapping[str, Any]], *, right: bool) -> 
     return list(first.values())
 
 
-def example(recognizer: Recognizer, clip: Path, label: str, config: PictureConfig, boxes: BoxTable | None) -> Picture:
+def example(recognizer: Recognizer, clip: Path, label: str, config: PictureConfig, boxes: BoxSource | None) -> Picture:
     look, _ = look_at(recognizer, clip, config, truth=[label], boxes=boxes)
     return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)
 

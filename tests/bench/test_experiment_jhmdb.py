@@ -37,7 +37,7 @@ def made_row(folder: Path, name: str, **settings: object) -> experiment.Row:
     runs = experiment.trained(config, 2, store.path, folder / "runs")
     for run in runs:
         experiment.evaluate_missing(run, store.path, options)
-    targets = experiment.person_boxes(store, folder)
+    targets = experiment.person_boxes(store)
     return experiment.row_of(name, runs, [experiment.looked(run, store, targets, folder) for run in runs])
 
 
@@ -85,10 +85,10 @@ def test_empty_cells_and_heads_make_a_table() -> None:
 
 def test_the_full_experiment_has_every_row_at_each_rate_and_each_lambda_once() -> None:
     rows = experiment.full_rows()
-    assert len({repr(sorted(settings.items())) for settings in rows.values()}) == len(rows) == 2 * (3 + 2 * 3)
+    assert len({repr(sorted(settings.items())) for settings in rows.values()}) == len(rows) == 2 * (4 + 4 * 3)
     assert {settings["block_stride"] for settings in rows.values()} == {1}
-    assert rows["attention, content, lambda 10, 30 fps"]["attention_penalty"] == 10
-    assert rows["max-pooled LSTM, 6 fps"]["block_frames"] == 6
+    assert rows["content (its code's), lambda 10, 30 fps"]["attention_penalty"] == 10
+    assert rows["max-pooled LSTM, 6 fps"]["fps"] == 6
 
 
 def test_rows_agree_with_the_evaluations_of_their_runs_and_are_taken_up_again(tmp_path: Path) -> None:
