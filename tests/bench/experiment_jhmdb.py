@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnrec.config import ExtractConfig, PictureConfig, TrainConfig
-from attnrec.data.boxes import BoxTable
+from attnrec.data.boxes import BoxTable, read_boxes
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
 from attnrec.errors import AttnrecError
@@ -51,7 +51,6 @@ from attnrec.workflows.planning import run_blocks
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.predictions import read_predictions
 from attnrec.workflows.scoring import BlockScores, score_blocks
-from attnrec.workflows.shown_boxes import box_table
 from attnrec.workflows.train import train_once
 from attnrec.workflows.writers import strip_row
 
@@ -597,7 +596,8 @@ def write_plot(path: Path, title: str, plot: Plot) -> str:
 def examples(run: Run, options: argparse.Namespace) -> Picture:
     """Figs. 2 to 5: clips that a run recognises, and clips that it does not, with where it looked."""
     recognizer = Recognizer(run, jobs=options.jobs)
-    config, boxes = PictureConfig(width=150, scale="frame"), box_table(existing(options.videos / "boxes.csv"))
+    config, file = PictureConfig(width=150, scale="frame"), options.videos / "boxes.csv"
+    boxes = read_boxes(file) if file.exists() else None
     titles, strips = [], []
     for kind, right in (("Right", True), ("Wrong", False)):
         clips = first_of_each_class(evaluation_of(run)["videos"], right=right)
@@ -607,10 +607,6 @@ def examples(run: Run, options: argparse.Namespace) -> Picture:
         strips.append([example(recognizer, options.videos / v["path"], v["label"], config, boxes)
                        for v in clips[:SHOWN_CLASSES]])  # fmt: skip
     return stacked(titles, strips)
-
-
-def existing(path: Path) -> Path | None:
-    return path if path.exists() else None
 
 
 def first_of_each_class(videos: Sequence[Mapping[str, Any]], *, right: bool) -> list[Mapping[str, Any]]:
