@@ -363,8 +363,8 @@ def accuracy_table(rows: Sequence[Row]) -> str:
     table = markdown([*heads, "with uniform attention", "fall"], lines)
     num_videos, num_groups = rows[0].hits.shape[1], len(set(rows[0].groups))
     about = wrapped(
-        f"{num_videos} test videos of {num_groups} source films, {len(rows[0].runs)} seeds; intervals are over films, "
-        "and differences are paired on the videos. The row that all are compared with is the best without attention on "
+        f"{num_videos} test videos of {num_groups} source films, {len(rows[0].runs)} seed(s); intervals are over films "
+        "and differences paired on the videos. The row that all are compared with is the best without attention on "
         "these very videos, which favours it."
     )
     return f"{table}\n\n{about}"
@@ -397,7 +397,7 @@ def pointing_table(rows: Sequence[Row]) -> str:
         if f"pointing_{key}" in first.looks:
             peak, mass = (figure_of(first.looks[f"{of}_{key}"], first.groups) for of in ("pointing", "mass"))
             lines.append([name, *with_spread(peak), "", *with_spread(mass), "1" if key == "uniform" else ""])
-    heads = ["where it looks", "peak in the person's box %", "95 %", "difference from the centre"]
+    heads = ["where it looks", "peak touches the person's box %", "95 %", "difference from the centre"]
     return markdown([*heads, "attention in the box %", "95 %", "entropy, 1 is uniform"], lines)
 
 
@@ -553,7 +553,7 @@ def write_figures(rows: Sequence[Row], options: argparse.Namespace) -> str:
         chosen = best(attentive(rows))
         if "pointing" in chosen.looks:
             plot = pointing_plot(attentive(rows))
-            shown.append(write_plot(assets / "jhmdb-pointing.svg", "Peak in the person's box", plot))
+            shown.append(write_plot(assets / "jhmdb-pointing.svg", "Peak touches the person's box", plot))
         write_jpeg(assets / "jhmdb-looks.jpg", examples(chosen.runs[0], options))
         shown.append("![Clips with where it looked and the person's box](.assets/jhmdb-looks.jpg)")
         shown.append(
