@@ -183,11 +183,18 @@ def test_another_version_is_refused(tmp_path):
         Run(run.path)
 
 
-def test_a_run_that_does_not_say_its_precision_was_trained_in_fp32(tmp_path):
+@pytest.mark.parametrize(("setting", "value"), [("precision", "fp32"), ("add_mean", False)])
+def test_a_run_of_before_a_setting_was_there_had_what_there_was(tmp_path, setting, value):
     run = make_run(tmp_path)
-    training = {name: value for name, value in vars(run.manifest.training).items() if name != "precision"}
-    edit_config(run, training=training)
-    assert Run(run.path).manifest.training.precision == "fp32"
+    edit_config(run, training={name: value for name, value in vars(run.manifest.training).items() if name != setting})
+    assert getattr(Run(run.path).manifest.training, setting) == value
+
+
+def test_a_run_without_the_frames_of_a_block_is_refused(tmp_path):
+    run = make_run(tmp_path)
+    edit_config(run, training=vars(run.manifest.training) | {"block_frames": None})
+    with pytest.raises(RunError, match="no block_frames"):
+        Run(run.path)
 
 
 @pytest.mark.parametrize("field", ["classes", "model", "features", "store"])

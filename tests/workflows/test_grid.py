@@ -336,7 +336,7 @@ def test_what_does_not_fit_the_store_is_refused_before_anything_is_trained(tiny_
 def test_what_the_preset_makes_of_a_folds_blocks_does_not_part_its_row(tmp_path):
     codes = {"cv3-1": [0, 0, 0, 0, 0, 1, 2, 2], "cv3-2": [2, 2, 2, 1, 0, 3, 3, 3]}  # five groups to train on, and one
     store = write_store(tmp_path / "s.h5", splits={name: split * 3 for name, split in codes.items()})
-    training = dataclasses.replace(FAST, batch_size=None, epochs=None, max_steps=2)
+    training = dataclasses.replace(FAST, batch_size=1, epochs=None, max_steps=2)
     report = compare(grid=small_grid(splits=tuple(codes), training=training), store=store, runs_dir=tmp_path / "runs")
     epochs = {Run(run.path).manifest.training.epochs for row in report.tables[0].rows for run in row.runs}
     assert len(epochs) == 2
