@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from attnrec.cli.output import counted
 from attnrec.config import ExtractConfig, PictureConfig, TrainConfig
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
@@ -363,7 +364,7 @@ def accuracy_table(rows: Sequence[Row]) -> str:
     table = markdown([*heads, "with uniform attention", "fall"], lines)
     num_videos, num_groups = rows[0].hits.shape[1], len(set(rows[0].groups))
     about = wrapped(
-        f"{num_videos} test videos of {num_groups} source films, {len(rows[0].runs)} seed(s); intervals are over films "
+        f"{num_videos} test videos of {num_groups} source films, {counted(len(rows[0].runs), 'seed')}; intervals are over films "
         "and differences paired on the videos. The row that all are compared with is the best without attention on "
         "these very videos, which favours it."
     )
@@ -491,7 +492,7 @@ def cut_in_words(rows: Sequence[Row]) -> str:
         return " or ".join(f"{value:g}" for value in sorted({getattr(training, name) for training in ours}))
 
     return (
-        f"Cut to fit: a block every {used('block_stride')} stored frames, {used('num_layers')} layers of "
+        f"Cut to fit: a block every {used('block_stride')} stored frames, LSTM layers: {used('num_layers')} of "
         f"{used('hidden_dim')}, {used('fps')} frames a second, lambda {used('attention_penalty')}."
     )
 
