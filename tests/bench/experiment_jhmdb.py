@@ -365,8 +365,8 @@ def accuracy_table(rows: Sequence[Row]) -> str:
     num_videos, num_groups = rows[0].hits.shape[1], len(set(rows[0].groups))
     about = wrapped(
         f"{num_videos} test videos of {num_groups} source films, {counted(len(rows[0].runs), 'seed')}; intervals "
-        "are over films and differences paired on the videos. The row that all are compared with is the best without attention on "
-        "these very videos, which favours it."
+        "are over films and differences paired on the videos. The row that all are compared with is the best without "
+        "attention on these very videos, which favours it."
     )
     return f"{table}\n\n{about}"
 
