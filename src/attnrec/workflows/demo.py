@@ -144,6 +144,7 @@ def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | N
     return TrainConfig(
         model=model,
         attention="content",
+        add_mean=False,
         fps=5.0,
         block_frames=15,
         block_stride=2,
