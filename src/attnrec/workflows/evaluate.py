@@ -284,7 +284,7 @@ def _report(
         ],
         faithfulness=tested,
         seconds=time.monotonic() - started,
-        **vars(figures),
+        **figures,
     )
 
 
