@@ -94,6 +94,7 @@ def test_divergence_and_correlation_at_their_ends():
     p = maps(6)
     eye = np.eye(4)
     assert jensen_shannon(p, p) == pytest.approx(0, abs=1e-12)
+    assert jensen_shannon(p, np.nextafter(p, 1)) == pytest.approx(0, abs=1e-12)
     assert jensen_shannon(eye[0], eye[1]) == pytest.approx(1)
     assert rank_correlation(p, p) == pytest.approx(1)
     assert rank_correlation(p, -p) == pytest.approx(-1)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from resamples import row_statistic
 
 from attnrec.intervals import (
     Statistic,
@@ -12,7 +13,6 @@ from attnrec.intervals import (
     bootstrap_interval,
     class_accuracy_statistic,
     map_statistic,
-    row_statistic,
 )
 from attnrec.metrics import accuracy, mean_average_precision, mean_class_accuracy, top_k_accuracy
 

@@ -3,8 +3,9 @@ import itertools
 import numpy as np
 import pytest
 import scipy.stats
+from resamples import row_statistic
 
-from attnrec.intervals import map_statistic, mean_of_statistics, mean_statistic, row_statistic
+from attnrec.intervals import map_statistic, mean_of_statistics, mean_statistic
 from attnrec.metrics import mean_average_precision
 from attnrec.significance import holm, paired_difference
 

@@ -25,8 +25,7 @@ def bootstrap_interval(
     over single videos would be too narrow.
 
     Args:
-        statistic: The figure: `accuracy_statistic`, `class_accuracy_statistic`, `map_statistic` or, for any function
-            of videos, `row_statistic`.
+        statistic: The figure, such as `accuracy_statistic`, `class_accuracy_statistic` or `map_statistic`.
         groups: Group of each video, V of them.
         seed: Of the draws.
         num_resamples: R.
@@ -115,17 +114,6 @@ def mean_of_statistics(statistics: Sequence[Statistic]) -> Statistic:
         return _mean_of_known_rows(np.where(known, figures, 0), known.astype(np.float64))
 
     return statistic
-
-
-def row_statistic(figure: Callable[[NDArray[np.intp]], float], num_videos: int) -> Statistic:
-    """Any figure of resamples, one call for each: slower than the others.
-
-    Args:
-        figure: From the videos' indices, a video that was drawn twice being there twice, to a number.
-        num_videos: V.
-    """
-    videos = np.arange(num_videos)
-    return lambda weights: np.array([figure(np.repeat(videos, row.astype(np.intp))) for row in weights], np.float64)
 
 
 def _mean_of_known_rows(sums: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ import datetime
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from attnrec.files import (
     reason_of,
     require_regular,
     write_error,
-    write_table,
     write_text,
 )
 from attnrec.models.architectures import build_model, state_shapes
@@ -162,16 +161,19 @@ class Run:
         with atomic_path(self.path / f"predictions-{part}.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         write_text(self.path / f"evaluation-{part}.json", json.dumps(json_safe(report), indent=2) + "\n")
+        self._drop_tables(part)
 
     def drop_evaluations(self) -> None:
         """Remove the figures of all parts, which are of other weights once a training has gone on."""
-        for pattern in ("evaluation-*.json", "predictions-*.npz", "predictions-*.csv", "blocks-*.csv"):
-            for path in self.path.glob(pattern):
-                path.unlink()
+        for path in (*self.path.glob("evaluation-*.json"), *self.path.glob("predictions-*.npz")):
+            path.unlink()
+        self._drop_tables("*")
 
-    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a CSV file into the folder, as `files.write_table`."""
-        write_table(self.path / name, columns, rows)
+    def _drop_tables(self, part: str) -> None:
+        """Remove the CSV files that earlier versions wrote beside the predictions: nobody renews what they say."""
+        for path in (*self.path.glob(f"predictions-{part}.csv"), *self.path.glob(f"blocks-{part}.csv")):
+            if path.is_file():
+                path.unlink()
 
     def read_evaluation(self, part: str) -> dict[str, Any] | None:
         """What `write_evaluation` wrote, or None."""

@@ -107,8 +107,7 @@ def test_the_tour_works_as_written(chain):
     (run,) = (folder / "runs").iterdir()
     assert run.name.startswith("attention-lambda1-fps6-")
     assert {path.name for path in run.iterdir()} == {
-        "backbone.safetensors", "blocks-test.csv", "config.json", "evaluation-test.json", "model.safetensors",
-        "predictions-test.csv", "predictions-test.npz",
+        "backbone.safetensors", "config.json", "evaluation-test.json", "model.safetensors", "predictions-test.npz",
         "training.jsonl",
     }  # fmt: skip
     assert "out.h5: 10 videos" in said["extract"].stdout

@@ -13,7 +13,7 @@ from attnrec.cli.app import app
 
 ROOT = typer.main.get_command(app)
 COMMANDS = sorted(ROOT.commands)
-HEAVY = {"torch", "torchvision", "h5py", "sklearn", "rich", "numpy", "PIL", "safetensors"}
+HEAVY = {"torch", "torchvision", "h5py", "sklearn", "scipy", "rich", "numpy", "PIL", "safetensors"}
 # Runs the program in one fresh interpreter, and says what it had loaded at the end.
 SCRIPT = """
 import sys

@@ -348,3 +348,5 @@ def test_a_page_shows_the_frames_at_their_times(looking_run, tmp_path, monkeypat
     with pytest.raises(ConfigError, match="5 steps are too many for a page, which takes 4; choose a part by --start"):
         visualize(recognizer, clip, tmp_path / "long.html")
     assert not (tmp_path / "long.html").exists()
+    with pytest.raises(ConfigError, match=r"--style heat: a page has paper and grid; choose one, or write \.mp4"):
+        visualize(recognizer, clip, tmp_path / "heat.html", PictureConfig(style="heat"))

@@ -90,7 +90,7 @@ def evaluate(
 ) -> None:
     """Score a run on the test part of its split: accuracy or mAP, per class, confusion, per video.
 
-    Writes evaluation-<part>.json, predictions-<part>.npz, predictions-<part>.csv and blocks-<part>.csv into the run.
+    Writes evaluation-<part>.json and predictions-<part>.npz into the run.
     Of several runs, such as the folds of a dataset, the mean is given as well.
     With --faithfulness it costs eight such evaluations and 37 passes over at most four blocks a video.
     """

@@ -52,7 +52,7 @@ def draw_clip(work: Work, clip: Path, out: Path | None, raw: Path | None, config
 
     if out is None and raw is None:
         out = Path(clip.stem + ".gif")
-    workflow.require_outputs(out, raw, overwrite=work.force)
+    workflow.require_outputs(out, raw, config, overwrite=work.force)
     report = workflow.visualize(
         work.recognizer(),
         clip,

@@ -18,12 +18,12 @@ from attnrec.render.boxes import EDGE, EDGE_PX, LINE, LINE_PX, outermost
 from attnrec.render.document import data_uri, document
 from attnrec.render.look import Look
 from attnrec.render.overlay import FIXED_FULL, axis_weights, cells_at
-from attnrec.render.styles import ALPHA, HEAT_ALPHA, LEVELS, UNSEEN, heat_colours, line_colour
+from attnrec.render.styles import ALPHA
 from attnrec.render.text import printable
 
 MAX_CURVES = 6  # more cannot be told apart
 JPEG_QUALITY = 85
-STYLES = (("paper", "Paper"), ("heat", "Heat"), ("contour", "Contour"), ("grid", "Grid"), ("none", "Frame alone"))
+STYLES: dict[PictureStyle, str] = {"paper": "Paper", "grid": "Grid"}
 SCALES: dict[PictureScale, str] = {"frame": "Each frame's peak", "clip": "The clip's peak", "fixed": "Fixed"}
 
 
@@ -43,7 +43,7 @@ def clip_page(look: Look, frames: Iterable[NDArray[np.uint8]], config: PictureCo
     Args:
         look: What it shows.
         frames: RGB of each sample, in order, shape (H, W, 3), of one size.
-        config: The style and the scale that it begins with.
+        config: The style, one of `STYLES`, and the scale that it begins with.
 
     Returns:
         One HTML document that holds all it shows.
@@ -72,7 +72,7 @@ def clip_page(look: Look, frames: Iterable[NDArray[np.uint8]], config: PictureCo
         num_steps=len(look),
         grid_size=K,
         uniform_percent=100 / K**2,
-        styles_offered=STYLES,
+        styles_offered=[*STYLES.items(), ("none", "Frame alone")],
         scales_offered=SCALES.items(),
         curves=curves,
         num_hidden=len(look.classes) - len(curves),
@@ -134,10 +134,6 @@ def _script_data(look: Look, pictures: list[str], size: tuple[int, int]) -> dict
             scale: {kind: _rounded(look.full(style, scale), 7) for kind, style in drawn.items()} for scale in SCALES
         },
         "alpha": ALPHA,
-        "heatAlpha": HEAT_ALPHA,
-        "unseen": UNSEEN,
-        "colours": heat_colours().tolist(),
-        "contours": [(level, line_colour(level).tolist()) for level in LEVELS],
         "entropy": _rounded(look.entropy, 5),
         "classes": [printable(name) for name in look.classes],
         "probs": _rounded(look.frame_probs, 5),

@@ -101,12 +101,6 @@ def _rounded(picture: NDArray[Any]) -> Picture:
     return np.asarray(np.clip(np.rint(picture), 0, 255), np.uint8)
 
 
-def line_colour(level: float) -> NDArray[np.uint8]:
-    """Colour of the line of `contour` at a level, shape (3,)."""
-    colour: NDArray[np.uint8] = heat_colours()[round(255 * (0.3 + 0.65 * level))]
-    return colour
-
-
 def _white_light(frame: Picture, light: Light, seen: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.asarray((1 - ALPHA) * frame + ALPHA * 255 * light[..., None], np.float32)
 
@@ -123,7 +117,7 @@ def _contour(frame: Picture, light: Light, seen: NDArray[np.bool_]) -> NDArray[n
     for level in LEVELS:
         line = _border((light >= level) | ~seen) & seen  # the edge of a crop is no line
         mixed[_grown(line) & seen] *= 0.4  # a dark rim, so that lines show on bright ground
-        mixed[line] = line_colour(level)
+        mixed[line] = heat_colours()[round(255 * (0.3 + 0.65 * level))]
     return mixed
 
 

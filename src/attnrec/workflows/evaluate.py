@@ -1,7 +1,6 @@
 """A run's figures on a part of its split: per video, per class, confusion; how faithful its attention is."""
 
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,8 +45,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Score a run on a part of the split that it was trained with.
 
-    Writes `evaluation-<part>.json`, `predictions-<part>.npz`, `predictions-<part>.csv` and `blocks-<part>.csv` into
-    the run. Where that fails, which may be after hours, the figures are returned all the same: see `unsaved` there.
+    Writes `evaluation-<part>.json` and `predictions-<part>.npz` into the run. Where that fails, which may be after
+    hours, the figures are returned all the same: see `unsaved` there.
 
     Args:
         run: The run or its folder.
@@ -285,7 +284,7 @@ def _report(
         ],
         faithfulness=tested,
         seconds=time.monotonic() - started,
-        **vars(figures),
+        **figures,
     )
 
 
@@ -306,7 +305,7 @@ def _write(
     report: EvaluationReport,
 ) -> None:
     """Write the report and all scores into the run."""
-    videos, starts = np.unique(table.video), store.pts[table.frames[:, 0]]
+    videos = np.unique(table.video)
     label = {"video_labels": store.label_matrix[videos]} if store.multilabel else {}
     arrays: dict[str, Any] = {
         "classes": np.array([name.encode("utf-8", "surrogateescape") for name in store.classes]),
@@ -315,21 +314,7 @@ def _write(
         "video_label": store.videos.label[videos],
         "video_probs": probs,
         "block_video": np.searchsorted(videos, table.video),
-        "block_start_seconds": starts,
+        "block_start_seconds": store.pts[table.frames[:, 0]],
         "block_probs": scores.block_probs.astype(np.float32),
     } | label
     run.write_evaluation(report.part, asdict(report), arrays)
-    rows: Iterable[Sequence[Any]] = (
-        [*vars(video).values(), *_digits(row)] for video, row in zip(report.videos, probs, strict=True)
-    )
-    columns = ["path", "label", "predicted", "probability", *store.classes]
-    run.write_table(f"predictions-{report.part}.csv", columns, rows)
-    rows = (
-        [store.path_of(video), f"{start:.6f}", *_digits(row)]
-        for video, start, row in zip(table.video, starts, scores.block_probs, strict=True)
-    )
-    run.write_table(f"blocks-{report.part}.csv", ["path", "start_seconds", *store.classes], rows)
-
-
-def _digits(probs: NDArray[np.float64]) -> list[str]:
-    return [f"{value:.6g}" for value in probs]

@@ -118,7 +118,7 @@ class Agreement:
     other_rank_correlation: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
     """A run's figures on a part of its split.
 
@@ -143,14 +143,16 @@ class EvaluationReport:
         num_videos: In the part.
         num_groups: Among them.
         num_blocks: Scored.
-        accuracy: Share of videos recognised. This and the following are None where they say nothing, see `Figures`.
+        accuracy: Share of videos recognised. This, as any below, is None where it says nothing about such labels.
         mean_class_accuracy: Mean over the classes that have videos.
         top_k: k of the next.
         top_k_accuracy: Share of videos whose class is among the k most probable.
-        map: Mean average precision over the classes that have videos, where videos may have several labels.
-        chance: What knowing nothing gives: the share of the largest class; for mAP the mean share of a class.
-        log_loss: Mean negative log probability of the true class, in nats.
-        intervals: 95 % bootstrap intervals over groups, by the name of the figure.
+        map: Mean average precision over the classes that have videos, not interpolated, where videos may have several
+            labels.
+        chance: What knowing nothing gives: the share of the largest class; for mAP the mean share of videos that a
+            class has, which is the mAP of scores that know nothing.
+        log_loss: Mean negative log probability of the true class, in nats; for several labels of what is so of each.
+        intervals: 95 % bootstrap intervals over groups of accuracies and mAP, by name.
         attention_entropy: Of the location probabilities, 1 for uniform; None without attention.
         penalty_above_floor: Of Eq. 7, mean over blocks, over the least that T and L allow; None without attention.
         classes: Figures of each class.
@@ -181,18 +183,18 @@ class EvaluationReport:
     num_videos: int
     num_groups: int
     num_blocks: int
-    accuracy: float | None
-    mean_class_accuracy: float | None
-    top_k: int | None
-    top_k_accuracy: float | None
-    map: float | None
+    accuracy: float | None = None
+    mean_class_accuracy: float | None = None
+    top_k: int | None = None
+    top_k_accuracy: float | None = None
+    map: float | None = None
     chance: float
     log_loss: float
     intervals: dict[str, Interval]
     attention_entropy: float | None
     penalty_above_floor: float | None
     classes: list[ClassFigure]
-    confusion: list[list[int]] | None
+    confusion: list[list[int]] | None = None
     videos: list[VideoFigure]
     seconds: float
     faithfulness: Faithfulness | None = None

@@ -46,36 +46,6 @@ class ClassFigure:
     average_precision: float | None
 
 
-@dataclass(frozen=True)
-class Figures:
-    """Figures of videos; what says nothing about this kind of labels is None.
-
-    Attributes:
-        accuracy: Share of videos recognised.
-        mean_class_accuracy: Mean over the classes that have videos.
-        top_k: k of the next.
-        top_k_accuracy: Share of videos whose class is among the k most probable.
-        map: Mean average precision over the classes that have videos, not interpolated; for several labels a video.
-        chance: Share of the largest class; for several labels the mean share of videos that a class has, which is
-            the mAP of scores that know nothing.
-        log_loss: Mean negative log probability of the true class, in nats; for several labels of what is so of each.
-        intervals: 95 % bootstrap intervals over groups of the first four, by name.
-        classes: Figures of each class.
-        confusion: Videos by true class (rows) and predicted class (columns).
-    """
-
-    accuracy: float | None
-    mean_class_accuracy: float | None
-    top_k: int | None
-    top_k_accuracy: float | None
-    map: float | None
-    chance: float
-    log_loss: float
-    intervals: dict[str, Interval]
-    classes: list[ClassFigure]
-    confusion: list[list[int]] | None
-
-
 def resolved_top_k(top_k: int | None, num_classes: int, multilabel: bool) -> int | None:
     """The k that a user asks for, or else 5 where there are more classes than that.
 
@@ -98,8 +68,8 @@ def video_figures(
     *,
     top_k: int | None,
     seed: int = 0,
-) -> Figures:
-    """Figures of scored videos.
+) -> dict[str, Any]:
+    """Figures of scored videos by their names in `EvaluationReport`, those that say something about such labels.
 
     Args:
         targets: Class indices (V,), or 0 / 1 for each class (V, C) where videos may have several labels.
@@ -109,8 +79,9 @@ def video_figures(
         top_k: As `resolved_top_k` gives it.
         seed: Of the intervals.
     """
-    figures = _of_one_label if targets.ndim == 1 else _of_several_labels
-    return figures(targets, probs, groups, classes, top_k, seed)
+    if targets.ndim == 1:
+        return _of_one_label(targets, probs, groups, classes, top_k, seed)
+    return _of_several_labels(targets, probs, groups, classes, seed)
 
 
 def _of_one_label(
@@ -120,7 +91,7 @@ def _of_one_label(
     classes: Sequence[str],
     top_k: int | None,
     seed: int,
-) -> Figures:
+) -> dict[str, Any]:
     matrix = confusion(labels, probs)
     totals = matrix.sum(axis=1)
     statistics = {
@@ -129,49 +100,38 @@ def _of_one_label(
     }
     if top_k is not None:
         statistics["top_k_accuracy"] = accuracy_statistic(labels, probs, top_k)
-    return Figures(
-        accuracy=accuracy(labels, probs),
-        mean_class_accuracy=mean_class_accuracy(labels, probs),
-        top_k=top_k,
-        top_k_accuracy=None if top_k is None else top_k_accuracy(labels, probs, top_k),
-        map=None,
-        chance=float(totals.max() / totals.sum()),
-        log_loss=log_loss(labels, probs),
-        intervals=_intervals(statistics, groups, seed),
-        classes=[
+    return {
+        "accuracy": accuracy(labels, probs),
+        "mean_class_accuracy": mean_class_accuracy(labels, probs),
+        "top_k": top_k,
+        "top_k_accuracy": None if top_k is None else top_k_accuracy(labels, probs, top_k),
+        "chance": float(totals.max() / totals.sum()),
+        "log_loss": log_loss(labels, probs),
+        "intervals": _intervals(statistics, groups, seed),
+        "classes": [
             ClassFigure(name, int(count), float(share) if count else None, None)
             for name, count, share in zip(classes, totals, per_class_accuracy(matrix), strict=True)
         ],
-        confusion=matrix.tolist(),
-    )
+        "confusion": matrix.tolist(),
+    }
 
 
 def _of_several_labels(
-    targets: NDArray[Any],
-    probs: NDArray[np.float64],
-    groups: Sequence[str],
-    classes: Sequence[str],
-    top_k: int | None,
-    seed: int,
-) -> Figures:
+    targets: NDArray[Any], probs: NDArray[np.float64], groups: Sequence[str], classes: Sequence[str], seed: int
+) -> dict[str, Any]:
     targets = targets.astype(np.uint8)
     counts = targets.sum(axis=0, dtype=np.int64)
     known = counts[counts > 0]
-    return Figures(
-        accuracy=None,
-        mean_class_accuracy=None,
-        top_k=None,
-        top_k_accuracy=None,
-        map=mean_average_precision(targets, probs),
-        chance=float(known.mean() / len(targets)) if len(known) else float("nan"),
-        log_loss=binary_log_loss(targets, probs),
-        intervals=_intervals({"map": map_statistic(targets, probs)}, groups, seed),
-        classes=[
+    return {
+        "map": mean_average_precision(targets, probs),
+        "chance": float(known.mean() / len(targets)) if len(known) else float("nan"),
+        "log_loss": binary_log_loss(targets, probs),
+        "intervals": _intervals({"map": map_statistic(targets, probs)}, groups, seed),
+        "classes": [
             ClassFigure(name, int(count), None, float(precision) if count else None)
             for name, count, precision in zip(classes, counts, average_precision(targets, probs), strict=True)
         ],
-        confusion=None,
-    )
+    }
 
 
 def _intervals(statistics: dict[str, Statistic], groups: Sequence[str], seed: int) -> dict[str, Interval]:

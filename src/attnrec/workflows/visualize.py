@@ -8,6 +8,7 @@ from pathlib import Path
 from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError, VideoError
 from attnrec.files import require_free
+from attnrec.render.page import STYLES as PAGE_STYLES
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.workflows.looking import look_at, reason_of
 from attnrec.workflows.predict import Recognizer
@@ -117,7 +118,7 @@ def _draw(
     on_progress: OnProgress,
 ) -> VisualizeReport:
     started = time.monotonic()
-    require_outputs(out, raw, overwrite=overwrite)
+    require_outputs(out, raw, config, overwrite=overwrite)
     if out is not None and _is_same(out, clip):
         raise ConfigError(f"{out}: would replace the clip itself; name another picture by --out")
     on_progress(Progress("look", 0, 1, clip.name))
@@ -183,7 +184,7 @@ def visualize_all(
     source = box_source(boxes, recognizer.run, config)
     outs = _names(clips, folder, suffix)
     for out in outs:
-        require_outputs(out, None, overwrite=overwrite)
+        require_outputs(out, None, config, overwrite=overwrite)
     pictures, skipped = [], []
     for done, (clip, out) in enumerate(zip(clips, outs, strict=True)):
         on_progress(Progress("clips", done, len(clips), clip.name))
@@ -196,11 +197,11 @@ def visualize_all(
     return VisualizeSummary(str(recognizer.run.path), pictures, skipped)
 
 
-def require_outputs(out: Path | None, raw: Path | None, *, overwrite: bool) -> None:
+def require_outputs(out: Path | None, raw: Path | None, config: PictureConfig, *, overwrite: bool) -> None:
     """Check the names of what is to be written before any work is done.
 
     Raises:
-        ConfigError: A suffix is unknown, or there is nothing to write.
+        ConfigError: A suffix is unknown or draws no such style, or there is nothing to write.
         AttnrecError: A file is there already and may not be replaced.
     """
     if out is None and raw is None:
@@ -210,6 +211,8 @@ def require_outputs(out: Path | None, raw: Path | None, *, overwrite: bool) -> N
         raise ConfigError(
             f"{out}: cannot draw {out.suffix or 'a file without suffix'}; use {', '.join(others)} or {last}"
         )
+    if out is not None and out.suffix.lower() == ".html" and config.style not in PAGE_STYLES:
+        raise ConfigError(f"--style {config.style}: a page has {' and '.join(PAGE_STYLES)}; choose one, or write .mp4")
     if raw is not None and raw.suffix != ".npz":
         raise ConfigError(f"{raw}: the numbers go into a file that ends in .npz")
     for path in (out, raw):

@@ -39,16 +39,13 @@
   function drawLegend() {
     const style = chosen("style"), multiple = (fullNow() / uniform).toFixed(1);
     const ramp = find("ramp").getContext("2d");
-    find("ramp").hidden = style === "none" || style === "contour";
+    find("ramp").hidden = style === "none";
     for (let x = 0; x < 256; x++) {
-      ramp.fillStyle = style === "heat" ? `rgb(${data.colours[x].join(" ")})` : `rgb(${x} ${x} ${x})`;
+      ramp.fillStyle = `rgb(${x} ${x} ${x})`;
       ramp.fillRect(x, 0, 1, 1);
     }
-    const lines = data.contours.map(([level]) => ((level * fullNow()) / uniform).toFixed(1)).join(", ");
-    find("legend").textContent = {
-      none: "The frame as it is.",
-      contour: `Lines at ${lines} x uniform, the brighter the more.`,
-    }[style] ?? `From no attention to ${multiple} x uniform and more.`;
+    find("legend").textContent =
+      style === "none" ? "The frame as it is." : `From no attention to ${multiple} x uniform and more.`;
   }
 
   function showNumbers() {

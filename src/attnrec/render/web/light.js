@@ -1,5 +1,5 @@
 "use strict";
-// Attention over a frame in the four styles of `render/styles.py`, whose levels and colours the page brings along.
+// Attention over a frame in two of the styles of `render/styles.py`.
 // All sizes are in px of the frame.
 
 /** Attention of one step at every pixel, smoothed: rows (H, K) x attention (K, K) x columns (K, W). */
@@ -25,32 +25,19 @@ function celled(data, attention) {
   const K = data.gridSize, [width, height] = data.size, values = new Float32Array(height * width);
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++)
-      if (isSeen(data, x, y)) values[y * width + x] = attention[data.cellRows[y] * K + data.cellColumns[x]];
+      if (data.cellRows[y] >= 0 && data.cellColumns[x] >= 0) values[y * width + x] = attention[data.cellRows[y] * K + data.cellColumns[x]];
   return values;
 }
 
-/** Whether the network sees a pixel. */
-function isSeen(data, x, y) {
-  return data.cellRows[y] >= 0 && data.cellColumns[x] >= 0;
-}
-
-/** A mask and the pixels beside it. */
-function grown(mask, width) {
-  return mask.map((is, i) => is || mask[i - width] || mask[i + width] || (i % width && mask[i - 1]) || ((i + 1) % width && mask[i + 1]) ? 1 : 0);
-}
-
-/** Change every pixel: `paint` gets its red, green and blue, its strength from 0 to 1, its index, and whether it is seen. */
-function repaint(context, data, values, full, paint) {
-  const [width, height] = data.size, picture = context.getImageData(0, 0, width, height), pixels = picture.data;
-  for (let i = 0; i < values.length; i++) {
-    const seen = isSeen(data, i % width, Math.floor(i / width));
-    const painted = paint([pixels[4 * i], pixels[4 * i + 1], pixels[4 * i + 2]], Math.min(1, values[i] / full), i, seen);
-    for (let c = 0; c < 3; c++) pixels[4 * i + c] = Math.round(painted[c]);
-  }
+/** White light of a strength from 0 to 1 at every pixel, `full` being 1, over the darkened frame. */
+function shine(context, data, values, full) {
+  const picture = context.getImageData(0, 0, ...data.size), pixels = picture.data;
+  values.forEach((value, i) => {
+    const light = data.alpha * 255 * Math.min(1, value / full);
+    for (let c = 4 * i; c < 4 * i + 3; c++) pixels[c] = Math.round((1 - data.alpha) * pixels[c] + light);
+  });
   context.putImageData(picture, 0, 0);
 }
-
-const whiteLight = (data) => (frame, level) => frame.map((value) => (1 - data.alpha) * value + data.alpha * 255 * level);
 
 /** Lines and the weight in percent over each cell. */
 function drawGrid(context, data, attention, full) {
@@ -80,32 +67,10 @@ function drawBoxes(context, data, boxes) {
 const STYLES = {
   none() {},
   paper(context, data, attention, full) {
-    repaint(context, data, smoothed(data, attention), full, whiteLight(data));
-  },
-  heat(context, data, attention, full) {
-    repaint(context, data, smoothed(data, attention), full, ([red, green, blue], level, i, seen) => {
-      const grey = 0.299 * red + 0.587 * green + 0.114 * blue, colour = data.colours[Math.round(255 * level)];
-      return colour.map((value) => (seen ? (1 - data.heatAlpha) * grey + data.heatAlpha * value : data.unseen * grey));
-    });
-  },
-  contour(context, data, attention, full) {
-    const values = smoothed(data, attention), width = data.size[0], lines = new Map(), rims = new Uint8Array(values.length);
-    const seen = values.map((value, i) => (isSeen(data, i % width, Math.floor(i / width)) ? 1 : 0));
-    for (const [level, colour] of data.contours) {
-      // What is not seen counts as inside, as the edge of a crop is no line.
-      const inside = values.map((value, i) => (!seen[i] || Math.min(1, value / full) >= level ? 1 : 0));
-      const near = grown(grown(inside.map((is) => 1 - is), width), width);
-      const line = inside.map((is, i) => (is && near[i] && seen[i] ? 1 : 0));
-      grown(line, width).forEach((is, i) => (rims[i] |= is && seen[i]));
-      line.forEach((is, i) => is && lines.set(i, colour));
-    }
-    repaint(context, data, values, full, (frame, level, i, seen) => {
-      const darkened = (seen ? 1 : data.unseen) * (rims[i] ? 0.4 : 1);
-      return lines.get(i) ?? frame.map((value) => darkened * value);
-    });
+    shine(context, data, smoothed(data, attention), full);
   },
   grid(context, data, attention, full) {
-    repaint(context, data, celled(data, attention), full, whiteLight(data));
+    shine(context, data, celled(data, attention), full);
     drawGrid(context, data, attention, full);
   },
 };
