@@ -32,6 +32,8 @@ SPEC = FeatureSpec(
 )
 # Small enough for a tenth of a second, large enough to learn from the stores below.
 QUICK = TrainConfig(
+    attention="location",
+    add_mean=False,
     fps=10.0,
     block_frames=4,
     block_stride=4,

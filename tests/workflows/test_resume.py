@@ -113,7 +113,13 @@ def test_retraining_goes_on_as_well(tiny_store, tmp_path, event):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": "avg-pool"}, {"optimizer": "sgd", "batch_size": 5}, {"precision": "bf16"}]
+    "changes",
+    [
+        {"model": "avg-max-pool"},
+        {"optimizer": "sgd", "batch_size": 5},
+        {"precision": "bf16"},
+        {"attention": "saliency", "add_mean": True},
+    ],
 )
 def test_every_kind_of_training_goes_on(tiny_store, tmp_path, changes):
     config = quick(**{"epochs": 2, "save_every": 0.0} | changes)
