@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from attnrec.cli.output import counted, printable, say, table
 from attnrec.files import atomic_path, write_table
 from attnrec.runtime import duration
+from attnrec.workflows import columns
+from attnrec.workflows.comparison import ComparedTable, CompareReport
 
 if TYPE_CHECKING:
-    from attnrec.workflows.columns import Column
-    from attnrec.workflows.comparison import ComparedTable, CompareReport
     from attnrec.workflows.forecast import GridPlan
 
 _LEVEL = 0.05
@@ -22,15 +22,15 @@ class _Shown(NamedTuple):
     """A table in words, with lines under it."""
 
     title: str
-    columns: Sequence[str]
+    headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     lines: Sequence[str]
 
 
-def show_comparison(report: "CompareReport") -> None:
+def show_comparison(report: CompareReport) -> None:
     """Print the tables of a comparison."""
     for shown in _shown(report):
-        table(shown.title, shown.columns, shown.rows)
+        table(shown.title, shown.headings, shown.rows)
         for line in shown.lines:
             say(line)
         if shown.lines:
@@ -57,44 +57,39 @@ def show_grid_plan(plan: "GridPlan") -> None:
     say(f"takes about {duration(plan.seconds)} at most; early stopping makes it shorter")
 
 
-def write_markdown(path: Path, report: "CompareReport", force: bool) -> None:
+def write_markdown(path: Path, report: CompareReport, force: bool) -> None:
     """Write the tables that are shown as Markdown."""
     blocks = []
-    for title, columns, rows, lines in _shown(report):
-        grid = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    for title, headings, rows, lines in _shown(report):
+        grid = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
         cells = "\n".join(f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in grid)
         blocks += [f"### {_escaped(title)}", cells, *(["  \n".join(map(_escaped, lines))] if lines else [])]
     with atomic_path(path, overwrite=force) as temporary:
         temporary.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, report: "CompareReport", force: bool) -> None:
+def write_csv(path: Path, report: CompareReport, force: bool) -> None:
     """Write the rows of all tables, with unrounded figures."""
-    from attnrec.workflows.columns import csv_names, csv_values
-
-    rows = (csv_values(of, row) for of in report.tables for row in of.rows)
-    write_table(path, csv_names(), rows, overwrite=force)
+    rows = (columns.csv_values(of, row) for of in report.tables for row in of.rows)
+    write_table(path, columns.csv_names(), rows, overwrite=force)
 
 
-def _shown(report: "CompareReport") -> list[_Shown]:
-    from attnrec.workflows.columns import PUBLISHED, published_texts
-
+def _shown(report: CompareReport) -> list[_Shown]:
     shown = [each for of in report.tables for each in _sections(of) if each.rows]
     if report.published:
-        rows = published_texts(report.published)
-        shown.append(_Shown(f"Published: {report.published_source}", list(PUBLISHED), rows, []))
+        rows = columns.published_texts(report.published)
+        shown.append(_Shown(f"Published: {report.published_source}", list(columns.PUBLISHED), rows, []))
     return shown
 
 
-def _sections(of: "ComparedTable") -> list[_Shown]:
+def _sections(of: ComparedTable) -> list[_Shown]:
     """A table of rows in parts that fit a terminal, each of the columns and rows that have something to say in it."""
-    from attnrec.workflows import columns
-
+    apart = [] if of.apart is None else [f"A table of its own: {of.apart}."]
     flags = [f"{row.name}: {flag}" for row in of.rows for flag in row.flags]
     unlike = [f"{row.name} differs from the paper's: {'; '.join(row.differs)}" for row in of.rows if row.published]
     pointing = "Is it where the boxes are? In %, with what knows nothing of the frame"
     return [
-        _section(of, _title(of), columns.FIGURES, [*_apart(of), *flags]),
+        _section(of, _title(of), columns.FIGURES, [*apart, *flags]),
         _section(of, f"Differences from {of.against}", columns.DIFFERENCES, _about_differences(of)),
         _section(of, "Training, mean over the runs of a row", columns.TRAINING, unlike),
         _section(of, "Is the attention faithful? In %", columns.FAITHFULNESS, []),
@@ -103,26 +98,20 @@ def _sections(of: "ComparedTable") -> list[_Shown]:
     ]
 
 
-def _section(of: "ComparedTable", title: str, columns: Sequence["Column"], lines: Sequence[str]) -> _Shown:
-    from attnrec.workflows.columns import shown_columns
-
-    shown = shown_columns(columns, of)
+def _section(of: ComparedTable, title: str, own: Sequence[columns.Column], lines: Sequence[str]) -> _Shown:
+    shown = columns.shown_columns(own, of)
     texts = [[row.name, *(column.said(of, row) for column in shown)] for row in of.rows]
     rows = [[text or "-" for text in said] for said in texts if any(said[1:])]
     return _Shown(title, ["row", *(column.headed(of) for column in shown)], rows, lines)
 
 
-def _title(of: "ComparedTable") -> str:
+def _title(of: ComparedTable) -> str:
     leaking = ", LEAKING: groups on both sides" if of.leaking else ""
     splits = f"split{'s' if len(of.splits) > 1 else ''} {', '.join(of.splits)}"
     return f"{of.dataset}, {splits}, {of.num_videos} {of.part} videos in {counted(of.num_groups, 'group')}{leaking}"
 
 
-def _apart(of: "ComparedTable") -> list[str]:
-    return [] if of.apart is None else [f"A table of its own: {of.apart}."]
-
-
-def _about_differences(of: "ComparedTable") -> list[str]:
+def _about_differences(of: ComparedTable) -> list[str]:
     groups = counted(of.num_groups, "group")
     lines = [f"Paired bootstrap over {groups} of videos, of the mean over the seeds; p corrected by Holm."]
     if 2 ** (1 - of.num_groups) > _LEVEL:
