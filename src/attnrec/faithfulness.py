@@ -13,6 +13,13 @@ from attnrec.intervals import Statistic
 LEAST_FALL = 0.01  # of a probability, below which a curve has no shape to speak of
 _CENTRE_WIDTH = 0.25  # standard deviation of the centre prior, as a share of the frame's side
 
+# Figures of annotated boxes, by the names that they have in files. The mass of uniform attention is the share of the
+# frame's area. The last two are known where training videos have boxes.
+BOX_FIGURES = (
+    *("pointing", "mass", "pointing_uniform", "mass_uniform", "pointing_centre", "mass_centre"),
+    *("pointing_frequent", "mass_frequent"),
+)
+
 
 def changed_share(probs: NDArray[Any], others: NDArray[Any]) -> float:
     """Share of videos whose most probable class differs between two tables of probabilities (V, C)."""

@@ -1,4 +1,7 @@
-"""The run directory: a trained recogniser with all that is needed to use, reproduce and compare it."""
+"""The run directory: a trained recogniser with all that is needed to use, reproduce and compare it.
+
+What its JSON files say is read without torch; weights alone, and the networks that they fit, load it.
+"""
 
 import dataclasses
 import datetime
@@ -7,14 +10,12 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
-from torch import nn
 
 from attnrec.errors import RunError, WeightsError
 from attnrec.files import (
@@ -28,11 +29,14 @@ from attnrec.files import (
     write_error,
     write_text,
 )
-from attnrec.models.architectures import build_model, state_shapes
-from attnrec.models.backbone import Trunk, network_bytes
-from attnrec.models.pretrained import weights_sha256
 from attnrec.records import RunManifest, read_evaluation, read_log, read_manifest, write_manifest
 from attnrec.runtime import OnProgress, Progress, no_progress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from attnrec.models.backbone import Trunk
 
 CONFIG, MODEL, BACKBONE, LOG = "config.json", "model.safetensors", "backbone.safetensors", "training.jsonl"
 _HEADER_BYTES = 16 * 2**20  # of a file of tensors, at most
@@ -69,18 +73,22 @@ class Run:
         self.manifest = dataclasses.replace(self.manifest, **changes)
         write_manifest(self.path / CONFIG, self.manifest)
 
-    def save_model(self, model: nn.Module) -> None:
+    def save_model(self, model: "nn.Module") -> None:
         """Write the recogniser's parameters, atomically."""
         state = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
         with atomic_path(self.path / MODEL) as temporary:
             temporary.write_bytes(save(state))  # not save_file, whose errors do not say that the disk is full
 
-    def load_model(self, device: torch.device) -> nn.Module:
+    def load_model(self, device: "torch.device") -> "nn.Module":
         """The trained recogniser in evaluation mode.
 
         Raises:
             RunError: Its weights are missing, damaged, or of another architecture.
         """
+        import torch
+
+        from attnrec.models.architectures import build_model
+
         state = self._model_state()
         model = build_model(self.manifest.model)
         model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
@@ -89,25 +97,44 @@ class Run:
     @property
     def model_sha256(self) -> str:
         """Hash of the recogniser's parameters. Raises as `load_model`."""
+        from attnrec.models.pretrained import weights_sha256
+
         return weights_sha256(self._model_state())
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Of the recogniser, as the file of its weights says without their being read; None where it does not."""
+        path = self.path / MODEL
+        try:
+            require_regular(path)
+            with safetensors.safe_open(path, framework="numpy") as file:
+                names = file.keys()  # cannot be iterated itself
+                return int(sum(math.prod(file.get_slice(name).get_shape()) for name in names))
+        except (OSError, ValueError, safetensors.SafetensorError):
+            return None
 
     def require_weights(self) -> None:
         """Check that the recogniser's parameters can be read. Raises as `load_model`."""
         self._model_state()
 
     def _model_state(self) -> dict[str, NDArray[Any]]:
+        from attnrec.models.architectures import state_shapes
+
         shapes = state_shapes(self.manifest.model)
         state = _load_tensors(self.path / MODEL, sum(4 * math.prod(shape) for shape in shapes.values()))
         if {name: value.shape for name, value in state.items()} != shapes:
             raise RunError(f"{self.path / MODEL}: its weights do not fit {CONFIG}; train again")
         return state
 
-    def load_trunk(self) -> Trunk:
+    def load_trunk(self) -> "Trunk":
         """The CNN trunk that made the run's features, on the CPU.
 
         Raises:
             RunError: Its weights are missing, damaged, or not those that made the features.
         """
+        from attnrec.models.backbone import Trunk, network_bytes
+        from attnrec.models.pretrained import weights_sha256
+
         spec = self.manifest.features
         trunk = Trunk(spec.backbone, layers=[spec.layer], grid_size=spec.grid_size)
         try:

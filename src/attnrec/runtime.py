@@ -43,6 +43,13 @@ def no_progress(_: Progress) -> None:
     """Show nothing."""
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words that fit their size."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def resolve_device(name: str, local_rank: int | None = None) -> "torch.device":
     """Device by name; `auto` is a CUDA device where there is one, else the CPU.
 

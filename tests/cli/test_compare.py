@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fresh import run_fresh
 from small_store import write_store
 from typer.testing import CliRunner
 
@@ -69,6 +70,15 @@ def test_the_json_is_the_librarys_report(folder):
     assert [row["figure"] for row in table["rows"]] == [row.figure for row in expected.rows]
     assert [row["p_value"] for row in table["rows"]] == [row.p_value for row in expected.rows]
     assert document["grid"] is None
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--json"], ["--csv", "t.csv", "--markdown", "t.md", "--force"], ["--dry-run"]]
+)
+def test_finished_runs_are_compared_without_what_trained_them(options):
+    text, loaded = run_fresh([["compare", *options]])
+    assert "attention-" in text
+    assert not loaded & {"torch", "torchvision", "h5py", "sklearn", "scipy", "PIL"}
 
 
 def test_the_csv_has_every_row_unrounded(tmp_path):

@@ -1,12 +1,10 @@
-import os
 import re
 import shlex
-import subprocess
-import sys
 from importlib.metadata import version
 
 import pytest
 import typer
+from fresh import run_fresh
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
@@ -14,27 +12,6 @@ from attnrec.cli.app import app
 ROOT = typer.main.get_command(app)
 COMMANDS = sorted(ROOT.commands)
 HEAVY = {"torch", "torchvision", "h5py", "sklearn", "scipy", "rich", "numpy", "PIL", "safetensors"}
-# Runs the program in one fresh interpreter, and says what it had loaded at the end.
-SCRIPT = """
-import sys
-from attnrec.cli.app import main
-for arguments in {runs!r}:
-    sys.argv = ["attnrec", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        assert end.code in (0, None), (arguments, end.code)
-print("LOADED", *sorted({{name.partition(".")[0] for name in sys.modules}}))
-"""
-
-
-def run_fresh(runs: list[list[str]], **environment: str) -> tuple[str, set[str]]:
-    """Output of the program after several command lines, and the modules that it had loaded by then."""
-    env = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"} | environment
-    done = subprocess.run([sys.executable, "-c", SCRIPT.format(runs=runs)], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    text, _, loaded = done.stdout.rpartition("LOADED")
-    return text, set(loaded.split())
 
 
 def test_help_loads_nothing_heavy():

@@ -105,6 +105,19 @@ def test_a_row_of_one_run_holds_its_figures(tiny_run):
     assert (member.run, member.seed, member.split, member.counts) == (run.name, 0, "default", True)
 
 
+@pytest.mark.parametrize("weights", [None, b"", b"no tensors", b"\xff" * 64])
+def test_a_run_whose_weights_have_gone_is_compared_without_their_number(tiny_run, tmp_path, weights):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    evaluate(run)
+    (run / "model.safetensors").unlink()
+    if weights is not None:
+        (run / "model.safetensors").write_bytes(weights)
+    (row,) = only_table(runs=[run]).rows
+    assert row.num_parameters is None
+    assert row.figure is not None
+
+
 def test_baselines_have_no_lambda(tiny_store, tmp_path):
     run = train(tiny_store, quick(model="max-pool", epochs=1), runs_dir=tmp_path).run
     (row,) = only_table(runs=[run]).rows

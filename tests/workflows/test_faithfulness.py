@@ -20,11 +20,11 @@ from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
 from attnrec.data.stored_boxes import stored_boxes
 from attnrec.errors import ConfigError, DataError, RunError, VideoError
+from attnrec.faithfulness import BOX_FIGURES
 from attnrec.files import json_safe
 from attnrec.run import Run
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.evaluation import Faithfulness
-from attnrec.workflows.localization import FIGURES
 from attnrec.workflows.perturbation import Probe, donor_blocks, removal_curves, spread_blocks
 from attnrec.workflows.summary import evaluate_runs
 from attnrec.workflows.train import train
@@ -156,7 +156,9 @@ def test_an_oracle_looks_into_the_boxes(tested):
 
 def test_figures_of_boxes_are_kept_of_each_video(oracle, oracle_report, marked_store, tmp_path):
     by_video, tested = oracle_report.faithfulness.by_video, oracle_report.faithfulness
-    assert {name: len(values) for name, values in by_video.items()} == dict.fromkeys(FIGURES, oracle_report.num_videos)
+    assert {name: len(values) for name, values in by_video.items()} == dict.fromkeys(
+        BOX_FIGURES, oracle_report.num_videos
+    )
     for name, values in by_video.items():
         assert np.mean(values) == pytest.approx(getattr(tested, name))
     chosen = oracle_report.videos[1].path

@@ -216,9 +216,10 @@ def _plan(
     grid: "GridConfig | None", names: list[Path], features: Path | None, runs: Path, part: str, output: Output
 ) -> None:
     from attnrec.workflows import compare as workflow
-    from attnrec.workflows.forecast import plan_grid
 
     if grid is not None:
+        from attnrec.workflows.forecast import plan_grid
+
         plan = plan_grid(grid, features, runs_dir=runs, part=part, on_progress=output.progress)
         output.result(plan, lambda: show_grid_plan(plan))
         return

@@ -7,7 +7,8 @@ import typer
 
 from attnrec.cli.comparison import show_comparison
 from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples
-from attnrec.cli.output import Output, duration, percent, say
+from attnrec.cli.output import Output, percent, say
+from attnrec.runtime import duration
 
 if TYPE_CHECKING:
     from attnrec.workflows.demo import DemoReport

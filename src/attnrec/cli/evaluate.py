@@ -17,9 +17,10 @@ from attnrec.cli.options import (
     examples,
     listed,
 )
-from attnrec.cli.output import Output, counted, duration, percent, say, table
+from attnrec.cli.output import Output, counted, percent, say, table
 from attnrec.config import Reduction
 from attnrec.errors import RunError
+from attnrec.runtime import duration
 
 if TYPE_CHECKING:
     from attnrec.workflows.evaluation import EvaluationReport, EvaluationSummary

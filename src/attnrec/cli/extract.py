@@ -16,8 +16,9 @@ from attnrec.cli.options import (
     examples,
     listed,
 )
-from attnrec.cli.output import Output, counted, duration, say, size
+from attnrec.cli.output import Output, counted, say, size
 from attnrec.config import BackboneName, DatasetLayout, ExtractConfig, OnError, Precision, Resize
+from attnrec.runtime import duration
 
 if TYPE_CHECKING:
     from attnrec.workflows.annotation import BoxSummary

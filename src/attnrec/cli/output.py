@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from attnrec.distributed import world_of_torchrun
 from attnrec.files import json_safe
-from attnrec.runtime import Progress
+from attnrec.runtime import Progress, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -152,13 +152,6 @@ def counted(number: int, noun: str) -> str:
 def percent(value: float | None) -> str:
     """A share as a percentage with one decimal, or a dash."""
     return "-" if value is None or value != value else f"{100 * value:.1f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words that fit their size."""
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def size(num_bytes: float) -> str:

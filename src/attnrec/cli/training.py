@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from attnrec.cli.output import Output, counted, duration, percent, say, size
+from attnrec.cli.output import Output, counted, percent, say, size
+from attnrec.runtime import duration
 
 if TYPE_CHECKING:
     from attnrec.workflows.planning import TrainPlan

@@ -5,18 +5,46 @@ Legend: C classes, K grid side, T time-steps.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnrec.render.columns import COLUMNS, Cell, Published, Row, shown_columns
 from attnrec.render.document import data_uri, document
 from attnrec.render.plots import Line, Plot, confusion, differences, intervals, lines, maps
 
 MOST_STEPS = 10  # maps of the mean attention by step
+
+
+class Row(Protocol):
+    """What is plotted of a row; `workflows.comparison.ComparedRow`, which says what its fields are, is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def attention(self) -> str | None: ...
+    @property
+    def attention_penalty(self) -> float | None: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def figure(self) -> float | None: ...
+    @property
+    def interval(self) -> tuple[float, float] | None: ...
+
+
+class Cell(NamedTuple):
+    """What stands in a cell of a table, and what it sorts by; None sorts last."""
+
+    text: str
+    key: float | str | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +64,7 @@ class RowDetail:
     """What the page shows of a row besides the table.
 
     Attributes:
-        row: Its figures.
+        row: What is plotted of it.
         curves: One for each run.
         confusion: Videos by true class (rows) and predicted class (columns), over all runs, shape (C, C); None where
             videos have several labels, or the row has not been evaluated.
@@ -75,6 +103,8 @@ class ReportTable:
 
     Attributes:
         heading: What they are of.
+        headings: Of the columns.
+        cells: A list for each row, its name first.
         metric: What ranks them, `accuracy` or `mAP`.
         against: Name of the row that the others are compared with; None where there is none.
         warnings: What to know before believing the table.
@@ -87,6 +117,8 @@ class ReportTable:
     """
 
     heading: str
+    headings: list[str]
+    cells: list[list[Cell]]
     metric: str
     against: str | None
     warnings: list[str]
@@ -105,13 +137,17 @@ class ReportData:
     Attributes:
         facts: Names and values below the title.
         tables: One or more.
-        published: The paper's figures.
+        meanings: Of the columns, by their headings.
+        published: The paper's figures, a list of texts for each.
+        published_headings: Of its columns.
         published_source: Where they are from.
     """
 
     facts: Sequence[tuple[str, str]]
     tables: Sequence[ReportTable]
-    published: Sequence[Published]
+    meanings: Mapping[str, str]
+    published: Sequence[Sequence[str]]
+    published_headings: Sequence[str]
     published_source: str
 
 
@@ -128,8 +164,6 @@ class _Section:
     """A table as the template shows it."""
 
     table: ReportTable
-    headings: Sequence[str]
-    cells: list[list[Cell]]
     results: list[Figure]
     training: list[Figure]
     classes: list[Figure]
@@ -147,25 +181,13 @@ def report_page(data: ReportData) -> str:
         One HTML document that holds all it shows.
     """
     sections = [_section(table) for table in data.tables]
-    shown = dict.fromkeys(heading for section in sections for heading in section.headings)
-    return document(
-        "report.html",
-        styles=["report.css"],
-        scripts=["report.js"],
-        data=data,
-        sections=sections,
-        meanings=[(column.heading, column.meaning) for column in COLUMNS if column.heading in shown],
-    )
+    return document("report.html", styles=["report.css"], scripts=["report.js"], data=data, sections=sections)
 
 
 def _section(table: ReportTable) -> _Section:
-    rows = [detail.row for detail in table.rows]
-    columns = shown_columns(rows)
     return _Section(
         table=table,
-        headings=[column.heading for column in columns],
-        cells=[[column.cell(row) for column in columns] for row in rows],
-        results=_results(table, rows),
+        results=_results(table, [detail.row for detail in table.rows]),
         training=_training(table.rows, table.metric),
         classes=_by_class(table),
         attention=_attention(table),

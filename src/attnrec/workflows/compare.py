@@ -3,22 +3,25 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnrec.errors import RunError
 from attnrec.run import Run, find_runs
 from attnrec.runtime import OnProgress, no_progress
 from attnrec.workflows.comparison import CompareReport
-from attnrec.workflows.grid import GridConfig, run_grid
 from attnrec.workflows.identity import row_settings_of
 from attnrec.workflows.published import paper_dataset, published_figures
 from attnrec.workflows.row_scores import readable_runs, scored_run
 from attnrec.workflows.tabulation import RowRuns, tabulate
 
+if TYPE_CHECKING:
+    from attnrec.workflows.grid import GridConfig
+
 
 def compare(
     runs: Sequence[str | Path] = (),
     *,
-    grid: GridConfig | None = None,
+    grid: "GridConfig | None" = None,
     store: str | Path | None = None,
     runs_dir: str | Path = "runs",
     part: str = "test",
@@ -52,6 +55,8 @@ def compare(
     if grid is None:
         rows, summary = _rows_of(runs, Path(runs_dir), part, on_progress), None
     else:
+        from attnrec.workflows.grid import run_grid  # trains, so that it loads torch
+
         rows, summary = run_grid(grid, store, runs_dir=Path(runs_dir), part=part, on_progress=on_progress)
     tables = tabulate(rows, part, against=against, ranked=grid is None)
     datasets = {paper_dataset(scored.run) for row in rows for scored in row.runs}

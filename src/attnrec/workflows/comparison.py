@@ -76,7 +76,7 @@ class ComparedRow:
             two.
         pointing_over_centre: `pointing` less that of the centre of the frame.
         pointing_over_centre_interval: Of that, paired.
-        num_parameters: Of the model.
+        num_parameters: Of the model; None where its weights have gone or are damaged.
         train_seconds: Taken by a training.
         blocks_per_second: In training, median over its epochs.
         published: The paper's figure for this model on this dataset.
@@ -110,7 +110,7 @@ class ComparedRow:
     pointing_interval: Interval | None
     pointing_over_centre: float | None
     pointing_over_centre_interval: Interval | None
-    num_parameters: int
+    num_parameters: int | None
     train_seconds: float
     blocks_per_second: float | None
     published: PublishedFigure | None

@@ -32,8 +32,10 @@ def run_name(config: TrainConfig) -> str:
 
 def part_of_name(name: str, value: Any) -> str:
     """A setting in the name of a run or a row."""
-    text = f"{value:g}" if isinstance(value, float) else "" if value is True else str(value)
-    return _SHORT.get(name, name.replace("_", "")) + text
+    short = _SHORT.get(name, name.replace("_", ""))
+    if isinstance(value, bool):
+        return short if value else f"no{short}"
+    return short + (f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def identity(config: TrainConfig, layer: str, fingerprint: str, split_sha256: str) -> str:

@@ -17,14 +17,7 @@ from attnrec.data.store import FeatureStore
 from attnrec.data.stored_boxes import StoredBoxes
 from attnrec.data.video import probe
 from attnrec.errors import DataError, VideoError
-from attnrec.faithfulness import centre_prior, mass_inside, most_frequent_cell, pointing_hits
-
-# The mass of uniform attention is the share of the frame's area. The last two are known where training videos have
-# boxes.
-FIGURES = (
-    *("pointing", "mass", "pointing_uniform", "mass_uniform", "pointing_centre", "mass_centre"),
-    *("pointing_frequent", "mass_frequent"),
-)
+from attnrec.faithfulness import BOX_FIGURES, centre_prior, mass_inside, most_frequent_cell, pointing_hits
 
 
 class Targets(NamedTuple):
@@ -146,7 +139,7 @@ def block_sums(attention: NDArray[np.float32], frames: NDArray[np.int64], target
 
     Returns:
         Sums over the annotated steps of a block, shape (M, 9), or (M, 7) without a most frequent cell: their number,
-        then hits and mass as in `FIGURES`.
+        then hits and mass as in `BOX_FIGURES`.
     """
     rows = targets.row[frames]
     block, step = np.nonzero(rows >= 0)
@@ -165,7 +158,7 @@ class Localization(NamedTuple):
     Attributes:
         videos: Their indices, shape (V,).
         num_frames: Annotated frames among those that the blocks show.
-        figures: Of each video by their names in `FIGURES`, each shape (V,).
+        figures: Of each video by their names in `BOX_FIGURES`, each shape (V,).
     """
 
     videos: NDArray[np.int64]
@@ -191,5 +184,5 @@ def localization(sums: NDArray[np.float64], table: BlockTable, targets: Targets)
     number, *totals = (np.bincount(owner, column) for column in sums[boxed].T)
     num_frames = int((targets.row[np.unique(table.frames)] >= 0).sum())
     return Localization(
-        videos, num_frames, {name: total / number for name, total in zip(FIGURES, totals, strict=False)}
+        videos, num_frames, {name: total / number for name, total in zip(BOX_FIGURES, totals, strict=False)}
     )

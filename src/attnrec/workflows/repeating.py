@@ -46,6 +46,10 @@ def train_command(run: Run) -> str:
     settings = given | {"split": manifest.split["name"], "precision": manifest.training.precision}
     words = ["attnrec", "train", manifest.store["path"]]
     for name in TrainConfig.__dataclass_fields__:
-        if (value := settings.get(name)) is not None and name not in FREE and value is not False:
-            words += [option_of(name)] if value is True else [option_of(name), str(value)]
+        if (value := settings.get(name)) is not None and name not in FREE:
+            option = option_of(name)
+            if isinstance(value, bool):
+                words.append(option if value else f"--no-{option.removeprefix('--')}")
+            else:
+                words += [option, str(value)]
     return shlex.join(words)

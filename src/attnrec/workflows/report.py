@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from attnrec.config import PictureConfig
 from attnrec.errors import AttnrecError
 from attnrec.render.look import Look
-from attnrec.render.report import Curve, GalleryClip, ReportData, ReportTable, RowDetail, report_page
+from attnrec.render.report import Cell, Curve, GalleryClip, ReportData, ReportTable, RowDetail, report_page
 from attnrec.run import Run, utc_now
 from attnrec.runtime import OnProgress, Progress, no_progress, versions
 from attnrec.workflows.averages import mean_attention
+from attnrec.workflows.columns import COLUMNS, PUBLISHED, Column, published_texts, shown_columns
 from attnrec.workflows.comparison import ComparedRow, ComparedTable, CompareReport
 from attnrec.workflows.gallery import examples, is_right, labels_of
 from attnrec.workflows.looking import look_at, reason_of
@@ -79,7 +80,13 @@ def write_report(
     facts = [("Made by", f"attnrec {versions()['attnrec']}"), ("At", utc_now()[:16].replace("T", " ") + " UTC")]
     if report.grid is not None:
         facts += [("Failed", f"{cell.name}: {cell.reason}") for cell in report.grid.failed]
-    page = report_page(ReportData(facts, tables, report.published, report.published_source))
+    meanings = {
+        column.headed_on_page(table): column.meaning
+        for table in report.tables
+        for column in shown_columns(COLUMNS, table)
+    }
+    published = published_texts(report.published)
+    page = report_page(ReportData(facts, tables, meanings, published, list(PUBLISHED), report.published_source))
     write_picture(path, page.encode("utf-8"), overwrite=overwrite)
 
 
@@ -94,9 +101,11 @@ def _table(table: ComparedTable, config: ReportConfig, on_progress: OnProgress) 
     on_progress(Progress("report", len(table.rows), len(table.rows)))
     shown = max((row for row in table.rows if _gallery_runs(row)), key=lambda row: row.figure or 0, default=None)
     gallery, lacking = _gallery(_gallery_runs(shown)[0], table.part, config, on_progress) if shown else ([], [])
-    first = Run(table.rows[0].runs[0].path)
+    first, columns = Run(table.rows[0].runs[0].path), shown_columns(COLUMNS, table)
     return ReportTable(
         heading=f"{table.dataset}, split {', '.join(table.splits)}, {table.num_videos} {table.part} videos",
+        headings=[column.headed_on_page(table) for column in columns],
+        cells=[[_cell(column, table, row) for column in columns] for row in table.rows],
         metric="mAP" if table.metric == "map" else table.metric,
         against=table.against,
         warnings=["Groups on both sides of the split: the figures are too good."] if table.leaking else [],
@@ -107,6 +116,11 @@ def _table(table: ComparedTable, config: ReportConfig, on_progress: OnProgress) 
         gallery=gallery,
         gallery_of=shown.name if shown and gallery else None,
     )
+
+
+def _cell(column: Column, table: ComparedTable, row: ComparedRow) -> Cell:
+    value = column.known(table, row)
+    return Cell(column.said(table, row) or "", value[0] if isinstance(value, tuple) else value)
 
 
 def _detail(row: ComparedRow, part: str, config: ReportConfig) -> tuple[RowDetail, str | None]:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.faithfulness import BOX_FIGURES
 from attnrec.intervals import bootstrap_interval, mean_statistic
 from attnrec.workflows.comparison import Interval
-from attnrec.workflows.localization import FIGURES
 from attnrec.workflows.row_scores import RowScores, ScoredRun
 
 Column = NDArray[np.float64]  # a figure of each video, NaN where it has no box
@@ -21,7 +21,7 @@ class RowBoxes(NamedTuple):
     """Figures over the videos with boxes, of the mean over the seeds.
 
     Attributes:
-        figures: Their means, by names in `FIGURES`.
+        figures: Their means, by names in `BOX_FIGURES`.
         pointing_interval: 95 % interval of `pointing` over groups; NaN with fewer than two.
         over_centre: `pointing` less that of the centre.
         over_centre_interval: Of that difference, paired.
@@ -36,7 +36,7 @@ class RowBoxes(NamedTuple):
 def row_boxes(scores: RowScores) -> RowBoxes | None:
     """Figures of a row; None where a run that counts does not have them of each video, or no video has a box."""
     tables = [_columns(run) for run in scores.counted]
-    names = [name for name in FIGURES if all(name in table for table in tables)]
+    names = [name for name in BOX_FIGURES if all(name in table for table in tables)]
     if not {"pointing", "pointing_centre"} <= set(names):
         return None
     # Runs come seed by seed, of each its folds, whose videos together are the row's.
@@ -65,7 +65,7 @@ def _columns(run: ScoredRun) -> dict[str, Column]:
     found = (run.evaluation.get("faithfulness") or {}).get("by_video")
     if not isinstance(found, dict) or run.predictions is None:
         return {}
-    columns = {name: _column(found.get(name), len(run.predictions.paths)) for name in FIGURES}
+    columns = {name: _column(found.get(name), len(run.predictions.paths)) for name in BOX_FIGURES}
     return {name: column for name, column in columns.items() if column is not None}
 
 

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.errors import RunError
-from attnrec.intervals import Statistic, accuracy_statistic, map_statistic, mean_of_statistics
-from attnrec.metrics import mean_class_accuracy
+from attnrec.intervals import Statistic, accuracy_statistic, class_accuracy_statistic, map_statistic, mean_of_statistics
 from attnrec.run import Run, left_out
 from attnrec.runtime import OnProgress
 from attnrec.workflows.predictions import Predictions, read_predictions
@@ -179,6 +178,6 @@ def _mean_class_accuracy(per_seed: Sequence[Sequence[Predictions]]) -> float | N
     if per_seed[0][0].targets.ndim > 1:
         return None
     labels = np.concatenate([fold.targets for fold in per_seed[0]]).astype(np.int64)
-    return float(
-        np.mean([mean_class_accuracy(labels, np.concatenate([fold.probs for fold in folds])) for folds in per_seed])
-    )
+    every = np.ones((1, len(labels)))
+    probs = (np.concatenate([fold.probs for fold in folds]) for folds in per_seed)
+    return float(np.mean([class_accuracy_statistic(labels, of_seed)(every) for of_seed in probs]))

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from attnrec.intervals import bootstrap_interval
-from attnrec.models.architectures import count_parameters
 from attnrec.run import Run
 from attnrec.workflows.comparison import ComparedRow, ComparedRun, Interval
 from attnrec.workflows.published import differences_from_paper, published_for
@@ -62,7 +61,7 @@ def build_row(
         pointing_interval=known_interval(boxes.pointing_interval) if boxes else None,
         pointing_over_centre=boxes.over_centre if boxes else None,
         pointing_over_centre_interval=known_interval(boxes.over_centre_interval) if boxes else None,
-        num_parameters=count_parameters(model),
+        num_parameters=first.num_parameters,
         train_seconds=float(np.mean([run.run.manifest.result["seconds"] for run in runs])),
         blocks_per_second=_mean(_blocks_per_second(run) for run in runs),
         published=published,
