@@ -292,7 +292,9 @@ class TrainConfig:
         if self.retrain and (self.max_steps is not None or self.overfit is not None):
             raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
         if self.last_steps is not None and self.last_steps > (self.block_frames or self.last_steps):
-            raise ConfigError(f"last_steps must be at most block_frames, {self.block_frames}, got {self.last_steps}")
+            raise ConfigError(
+                f"--last-steps {self.last_steps}: a block has {self.block_frames} frames; see --block-frames"
+            )
 
     @property
     def num_steps(self) -> int:

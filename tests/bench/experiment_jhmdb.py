@@ -62,7 +62,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "max-pooled LSTM": {"model": "max-pool"},
     "average and max side by side": {"model": "avg-max-pool"},
     "saliency with mean (auto)": {"attention": "saliency", "add_mean": True},
-    "the same, lambda 1": {"attention": "saliency", "add_mean": True, "attention_penalty": 1.0},
+    "saliency with mean, lambda 1": {"attention": "saliency", "add_mean": True, "attention_penalty": 1.0},
     "location (the paper's)": {"attention": "location", "add_mean": False},
     "content (its code's)": {"attention": "content", "add_mean": False},
     "saliency": {"attention": "saliency", "add_mean": False},

@@ -1,16 +1,21 @@
+import dataclasses
 from dataclasses import asdict
 
 import pytest
+from small_store import SPEC, write_store
 
 from attnrec.config import TrainConfig
 from attnrec.errors import ConfigError
+from attnrec.workflows.planning import prepare
 from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
 
 DATASETS = ("videos", "UCF-11", "ucf101", "hmdb51", "hollywood2")
 
 
 def filled(dataset="videos", *, num_blocks=100_000, multilabel=False, **given) -> TrainConfig:
-    config = with_protocol(TrainConfig(**given), dataset=dataset, feature_dim=1024, multilabel=multilabel)
+    config = with_protocol(
+        TrainConfig(**given), dataset=dataset, feature_dim=1024, multilabel=multilabel, typical_frames=300
+    )
     return with_schedule(config, dataset=dataset, num_blocks=num_blocks)
 
 
@@ -95,16 +100,21 @@ def test_a_scorer_by_content_needs_its_form(given):
     assert filled(preset="authors-code", attention="location").scorer_layers == 1
 
 
-@pytest.mark.parametrize(
-    ("seconds", "fps", "block_frames"),
-    [(1.33, 6, 8), (1.33, 30, 30), (0.5, 30, 15), (3600, 6, 30), (0.01, 30, 1), (float("inf"), 0.5, 30)],
-)
-def test_auto_fits_blocks_to_short_videos(seconds, fps, block_frames):
-    sizes = {"dataset": "videos", "feature_dim": 8, "multilabel": False, "typical_seconds": seconds}
-    assert with_protocol(TrainConfig(fps=fps), **sizes).block_frames == block_frames
-    assert with_protocol(TrainConfig(fps=fps), **sizes).last_steps == block_frames
-    assert with_protocol(TrainConfig(fps=fps, block_frames=12), **sizes).block_frames == 12
-    assert with_protocol(TrainConfig(fps=fps, preset="paper"), **sizes).block_frames == 30
+@pytest.mark.parametrize(("typical", "block_frames"), [(8.0, 8), (40.2, 30), (14.6, 15), (0.3, 1)])
+def test_auto_fits_blocks_to_short_videos(typical, block_frames):
+    sizes = {"dataset": "videos", "feature_dim": 8, "multilabel": False, "typical_frames": typical}
+    assert with_protocol(TrainConfig(), **sizes).block_frames == block_frames
+    assert with_protocol(TrainConfig(), **sizes).last_steps == block_frames
+    assert with_protocol(TrainConfig(block_frames=12), **sizes).block_frames == 12
+    assert with_protocol(TrainConfig(preset="paper"), **sizes).block_frames == 30
+
+
+@pytest.mark.parametrize(("sample_fps", "fps", "block_frames"), [(10.0, 30.0, 12), (10.0, 5.0, 6), (None, 30.0, 12)])
+def test_blocks_are_fitted_at_the_rate_that_the_store_has(tmp_path, sample_fps, fps, block_frames):
+    spec = dataclasses.replace(SPEC, sample_fps=sample_fps)
+    store = write_store(tmp_path / "store.h5", num_frames=12, spec=spec)  # of ten frames a second
+    config = TrainConfig(fps=fps, device="cpu", jobs=1)
+    assert prepare(store, config).config.block_frames == block_frames
 
 
 def test_auto_takes_fewer_and_narrower_layers_for_few_blocks():

@@ -8,6 +8,7 @@ import typer
 from attnrec.cli.comparison import show_comparison, show_grid_plan, show_plan, write_csv, write_markdown
 from attnrec.cli.options import (
     CSV_SUFFIXES,
+    AddMeanOption,
     BatchSizeOption,
     BlockFramesOption,
     BlockStrideOption,
@@ -56,8 +57,8 @@ EXAMPLES = examples(
 # Options of a grid; any of them asks for one.
 _LISTS = ("features", "models", "attention", "lambdas", "fps", "splits", "seeds")
 _TRAINING = (
-    "block_frames", "block_stride", "retrain", "layer", "preset", "hidden_dim", "num_layers", "batch_size", "epochs",
-    "learning_rate", "max_steps", "precision", "seed",
+    "add_mean", "block_frames", "block_stride", "retrain", "layer", "preset", "hidden_dim", "num_layers", "batch_size",
+    "epochs", "learning_rate", "max_steps", "precision", "seed",
 )  # fmt: skip
 
 
@@ -97,10 +98,16 @@ def compare(
     ] = None,
     models: Annotated[
         list[str] | None,
-        typer.Option("--models", "--model", help="Grid: recognisers; all four where not given.", metavar="NAMES"),
+        typer.Option(
+            "--models",
+            "--model",
+            help="Grid: recognisers; all but avg-max-pool where not given.",
+            metavar="NAMES",
+        ),
     ] = None,
     attention: Annotated[
-        list[str] | None, typer.Option(help="Grid: what scores locations, location, content.", metavar="NAMES")
+        list[str] | None,
+        typer.Option(help="Grid: what scores places: location, content, saliency.", metavar="NAMES"),
     ] = None,
     lambdas: Annotated[
         list[str] | None,
@@ -118,6 +125,7 @@ def compare(
     seeds: SeedsOption = 1,
     preset: PresetOption = "auto",
     layer: LayerOption = None,
+    add_mean: AddMeanOption = None,
     block_frames: BlockFramesOption = None,
     block_stride: BlockStrideOption = 1,
     retrain: RetrainOption = False,

@@ -45,8 +45,15 @@ LayerOption = Annotated[
 PresetOption = Annotated[
     Preset,
     typer.Option(
-        help="auto fits the training to the number of blocks; paper is the paper's own numbers, authors-code those "
+        help="auto fits model and training to the data; paper is the paper's own numbers, authors-code those "
         "of its released code. It decides what is not given."
+    ),
+]
+AddMeanOption = Annotated[
+    bool | None,
+    typer.Option(
+        help="Give an attention model the mean over the frame's places as well, and what the attended features differ "
+        "from it. auto does, the paper does not."
     ),
 ]
 BlockFramesOption = Annotated[
@@ -69,10 +76,18 @@ RetrainOption = Annotated[
     ),
 ]
 HiddenOption = Annotated[
-    int | None, typer.Option("--hidden", help="Hidden units of each layer.", **limits("hidden_dim"))
+    int | None,
+    typer.Option(
+        "--hidden",
+        help="Hidden units of a layer: 512 in the paper; auto takes fewer for few blocks.",
+        **limits("hidden_dim"),
+    ),
 ]
 LayersOption = Annotated[
-    int | None, typer.Option("--layers", help="LSTM layers, 3 in the paper.", **limits("num_layers"))
+    int | None,
+    typer.Option(
+        "--layers", help="LSTM layers: 3 in the paper; auto takes fewer for few blocks.", **limits("num_layers")
+    ),
 ]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Blocks in a batch.", **limits("batch_size"))]
 EpochsOption = Annotated[int | None, typer.Option(help="Most passes over the training blocks.", **limits("epochs"))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnrec.cli.options import (
+    AddMeanOption,
     BatchSizeOption,
     BlockFramesOption,
     BlockStrideOption,
@@ -77,10 +78,7 @@ def train(
             "(content), or what is strong and changes in the frames (saliency, auto's choice)."
         ),
     ] = None,
-    add_mean: Annotated[
-        bool | None,
-        typer.Option(help="Show the LSTM the frame's mean as well, and how the glimpse differs from it."),
-    ] = None,
+    add_mean: AddMeanOption = None,
     attention_penalty: Annotated[
         float,
         typer.Option(

@@ -10,7 +10,7 @@ from attnrec.run import Run
 FREE = ("device", "jobs", "save_every")  # leave the weights as they are, but for their last digits
 OF_ATTENTION = ("attention", "add_mean", "attention_penalty", "penalty_reduction", "scorer_layers", "attention_dim")
 # What a preset makes of the number of blocks, and so of each fold's own.
-SCHEDULE = ("batch_size", "epochs", "patience", "learning_rate", "hidden_dim", "num_layers")
+SCHEDULE = ("batch_size", "epochs", "patience", "learning_rate")
 _SHORT = {"attention_penalty": "lambda", "attention": "", "block_frames": "frames", "block_stride": "stride"}
 
 
@@ -25,7 +25,7 @@ def settings_given(config: TrainConfig) -> dict[str, Any]:
 
 def run_name(config: TrainConfig) -> str:
     """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`."""
-    left_out = {"model", *FREE} | (set() if config.model == "attention" else {"attention", "attention_penalty"})
+    left_out = {"model", *FREE} | (set() if config.model == "attention" else set(OF_ATTENTION))
     given = {name: value for name, value in settings_given(config).items() if name not in left_out}
     return "-".join([config.model, *(part_of_name(*item) for item in given.items())]).replace("/", "_")
 

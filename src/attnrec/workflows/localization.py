@@ -46,7 +46,8 @@ def read_targets(
         path: A file of boxes, see `data.boxes.read_boxes`.
         store: The store.
         videos: Indices of the videos, shape (V,).
-        training: Of the videos that were trained on; those that cannot be opened any more are passed over.
+        training: Of the videos that were trained on; those that cannot be opened any more, or whose boxes are of no
+            use, are passed over.
 
     Raises:
         DataError: The file is malformed, names no video of the store, or has no box in a frame of these videos.
@@ -59,7 +60,7 @@ def read_targets(
     found = _covered(boxes, store, videos)
     if not found:
         raise DataError(f"{path}: no box in a frame of the {len(videos)} videos of this part")
-    others = [clip for clip in _clips(store, [] if training is None else training) if sizes.known(clip, table)]
+    others = [clip for clip in _clips(store, [] if training is None else training) if sizes.serve(clip, table)]
     trained = placed_boxes(table, others, len(paths), sizes.of)
     return _targets(found, _covered(trained, store, [clip.video for clip in others]), store, unknown)
 
@@ -79,20 +80,24 @@ class _Sizes:
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
+        self._known: dict[int, tuple[int, int]] = {}
 
     def of(self, clip: Clip) -> tuple[int, int]:
-        boxes = self._store.boxes
-        if boxes is not None and (size := boxes.size_of(clip.video)) is not None:
-            return size
+        if clip.video not in self._known:
+            stored = self._store.boxes.size_of(clip.video) if self._store.boxes is not None else None
+            self._known[clip.video] = stored or self._probed(clip)
+        return self._known[clip.video]
+
+    def serve(self, clip: Clip, table: BoxTable) -> bool:
+        """Whether a video has boxes that lie in it; of one that is not scored, this is nothing to stop for."""
+        try:
+            return len(placed_boxes(table, [clip], len(self._store.videos), self.of)) > 0
+        except (VideoError, DataError):
+            return False
+
+    def _probed(self, clip: Clip) -> tuple[int, int]:
         info = probe(Path(self._store.videos_dir) / clip.path)
         return info.width, info.height
-
-    def known(self, clip: Clip, table: BoxTable) -> bool:
-        """Whether a video has boxes and can be opened for its size."""
-        try:
-            return clip.path in table.videos and bool(self.of(clip))
-        except VideoError:
-            return False
 
 
 def _clips(store: FeatureStore, videos: Sequence[int] | NDArray[np.int64]) -> list[Clip]:

@@ -121,7 +121,7 @@ def prepare(
     split = given.split if given.split is not None else preferred_split(store.split_names)
     config = with_protocol(
         dataclasses.replace(given, split=split),
-        typical_seconds=float(np.median(store.videos.duration)),
+        typical_frames=_typical_frames(store, given.fps),
         dataset=store.dataset,
         feature_dim=store.spec.feature_dim,
         multilabel=store.multilabel,
@@ -198,6 +198,12 @@ def run_blocks(store: FeatureStore, config: TrainConfig, part: str, block_stride
         block_stride=stride,
         starts=config.block_starts or "by-time",
     )
+
+
+def _typical_frames(store: FeatureStore, fps: float) -> float:
+    """Samples of the median video at a rate, which the stored one bounds; of all parts, so that folds are cut alike."""
+    rates = np.minimum(store.videos.effective_fps, min(fps, store.spec.sample_fps or math.inf))
+    return float(np.median(store.videos.duration * rates))
 
 
 def _model_config(store: FeatureStore, config: TrainConfig) -> ModelConfig:

@@ -31,7 +31,7 @@ def canonical_dataset(name: str) -> str:
 
 
 def with_protocol(
-    config: TrainConfig, *, dataset: str, feature_dim: int, multilabel: bool, typical_seconds: float = math.inf
+    config: TrainConfig, *, dataset: str, feature_dim: int, multilabel: bool, typical_frames: float
 ) -> TrainConfig:
     """Fill in what does not depend on the number of blocks.
 
@@ -40,7 +40,7 @@ def with_protocol(
         dataset: Name of the dataset.
         feature_dim: D.
         multilabel: A video may have several labels.
-        typical_seconds: Median duration of the videos.
+        typical_frames: Samples of the median video at the rate to train at.
 
     Returns:
         Settings whose model form, block starts, loss, optimiser and prediction are set.
@@ -48,7 +48,7 @@ def with_protocol(
     Raises:
         ConfigError: The settings do not fit the dataset or each other.
     """
-    block_frames = config.block_frames or _block_frames(config, typical_seconds)
+    block_frames = config.block_frames or _block_frames(config, typical_frames)
     values: dict[str, Any] = {
         "block_frames": block_frames,
         "attention": "saliency" if config.preset == "auto" else "location",
@@ -127,11 +127,11 @@ def with_schedule(config: TrainConfig, *, dataset: str, num_blocks: int) -> Trai
     )
 
 
-def _block_frames(config: TrainConfig, typical_seconds: float) -> int:
+def _block_frames(config: TrainConfig, typical_frames: float) -> int:
     """T: the paper's, but `auto` fits it to short videos, whose last frame would fill most of a block."""
     if config.preset != "auto":
         return PAPER_FRAMES
-    return max(1, round(min(PAPER_FRAMES, typical_seconds * config.fps)))
+    return max(1, round(min(PAPER_FRAMES, typical_frames)))
 
 
 def patience_of(config: TrainConfig, has_validation: bool) -> int | None:

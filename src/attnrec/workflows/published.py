@@ -8,7 +8,7 @@ from attnrec.config import TrainConfig
 from attnrec.run import Run
 from attnrec.workflows.comparison import PublishedFigure
 from attnrec.workflows.identity import row_settings
-from attnrec.workflows.presets import PAPER_BACKBONE, canonical_dataset, with_protocol, with_schedule
+from attnrec.workflows.presets import PAPER_BACKBONE, PAPER_FRAMES, canonical_dataset, with_protocol, with_schedule
 
 _RETRAINED = ("hmdb51", "hollywood2")  # the authors' protocol on these
 _NUM_CLASSES = {"ucf11": 11, "hmdb51": 51, "hollywood2": 12}  # fewer of them are another task
@@ -70,7 +70,11 @@ def _paper_training(run: Run, known: str) -> TrainConfig:
         model=ours.model, attention_penalty=ours.attention_penalty, preset="paper", retrain=known in _RETRAINED
     )
     protocol = with_protocol(
-        given, dataset=known, feature_dim=manifest.features.feature_dim, multilabel=manifest.model.multilabel
+        given,
+        dataset=known,
+        feature_dim=manifest.features.feature_dim,
+        multilabel=manifest.model.multilabel,
+        typical_frames=PAPER_FRAMES,
     )
     return with_schedule(protocol, dataset=known, num_blocks=0)
 

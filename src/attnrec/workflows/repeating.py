@@ -5,7 +5,7 @@ from typing import Any
 
 from attnrec.config import TrainConfig, option_of
 from attnrec.run import Run
-from attnrec.workflows.identity import FREE, settings_given
+from attnrec.workflows.identity import FREE, SCHEDULE, settings_given
 
 
 def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
@@ -36,14 +36,21 @@ def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _of_preset(model: str) -> tuple[str, ...]:
+    attention = ("attention", "add_mean") if model == "attention" else ()
+    return (*attention, *SCHEDULE, "block_frames", "num_layers", "hidden_dim")
+
+
 def train_command(run: Run) -> str:
     """The command line that trains a run again: what was given, or all settings where that was not recorded.
 
-    Split and precision are named whether they were given or found, as another machine may find another precision.
+    Split and precision are named whether they were given or found, as another machine may find another precision; and
+    so is what a preset made of the data, as another attnrec may make another model of it.
     """
     manifest = run.manifest
     given = manifest.given if manifest.given is not None else settings_given(manifest.training)
-    settings = given | {"split": manifest.split["name"], "precision": manifest.training.precision}
+    decided = {name: getattr(manifest.training, name) for name in _of_preset(manifest.training.model)}
+    settings = decided | given | {"split": manifest.split["name"], "precision": manifest.training.precision}
     words = ["attnrec", "train", manifest.store["path"]]
     for name in TrainConfig.__dataclass_fields__:
         if (value := settings.get(name)) is not None and name not in FREE:

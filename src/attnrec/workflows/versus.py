@@ -163,7 +163,8 @@ def runs_at_rates(rates: Sequence[float], reference: Run, candidates: Sequence[R
             raise RunError(
                 f"no run like {reference.path} at {rate:g} fps; make one with `attnrec train "
                 f"{reference.manifest.store['path']} --fps {rate:g} --lambda {training.attention_penalty:g} "
-                f"--attention {training.attention} --split {training.split}`, or name runs by --versus"
+                f"--attention {training.attention} {'--add-mean' if training.add_mean else '--no-add-mean'} "
+                f"--split {training.split}`, or name runs by --versus"
             )
         chosen.append(like[-1])
     return chosen
@@ -196,9 +197,8 @@ def _alike(run: Run, reference: Run) -> bool:
     def settings(of: Run) -> tuple[object, ...]:
         training = of.manifest.training
         return (
-            of.manifest.model.architecture,
+            of.manifest.model,
             of.manifest.classes,
-            training.attention,
             training.attention_penalty,
             training.split,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.config import PictureConfig
-from attnrec.errors import ConfigError, VideoError
+from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.files import require_free
 from attnrec.render.page import STYLES as PAGE_STYLES
 from attnrec.runtime import OnProgress, Progress, no_progress
@@ -190,7 +190,7 @@ def visualize_all(
         on_progress(Progress("clips", done, len(clips), clip.name))
         try:
             pictures.append(_draw(recognizer, clip, out, config, None, source, overwrite, on_progress))
-        except (VideoError, ConfigError) as error:
+        except (VideoError, ConfigError, DataError) as error:
             skipped.append((str(clip), reason_of(error)))
             on_progress(Progress("clips", message=f"skipped {error}"))
     on_progress(Progress("clips", len(clips), len(clips)))
