@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from attnrec.config import ExtractConfig, FeatureSpec, TrainConfig
 from attnrec.data.packing import VideoRow, pack_store
 from attnrec.data.parts import PartFile, part_path, parts_dir, read_part, video_id
 from attnrec.data.splits import default_splits
 from attnrec.data.stored_boxes import StoredBoxes
 from attnrec.data.video import DecodeSummary
+from attnrec.settings import ExtractConfig, Recipe, TrainConfig
+from attnrec.specs import FeatureSpec
 from attnrec.workflows.features import prepare_trunk
+from attnrec.workflows.presets import recipe_of, sampling_of
 
 CLASSES = ("bend", "jack", "wave")
 SPEC = FeatureSpec(
@@ -131,6 +133,13 @@ def write_trunk_store(path: Path, weights: str, *, sample_fps: float | None = 30
 def quick(**changes) -> TrainConfig:
     """Settings of a training that takes a moment."""
     return replace(QUICK, **changes)
+
+
+def made_recipe(**changes) -> Recipe:
+    """What a quick training does, for a manifest."""
+    asked = quick(**changes)
+    sizes = {"dataset": "tiny", "feature_dim": 6, "multilabel": False, "num_blocks": 45, "has_validation": True}
+    return recipe_of(asked, sampling_of(asked, "default", 12.0), precision="fp32", **sizes)
 
 
 def figures_of(classes: Sequence[str], **changes: Any) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from small_store import SPEC, figures_of, quick
+from small_store import SPEC, figures_of, made_recipe
 
-from attnrec.config import ModelConfig
 from attnrec.errors import AttnrecError, RunError
 from attnrec.models.architectures import build_model
 from attnrec.records import RunManifest
 from attnrec.run import Run, create_run, find_runs, newest_run
+from attnrec.specs import ModelConfig
 
 CPU = torch.device("cpu")
 WEIGHTS = {"weight": np.arange(4, dtype=np.float32)}
@@ -25,7 +25,7 @@ def manifest(name: str = "attention", **changes) -> RunManifest:
         name=name,
         created_at="2020-01-01T00:00:00+00:00",
         model=model,
-        training=quick(),
+        training=made_recipe(),
         features=SPEC,
         feature_scale=0.25,
         classes=["bend", "j\udcffck\n"],
@@ -193,7 +193,7 @@ def test_a_run_of_before_a_setting_was_there_had_what_there_was(tmp_path, settin
 def test_a_run_without_the_frames_of_a_block_is_refused(tmp_path):
     run = make_run(tmp_path)
     edit_config(run, training=vars(run.manifest.training) | {"block_frames": None})
-    with pytest.raises(RunError, match="no block_frames"):
+    with pytest.raises(RunError, match="block_frames cannot be None"):
         Run(run.path)
 
 

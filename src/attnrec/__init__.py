@@ -18,12 +18,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnrec.config import ExtractConfig, TrainConfig
     from attnrec.errors import AttnrecError
+    from attnrec.settings import ExtractConfig, GridConfig, TrainConfig
     from attnrec.workflows.compare import compare
     from attnrec.workflows.evaluate import evaluate
     from attnrec.workflows.extract import extract
-    from attnrec.workflows.grid import GridConfig
     from attnrec.workflows.predict import Recognizer, load_run
     from attnrec.workflows.train import train
     from attnrec.workflows.visualize import visualize
@@ -36,10 +35,10 @@ if "torch" not in sys.modules and not {*_WAITING, "GOMP_SPINCOUNT"} & os.environ
 
 _HOMES = {
     "AttnrecError": "attnrec.errors",
-    "ExtractConfig": "attnrec.config",
-    "GridConfig": "attnrec.workflows.grid",
+    "ExtractConfig": "attnrec.settings",
+    "GridConfig": "attnrec.settings",
     "Recognizer": "attnrec.workflows.predict",
-    "TrainConfig": "attnrec.config",
+    "TrainConfig": "attnrec.settings",
     "compare": "attnrec.workflows.compare",
     "evaluate": "attnrec.workflows.evaluate",
     "extract": "attnrec.workflows.extract",

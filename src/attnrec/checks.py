@@ -1,14 +1,95 @@
-"""Values from files that anybody may have written, against the types that the program expects of them."""
+"""Values that people or files gave, against the types, choices and ranges that the program expects of them."""
 
 import dataclasses
+import functools
 import sys
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from attnrec.errors import ConfigError
 
 _MOST_SHOWN = 40  # letters of a value, in an error
+MAX_GRID = 64
+MAX_CHANNELS = 16384
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers that a value may be. Far beyond what makes sense, and far below what takes a machine's memory."""
+
+    low: float
+    high: float
+    open: Literal["low", "high"] | None = None  # an end that does not belong to it
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open == "low" else value >= self.low
+        return above and (value < self.high if self.open == "high" else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.open == "low":
+            return f"over {self.low} and at most {self.high}"
+        return f"in [{self.low}, {self.high})" if self.open == "high" else f"from {self.low} to {self.high}"
+
+
+@functools.cache
+def annotations_of(cls: type) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    """The plain type of each field of a dataclass, and what is annotated on it."""
+    found, plain = {}, get_type_hints(cls)
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        annotated = [part for part in (hint, *get_args(hint)) if get_origin(part) is Annotated]
+        found[name] = (plain[name], tuple(note for part in annotated for note in part.__metadata__))
+    return found
+
+
+def range_of(notes: Iterable[Any]) -> Range | None:
+    """The range among what is annotated on a field; that of a setting counts."""
+    ranges = (note if isinstance(note, Range) else getattr(note, "range", None) for note in notes)
+    return next((found for found in ranges if found is not None), None)
+
+
+def check(config: Any) -> None:
+    """Check the fields of a dataclass against their choices and ranges; None is for those whose type has it.
+
+    Raises:
+        ConfigError: One is of no choice, out of its range, or not given.
+    """
+    for name, (hint, notes) in annotations_of(config.__class__).items():
+        value, options = getattr(config, name), get_args(hint)
+        if value is None:
+            if hint is not type(None) and type(None) not in options:
+                raise ConfigError(f"{name} is not given")
+            continue
+        kind = next((part for part in (hint, *options) if get_origin(part) is Literal), None)
+        if kind is not None:
+            for item in value if isinstance(value, tuple) else (value,):
+                if item not in get_args(kind):
+                    raise ConfigError(f"{name} must be one of {', '.join(get_args(kind))}, got {item!r}")
+        limits = range_of(notes)
+        for item in value if isinstance(value, tuple) else (value,):
+            if limits is not None and item not in limits:
+                raise ConfigError(f"{name} must be {limits}, got {shortened(item)}")
+
+
+def config_from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+    """Rebuild a dataclass from its JSON fields.
+
+    Raises:
+        ConfigError: A field is missing, unknown, of another type or out of its range.
+    """
+    hints = {name: hint for name, (hint, _) in annotations_of(cls).items()}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(hints)):
+        raise ConfigError(f"{cls.__name__}: unknown field {unknown[0]!r}; was it made by a newer attnrec?")
+    for name, value in values.items():
+        require_type(hints[name], value, f"{cls.__name__}: {name}")
+    try:
+        plain = {name: tuple(value) if get_origin(hints[name]) is tuple else value for name, value in values.items()}
+        return cls(**plain)
+    except TypeError as error:
+        raise ConfigError(f"{cls.__name__}: {error}") from None
 
 
 def require_type(hint: Any, value: Any, name: str) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from attnrec.checks import require_type, shortened
-from attnrec.config import FeatureSpec, ModelConfig, TrainConfig, config_from_dict
+from attnrec.checks import config_from_dict, require_type, shortened
 from attnrec.errors import ConfigError, RunError
 from attnrec.files import json_safe, read_regular, reason_of, write_text
+from attnrec.settings import Recipe, TrainConfig
+from attnrec.specs import FeatureSpec, ModelConfig
 
 FORMAT = "attnrec-run"
 VERSION = 1
@@ -126,7 +127,7 @@ class RunManifest:
     name: str
     created_at: str
     model: ModelConfig
-    training: TrainConfig
+    training: Recipe
     features: FeatureSpec
     feature_scale: float
     classes: list[str]
@@ -156,11 +157,11 @@ def read_manifest(config: Path) -> RunManifest:
         raise RunError(f"{config}: not a run of attnrec")
     if (version := document.pop("version", None)) != VERSION:
         raise RunError(f"{config}: version {shortened(version)}, this attnrec reads {VERSION}")
-    nested = {"model": ModelConfig, "training": TrainConfig, "features": FeatureSpec}
+    nested = {"model": ModelConfig, "training": Recipe, "features": FeatureSpec}
     try:
         for name, cls in nested.items():
             require_type(dict[str, Any], document[name], name)
-            if cls is TrainConfig:
+            if cls is Recipe:
                 # What there was before these were recorded.
                 document[name] = {"precision": "fp32", "add_mean": False} | document[name]
             document[name] = config_from_dict(cls, document[name])
@@ -180,8 +181,6 @@ def _check(manifest: RunManifest) -> None:
     if manifest.finished_at is not None:
         datetime.datetime.fromisoformat(manifest.finished_at)
         require_type(float, manifest.result.get("seconds"), "result: seconds")
-    if manifest.training.block_frames is None:
-        raise ConfigError("training: no block_frames")
     require_type(RunResult, manifest.result, "result")
     require_type(list[dict[str, Any]], manifest.machine.get("resumed_on", []), "machine: resumed_on")
     if not manifest.feature_scale > 0:

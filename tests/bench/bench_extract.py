@@ -24,7 +24,6 @@ import numpy as np
 import torch
 import torchvision
 
-from attnrec.config import ExtractConfig
 from attnrec.data.ffmpeg import ffmpeg_path
 from attnrec.data.parts import PartsWriter, part_path, parts_dir
 from attnrec.data.prefetch import DecodeAhead, gathered
@@ -32,6 +31,7 @@ from attnrec.data.video import DecodeSummary
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
 from attnrec.models.pretrained import build_trunk
 from attnrec.runtime import default_jobs, prepare_cpu, processor, resolve_device, resolve_precision
+from attnrec.settings import ExtractConfig
 from attnrec.workflows.extract import extract
 from attnrec.workflows.features import frame_reader, prepare_trunk
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from attnrec.config import ExtractConfig, FeatureSpec, ModelConfig, PictureConfig, TrainConfig
 from attnrec.data.encode import write_timed_video
 from attnrec.data.ffmpeg import ffmpeg_path
 from attnrec.data.video import FrameReader, probe
@@ -25,9 +24,12 @@ from attnrec.models.architectures import build_model
 from attnrec.records import RunManifest
 from attnrec.run import create_run, utc_now
 from attnrec.runtime import default_jobs, processor, resolve_device, resolve_precision, versions
+from attnrec.settings import ExtractConfig, PictureConfig, TrainConfig
+from attnrec.specs import FeatureSpec, ModelConfig
 from attnrec.workflows.extract import extract
 from attnrec.workflows.features import prepare_trunk
 from attnrec.workflows.predict import Recognizer
+from attnrec.workflows.presets import PAPER_FRAMES, recipe_of, sampling_of
 from attnrec.workflows.visualize import visualize
 
 CLASSES = ["one", "two", "three"]
@@ -55,11 +57,21 @@ def make_run(folder: Path, backbone: str, device: str) -> Path:
 
 def manifest(spec: FeatureSpec) -> RunManifest:
     """What the run's `config.json` says."""
+    asked = TrainConfig(preset="paper")
     return RunManifest(
         name="attention",
         created_at=utc_now(),
         model=ModelConfig("attention", spec.feature_dim, spec.num_locations, len(CLASSES)),
-        training=TrainConfig(reduction="mean", last_steps=30, block_starts="by-time"),
+        training=recipe_of(
+            asked,
+            sampling_of(asked, "default", PAPER_FRAMES),
+            dataset="made-up",
+            feature_dim=spec.feature_dim,
+            multilabel=False,
+            num_blocks=1,
+            has_validation=False,
+            precision="fp32",
+        ),
         features=spec,
         feature_scale=1.0,
         classes=CLASSES,

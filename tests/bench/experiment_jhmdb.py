@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnrec.cli.output import counted
-from attnrec.config import ExtractConfig, PictureConfig, TrainConfig
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
 from attnrec.errors import AttnrecError
@@ -39,12 +38,13 @@ from attnrec.render.plots import Plot, intervals
 from attnrec.render.strip import Picture, stacked, strip
 from attnrec.run import Run
 from attnrec.runtime import Progress, default_jobs, no_progress, prepare_cpu, processor, resolve_device
+from attnrec.settings import ExtractConfig, GridConfig, PictureConfig, TrainConfig
 from attnrec.significance import NUM_RESAMPLES, PairedDifference, paired_difference
 from attnrec.workflows.estimates import plan_extraction
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.extract import extract
 from attnrec.workflows.forecast import plan_grid
-from attnrec.workflows.grid import GridConfig, is_evaluated, planned_cells, runs_by_identity
+from attnrec.workflows.grid import is_evaluated, planned_cells, runs_by_identity
 from attnrec.workflows.localization import Targets, block_sums, localization, stored_targets
 from attnrec.workflows.looking import equal_steps, look_at
 from attnrec.workflows.planning import run_blocks
@@ -187,8 +187,8 @@ def person_boxes(store: FeatureStore) -> Targets | None:
 
 def grid_of(config: TrainConfig, num_seeds: int, penalties: Sequence[float] | None = None) -> GridConfig:
     """A row as a grid, which knows what is trained already."""
-    return GridConfig((config.model,), penalties=tuple(penalties or [config.attention_penalty]), num_seeds=num_seeds,
-                      training=config)  # fmt: skip
+    penalties = penalties or [config.attention_penalty]
+    return GridConfig(models=(config.model,), penalties=tuple(penalties), num_seeds=num_seeds, training=config)
 
 
 def trained(config: TrainConfig, num_seeds: int, store_path: Path, runs_dir: Path) -> list[Run]:
@@ -270,7 +270,7 @@ def look_again(run: Run, store: FeatureStore, targets: Targets | None) -> dict[s
 
 def recognised(scores: BlockScores, owner: NDArray[np.int64], labels: NDArray[Any], training: TrainConfig) -> Values:
     """1 for each video that the blocks' mean or vote names, 0 for the others."""
-    blocks = block_means(scores.frame_probs, training.last_steps or training.num_steps)
+    blocks = block_means(scores.frame_probs, training.last_steps)
     return top_k_hits(labels, reduce_blocks(blocks[:, None], owner, training.reduction or "mean"), 1).astype(np.float64)
 
 

@@ -214,7 +214,7 @@ def test_several_labels_from_clips_to_map(here, real_data, options):
     assert (extracted["dataset"], extracted["multilabel"]) == ("hollywood2", True)
     assert list(extracted["classes"]) == list(HOLLYWOOD2_CLASSES)
     trained = document(attnrec("train", *QUICK, "--json"))
-    assert trained["plan"]["split"] == "hollywood2"
+    assert trained["plan"]["settings"]["split"] == "hollywood2"
     assert trained["validation_accuracy"] is None
     assert 0 <= trained["validation_map"] <= 1
     report = document(attnrec("evaluate", "--json", "--jobs", "1"))

@@ -38,13 +38,31 @@ def killed(store, tmp_path) -> Path:
     return run
 
 
-def test_seeds_give_a_list_of_reports(store, tmp_path):
-    done = attnrec("train", store, *OPTIONS, "--seeds", 2, "--seed", 5, "--runs", tmp_path, "--json")
-    reports = json.loads(done.stdout)
-    assert [report["plan"]["settings"]["seed"] for report in reports] == [5, 6]
-    assert all(Run(report["run"]).finished for report in reports)
-    done = attnrec("train", store, *OPTIONS, "--seeds", 2, "--runs", tmp_path, "--quiet")
-    assert (done.exit_code, len(done.stdout.splitlines()), done.stderr) == (0, 2, "")
+def test_a_setting_without_an_option_is_set(store):
+    given = ("--set", "optimizer=sgd, init_layers=1", "--set", "input_dropout=0.25")
+    plan = json.loads(attnrec("train", store, *OPTIONS, *given, "--dry-run", "--json").stdout)
+    settings = plan["settings"]
+    assert (settings["optimizer"], settings["init_layers"], settings["input_dropout"]) == ("sgd", 1, 0.25)
+    assert plan["run_name"].endswith("optimizersgd-initlayers1-inputdropout0.25")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epochs=3", "epochs has an option of its own, see --help"),
+        ("colour=red", "there is no setting 'colour'; settings: optimizer, decay_per"),
+        ("init_layers=two", "init_layers must be a number, got 'two'"),
+    ],
+)
+def test_what_cannot_be_set_is_said(store, assignment, message):
+    done = attnrec("train", store, "--set", assignment)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
+
+
+def test_a_set_value_out_of_range_is_one_line(store):
+    done = attnrec("train", store, "--set", "init_layers=0")
+    assert (done.exit_code, done.stderr) == (1, "attnrec: init_layers must be from 1 to 32, got 0\n")
 
 
 def test_resume_takes_the_runs_own_settings(killed):
@@ -60,9 +78,11 @@ def test_resume_takes_the_runs_own_settings(killed):
 
 
 def test_resume_refuses_other_settings_by_name(killed):
-    done = attnrec("train", "--resume", killed, "--lambda", 3, "--learning-rate", 0.01, "--epochs", 7, "--seeds", 2)
+    done = attnrec(
+        "train", "--resume", killed, "--lambda", 3, "--learning-rate", 0.01, "--epochs", 7, "--set", "init_layers=3"
+    )
     assert done.exit_code == 2
-    assert "the run has other settings than --lambda, --epochs, --seeds" in " ".join(done.stderr.split())
+    assert "the run has other settings than --lambda, --epochs, --set init_layers" in " ".join(done.stderr.split())
     assert not Run(killed).finished
     done = attnrec("train", "--resume", killed, "--epochs", 2, "--jobs", 1, "--save-every", 5, "--device", "cpu")
     assert done.exit_code == 0, done.stderr
@@ -81,8 +101,8 @@ def test_the_plan_says_how_gradients_and_numbers_are_treated(store):
     assert "gradients of a norm over 500 are clipped" in plan
     assert "numbers     fp32" in plan
     assert "memory      3.1 kB for a batch's cubes" in plan  # 8 blocks of 4 x 4 x 6 numbers of 4 bytes
-    assert "no gradient is clipped" in attnrec("train", store, "--preset", "paper", "--dry-run").stdout
-    assert "no gradient is clipped" in attnrec("train", store, "--clip", 0, "--dry-run").stdout
+    assert "no gradient clipping" in attnrec("train", store, "--preset", "paper", "--dry-run").stdout
+    assert "no gradient clipping" in attnrec("train", store, "--clip", 0, "--dry-run").stdout
 
 
 def test_overfitting_is_warned_of(store, tmp_path):
@@ -92,7 +112,7 @@ def test_overfitting_is_warned_of(store, tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_one_line(store, tmp_path):
-    far = ("--optimizer", "sgd", "--learning-rate", 100, "--weight-decay", 100, "--epochs", 9)
+    far = ("--set", "optimizer=sgd", "--learning-rate", 100, "--weight-decay", 100, "--epochs", 9)
     done = attnrec("train", store, *OPTIONS, *far, "--runs", tmp_path, "--quiet")
     assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert re.search(r"at step \d, batch \d of epoch \d \(", done.stderr)

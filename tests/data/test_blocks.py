@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from small_store import write_store
 from torch.utils.data import DataLoader
 
-from attnrec.config import FeatureSpec
 from attnrec.data.blocks import (
     BlockDataset,
     authors_blocks,
@@ -29,6 +28,7 @@ from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
+from attnrec.specs import FeatureSpec
 
 Times = list[Fraction]
 

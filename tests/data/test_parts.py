@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnrec.config import FeatureSpec
 from attnrec.data.parts import (
     LOCK,
     PartFile,
@@ -25,6 +24,7 @@ from attnrec.data.parts import (
 )
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import AttnrecError, FeatureStoreError
+from attnrec.specs import FeatureSpec
 
 SPEC = FeatureSpec("googlenet", "inception5b", "random-0", "ab" * 32, 3, 4, 224, "crop", 29.97, "fp32")
 SUMMARY = DecodeSummary("truncated", 600, 10.0, 60.0, 60.0, True)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attnrec.config import FeatureSpec
 from attnrec.data.hdf5 import decoded, encoded
 from attnrec.data.packing import VideoRow, pack_store, stored_sources
 from attnrec.data.parts import FeatureSource, PartFile, file_sha256, part_fingerprint, parts_dir, read_part, video_id
@@ -20,6 +19,7 @@ from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore, find_store, is_store
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
+from attnrec.specs import FeatureSpec
 
 SPEC = FeatureSpec("googlenet", "inception5b", "random-0", "ab" * 32, 3, 4, 224, "crop", 29.97, "bf16")
 FEATURES = f"features/{SPEC.layer}"

@@ -2,11 +2,11 @@ import pytest
 import torch
 from helpers import make_cubes
 
-from attnrec.config import ModelConfig
 from attnrec.errors import ConfigError
 from attnrec.models.architectures import ARCHITECTURES, build_model
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
+from attnrec.specs import ModelConfig
 
 SIZES = {"feature_dim": 4, "num_locations": 5, "num_classes": 3}
 

@@ -3,12 +3,12 @@ import pytest
 from looks import made_look, noise_frames
 from PIL import Image, ImageDraw
 
-from attnrec.config import PictureConfig
 from attnrec.render.boxes import outlined
 from attnrec.render.card import GAP_PX, LEAST_WIDTH_PX, MARGIN_PX, NOTE_PX, cards
 from attnrec.render.styles import attended_frame
 from attnrec.render.text import DARK, drawable, fitted, font, text_width, wrapped
 from attnrec.render.timeline import HEIGHT_PX, LEFT_PX, LETTERS_PX, timeline
+from attnrec.settings import PictureConfig
 
 CONFIG = PictureConfig()
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from looks import made_look
 
-from attnrec.config import PictureConfig
 from attnrec.render.legend import legend_text
+from attnrec.settings import PictureConfig
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from chromium import visit
 from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
-from attnrec.config import PictureConfig
 from attnrec.render.boxes import outlined
 from attnrec.render.look import Look
 from attnrec.render.overlay import upsample
 from attnrec.render.page import clip_page
 from attnrec.render.styles import attended_frame
+from attnrec.settings import PictureConfig
 
 # In a frame of 330 px the page shows a picture of this width as it is.
 K, S, WIDTH, HEIGHT = 5, 6, 272, 204

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from looks import made_look, noise_frames
 
-from attnrec.config import PictureConfig
 from attnrec.render.boxes import outlined
 from attnrec.render.strip import GAP_PX, HEAD_PX, LINE_PX, MARGIN_PX, NOTE_LINE_PX, StripRow, png_bytes, stacked, strip
 from attnrec.render.styles import attended_frame
 from attnrec.render.text import LIGHT
+from attnrec.settings import PictureConfig
 
 WIDTH, HEIGHT = 120, 90
 TOP = MARGIN_PX + HEAD_PX

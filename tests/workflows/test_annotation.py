@@ -11,9 +11,9 @@ from dataset_trees import make_jhmdb, write_mask
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.config import ExtractConfig
 from attnrec.data.store import FeatureStore
 from attnrec.errors import DataError
+from attnrec.settings import ExtractConfig
 from attnrec.workflows.estimates import plan_extraction
 from attnrec.workflows.extract import extract
 

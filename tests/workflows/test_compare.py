@@ -9,11 +9,11 @@ import pytest
 import sklearn.metrics
 from small_store import SPEC, figures_of, quick, write_store
 
-from attnrec.config import TrainConfig
 from attnrec.errors import RunError
 from attnrec.intervals import accuracy_statistic
 from attnrec.models.architectures import build_model
 from attnrec.run import Run, create_run
+from attnrec.settings import TrainConfig
 from attnrec.significance import holm, paired_difference
 from attnrec.workflows.compare import compare
 from attnrec.workflows.evaluate import evaluate

@@ -17,11 +17,11 @@ import torch
 import torchvision
 from PIL import Image
 
-from attnrec.config import ExtractConfig
 from attnrec.data.encode import write_video
 from attnrec.data.ffmpeg import ffmpeg_path
 from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, VideoError
+from attnrec.settings import ExtractConfig
 from attnrec.workflows.estimates import plan_extraction
 from attnrec.workflows.extract import extract
 

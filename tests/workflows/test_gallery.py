@@ -8,8 +8,8 @@ from clips import write
 from looks import shown
 from small_store import figures_of
 
-from attnrec.config import PictureConfig
 from attnrec.errors import DataError
+from attnrec.settings import PictureConfig
 from attnrec.workflows.gallery import examples, gallery, is_right
 from attnrec.workflows.predict import Recognizer
 

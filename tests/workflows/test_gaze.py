@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from clips import write
 
-from attnrec.config import PictureConfig
+from attnrec.settings import PictureConfig
 from attnrec.workflows.gaze import NOWHERE, gaze_advice, gaze_note
 from attnrec.workflows.looking import look_at
 from attnrec.workflows.predict import Recognizer

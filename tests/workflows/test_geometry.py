@@ -10,9 +10,9 @@ import pytest
 from clips import ffmpeg, write
 from looks import on_cell, shown
 
-from attnrec.config import PictureConfig
 from attnrec.data.video import FrameReader, probe
 from attnrec.render import card, strip
+from attnrec.settings import PictureConfig
 from attnrec.workflows.predict import AttendedClip, Prediction, Recognizer
 from attnrec.workflows.visualize import visualize
 

@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 from small_store import QUICK, quick, write_store
 
-from attnrec.config import TrainConfig
 from attnrec.errors import ConfigError, FeatureStoreError
 from attnrec.run import Run, find_runs
 from attnrec.runtime import Progress, resolve_device, resolve_precision
+from attnrec.settings import GridConfig, TrainConfig, settings_of
 from attnrec.workflows.checkpoint import sole_trainer
 from attnrec.workflows.compare import compare
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.forecast import plan_grid
-from attnrec.workflows.grid import GridConfig
-from attnrec.workflows.identity import FREE, OF_ATTENTION, identity
+from attnrec.workflows.identity import identity
 from attnrec.workflows.train import train
 
 FAST = quick(epochs=1, num_layers=1, hidden_dim=4)
@@ -59,7 +58,15 @@ def test_the_rows_are_every_combination_once(seed):
     models = some(["attention", "avg-pool", "max-pool", "softmax"])
     attention, penalties = some(["location", "content"], 0), some([0.0, 0.5, 1.0, 10.0])
     fps, splits, num_seeds = some([5.0, 6.0, 30.0], 0), some(["a", "b", "c"], 0), rng.randint(1, 4)
-    grid = GridConfig(models, attention, penalties, fps, splits, num_seeds, TrainConfig(fps=12.0, seed=3, hidden_dim=7))
+    grid = GridConfig(
+        models=models,
+        attention=attention,
+        penalties=penalties,
+        fps=fps,
+        splits=splits,
+        num_seeds=num_seeds,
+        training=TrainConfig(fps=12.0, seed=3, hidden_dim=7),
+    )
     wanted = [
         (model, form, penalty, rate)
         for model in models
@@ -83,12 +90,12 @@ def test_what_is_asked_for_twice_is_one_row():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": ("attention", "transformer")}, "model must be one of attention, avg-pool, .* got 'transformer'"),
+        ({"models": ("attention", "transformer")}, "models must be one of attention, avg-pool, .* got 'transformer'"),
         ({"attention": ("everywhere",)}, "attention must be one of location, content"),
-        ({"penalties": (0.0, -1.0)}, "attention_penalty must be from 0 to"),
+        ({"penalties": (0.0, -1.0)}, "penalties must be from 0 to"),
         ({"fps": (0.0,)}, "fps must be over 0"),
         ({"models": ()}, "a grid needs a model"),
-        ({"num_seeds": 0}, "a grid needs a seed or more, got 0"),
+        ({"num_seeds": 0}, "num_seeds must be from 1 to 1000, got 0"),
     ],
 )
 def test_what_no_training_takes_is_refused_before_any(changes, message):
@@ -114,11 +121,12 @@ def test_a_run_is_known_by_all_that_decides_its_weights(name):
         base = dataclasses.replace(base, max_steps=None, overfit=None)
     changed = dataclasses.replace(base, **{name: other})
     same = identity(base, "features", "f", "s") == identity(changed, "features", "f", "s")
-    assert same == (name in FREE)
+    setting = settings_of(TrainConfig)[name]
+    assert same == (not setting.decides)
     pooled = [dataclasses.replace(each, model="avg-pool") for each in (base, changed)]
     if name != "model":
         same = identity(pooled[0], "features", "f", "s") == identity(pooled[1], "features", "f", "s")
-        assert same == (name in FREE or name in OF_ATTENTION)
+        assert same == (not setting.decides or setting.of_attention)
 
 
 def test_a_run_is_known_by_its_features_and_its_split_not_by_the_splits_name():

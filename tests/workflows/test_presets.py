@@ -4,22 +4,31 @@ from dataclasses import asdict
 import pytest
 from small_store import SPEC, write_store
 
-from attnrec.config import TrainConfig
 from attnrec.errors import ConfigError
+from attnrec.settings import Recipe, TrainConfig
 from attnrec.workflows.planning import prepare
-from attnrec.workflows.presets import notes_on, patience_of, with_protocol, with_schedule
+from attnrec.workflows.presets import notes_on, recipe_of, sampling_of
 
 DATASETS = ("videos", "UCF-11", "ucf101", "hmdb51", "hollywood2")
 
 
-def filled(dataset="videos", *, num_blocks=100_000, multilabel=False, **given) -> TrainConfig:
-    config = with_protocol(
-        TrainConfig(**given), dataset=dataset, feature_dim=1024, multilabel=multilabel, typical_frames=300
+def filled(
+    dataset="videos", *, num_blocks=100_000, multilabel=False, typical_frames=300.0, has_validation=True, **given
+) -> Recipe:
+    asked = TrainConfig(**given)
+    return recipe_of(
+        asked,
+        sampling_of(asked, asked.split or "default", typical_frames),
+        dataset=dataset,
+        feature_dim=1024,
+        multilabel=multilabel,
+        num_blocks=num_blocks,
+        has_validation=has_validation,
+        precision="fp32",
     )
-    return with_schedule(config, dataset=dataset, num_blocks=num_blocks)
 
 
-def subset(config: TrainConfig, expected: dict) -> dict:
+def subset(config: Recipe, expected: dict) -> dict:
     return {name: getattr(config, name) for name in expected}
 
 
@@ -29,7 +38,7 @@ def test_no_setting_is_left_open(preset, dataset):
     values = asdict(filled(dataset, preset=preset, split="default"))
     open_ones = {name for name, value in values.items() if value is None}
     # What is left is for the machine, or means: no limit.
-    assert open_ones <= {"layer", "jobs", "attention_dim", "patience", "max_steps", "overfit"}
+    assert open_ones <= {"layer", "jobs", "attention_dim", "max_steps", "overfit"}
 
 
 @pytest.mark.parametrize(
@@ -102,11 +111,10 @@ def test_a_scorer_by_content_needs_its_form(given):
 
 @pytest.mark.parametrize(("typical", "block_frames"), [(8.0, 8), (40.2, 30), (14.6, 15), (0.3, 1)])
 def test_auto_fits_blocks_to_short_videos(typical, block_frames):
-    sizes = {"dataset": "videos", "feature_dim": 8, "multilabel": False, "typical_frames": typical}
-    assert with_protocol(TrainConfig(), **sizes).block_frames == block_frames
-    assert with_protocol(TrainConfig(), **sizes).last_steps == block_frames
-    assert with_protocol(TrainConfig(block_frames=12), **sizes).block_frames == 12
-    assert with_protocol(TrainConfig(preset="paper"), **sizes).block_frames == 30
+    assert filled(typical_frames=typical).block_frames == block_frames
+    assert filled(typical_frames=typical).last_steps == block_frames
+    assert filled(typical_frames=typical, block_frames=12).block_frames == 12
+    assert filled(typical_frames=typical, preset="paper").block_frames == 30
 
 
 @pytest.mark.parametrize(("sample_fps", "fps", "block_frames"), [(10.0, 30.0, 12), (10.0, 5.0, 6), (None, 30.0, 12)])
@@ -114,7 +122,7 @@ def test_blocks_are_fitted_at_the_rate_that_the_store_has(tmp_path, sample_fps, 
     spec = dataclasses.replace(SPEC, sample_fps=sample_fps)
     store = write_store(tmp_path / "store.h5", num_frames=12, spec=spec)  # of ten frames a second
     config = TrainConfig(fps=fps, device="cpu", jobs=1)
-    assert prepare(store, config).config.block_frames == block_frames
+    assert prepare(store, config).recipe.block_frames == block_frames
 
 
 def test_auto_takes_fewer_and_narrower_layers_for_few_blocks():
@@ -124,10 +132,18 @@ def test_auto_takes_fewer_and_narrower_layers_for_few_blocks():
 
 
 def test_only_auto_stops_early():
-    assert patience_of(filled(num_blocks=100), True) is not None
-    assert patience_of(filled(num_blocks=100), False) is None
-    assert patience_of(filled(preset="paper"), True) is None
-    assert patience_of(filled(preset="authors-code"), True) is None
+    assert filled(num_blocks=100).patience > 0
+    assert filled(num_blocks=100, has_validation=False).patience == 0
+    assert filled(num_blocks=100, has_validation=False, patience=3).patience == 0
+    assert filled(preset="paper").patience == filled(preset="authors-code").patience == 0
+    assert filled(preset="paper", patience=3).patience == 3
+
+
+def test_a_recipe_is_what_was_asked_for_without_gaps():
+    asked, done = ({field.name for field in dataclasses.fields(cls)} for cls in (TrainConfig, Recipe))
+    assert asked == done
+    with pytest.raises(ConfigError, match="attention is not given"):
+        Recipe()
 
 
 def test_what_the_dataset_decided_is_said():

@@ -12,7 +12,6 @@ from looks import shown
 from pages import Page
 from small_store import figures_of
 
-from attnrec.config import PictureConfig
 from attnrec.data.video import FrameReader, probe
 from attnrec.errors import ConfigError, DataError
 from attnrec.render.boxes import LINE
@@ -20,6 +19,7 @@ from attnrec.render.card import GAP_PX
 from attnrec.render.strip import GAP_PX as COLUMN_GAP_PX
 from attnrec.render.strip import HEAD_PX, MARGIN_PX
 from attnrec.run import CONFIG, Run
+from attnrec.settings import PictureConfig
 from attnrec.workflows.compare import compare
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.gallery import gallery

@@ -10,15 +10,15 @@ import pytest
 from safetensors.numpy import load_file
 from small_store import quick, write_store
 
-from attnrec.config import TrainConfig
 from attnrec.data.blocks import sliding_blocks
 from attnrec.data.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.run import Run, find_runs, newest_run
+from attnrec.settings import TrainConfig
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.planning import run_name
-from attnrec.workflows.train import plan_training, train, train_repeats
+from attnrec.workflows.train import plan_training, train
 
 
 def read_training_log(run: Run) -> list[dict]:
@@ -94,8 +94,8 @@ def test_what_the_preset_chose_is_recorded(tiny_store, tmp_path):
     config = TrainConfig(epochs=1, hidden_dim=4, block_frames=4, device="cpu", jobs=1)
     report = train(tiny_store, config, runs_dir=tmp_path)
     recorded = Run(report.run).manifest.training
-    assert recorded.batch_size == report.plan.batch_size == 16
-    assert recorded.learning_rate == report.plan.learning_rate
+    assert recorded.batch_size == report.plan.settings.batch_size == 16
+    assert recorded.learning_rate == report.plan.settings.learning_rate
 
 
 def test_the_weights_that_validate_best_are_kept(tmp_path):
@@ -113,7 +113,7 @@ def test_the_weights_that_validate_best_are_kept(tmp_path):
 def test_training_ends_early_without_a_better_validation(tmp_path):
     store = write_store(tmp_path / "noise.h5", signal=0.0)
     report = train(store, quick(epochs=30, learning_rate=0.05, dropout=0.0), runs_dir=tmp_path / "runs")
-    assert report.plan.patience == 10
+    assert report.plan.settings.patience == 10
     assert report.epochs == report.best_epoch + 10 < 30
 
 
@@ -212,21 +212,22 @@ def test_auto_gives_few_blocks_enough_updates(store_of_48_blocks):
     plan = plan_training(store_of_48_blocks, TrainConfig(device="cpu"))
     assert plan.num_train_blocks == 48
     assert plan.updates >= 300
-    assert plan.patience is not None
+    assert plan.settings.patience > 0
 
 
 def test_paper_keeps_the_papers_numbers(store_of_48_blocks):
     plan = plan_training(store_of_48_blocks, TrainConfig(preset="paper", device="cpu"))
-    assert (plan.batch_size, plan.epochs, plan.hidden_dim, plan.learning_rate) == (128, 15, 512, 2e-4)
+    recipe = plan.settings
+    assert (recipe.batch_size, recipe.epochs, recipe.hidden_dim, recipe.learning_rate) == (128, 15, 512, 2e-4)
     assert plan.updates == 15
-    assert plan.patience is None
+    assert recipe.patience == 0
 
 
 @pytest.mark.parametrize("preset", ["auto", "paper"])
 def test_what_the_user_gives_wins_over_the_preset(store_of_48_blocks, preset):
     given = {"batch_size": 5, "epochs": 7, "hidden_dim": 9, "learning_rate": 0.3}
     plan = plan_training(store_of_48_blocks, TrainConfig(preset=preset, device="cpu", **given))
-    assert {name: getattr(plan, name) for name in given} == given
+    assert {name: getattr(plan.settings, name) for name in given} == given
     assert plan.updates == 7 * math.ceil(48 / 5)
 
 
@@ -240,7 +241,7 @@ def test_a_loss_that_is_no_number_ends_the_training(tiny_store, tmp_path):
 def test_without_validation_videos_the_last_epoch_is_kept(tmp_path):
     store = write_store(tmp_path / "s.h5", num_groups=2, splits={"default": [TRAIN, TEST] * 3})
     report = train(store, quick(epochs=4), runs_dir=tmp_path / "runs")
-    assert report.plan.patience is None
+    assert report.plan.settings.patience == 0
     assert (report.best_epoch, report.epochs) == (4, 4)
     assert report.validation_accuracy is None
     one_epoch_less = train(store, quick(epochs=3), runs_dir=tmp_path / "runs")
@@ -400,9 +401,9 @@ def test_without_a_name_the_stores_own_split_is_taken(tmp_path):
     codes = [TRAIN, VALIDATION, TEST, TRAIN] * 3
     store = write_store(tmp_path / "s.h5", num_groups=4, splits={"hmdb51-2": codes, "hmdb51-1": codes})
     report = train(store, quick(epochs=1), runs_dir=tmp_path / "runs")
-    assert report.plan.split == Run(report.run).manifest.split["name"] == "hmdb51-1"
+    assert report.plan.settings.split == Run(report.run).manifest.split["name"] == "hmdb51-1"
     assert evaluate(report.run).split == "hmdb51-1"
-    assert plan_training(store, quick(split="hmdb51-2")).split == "hmdb51-2"
+    assert plan_training(store, quick(split="hmdb51-2")).settings.split == "hmdb51-2"
 
 
 @pytest.mark.parametrize("changes", [
@@ -420,14 +421,7 @@ def test_every_option_of_the_released_code_changes_the_training(tiny_store, tmp_
     )
 
 
-# Repeats, limits, debugging
-
-
-def test_repeats_are_the_runs_of_their_seeds(tiny_store, tmp_path):
-    reports = train_repeats(tiny_store, quick(seed=3, epochs=1), 2, runs_dir=tmp_path / "both")
-    assert [report.plan.settings.seed for report in reports] == [3, 4]
-    assert [Run(report.run).finished for report in reports] == [True, True]
-    assert_same_weights(reports[1].run, train(tiny_store, quick(seed=4, epochs=1), runs_dir=tmp_path / "one").run)
+# Limits, debugging
 
 
 def test_max_steps_ends_within_an_epoch_which_is_validated(tiny_store, tmp_path):
@@ -481,7 +475,7 @@ def test_patience_can_be_given(tmp_path):
     for preset in ("auto", "paper"):
         report = train(store, replace(config, patience=2, preset=preset), runs_dir=tmp_path / "runs")
         assert report.epochs == report.best_epoch + 2 < 30
-    assert plan_training(store, replace(config, patience=0)).patience is None
+    assert plan_training(store, replace(config, patience=0)).settings.patience == 0
 
 
 def test_the_precision_is_recorded_and_changes_the_digits(tiny_store, tmp_path):

@@ -7,11 +7,11 @@ import pytest
 from clips import write
 from looks import made_look, shown
 
-from attnrec.config import PictureConfig
-from attnrec.errors import ConfigError, RunError
+from attnrec.errors import ConfigError
 from attnrec.render.strip import GAP_PX, HEAD_PX, LINE_PX, MARGIN_PX
 from attnrec.run import Run
-from attnrec.workflows.versus import nearest_steps, run_labels, runs_at_rates, versus
+from attnrec.settings import PictureConfig
+from attnrec.workflows.versus import nearest_steps, run_labels, versus
 
 
 def like(run: Path, folder: Path, **training: object) -> Run:
@@ -38,14 +38,6 @@ def test_rows_are_named_by_what_differs(runs):
 def test_rows_of_equal_settings_have_their_runs_names(runs, looking_run, tmp_path):
     twin = like(looking_run, tmp_path / "runs" / "twin", fps=6.0)
     assert run_labels([runs["a"], twin]) == ["a", "twin"]
-
-
-def test_runs_are_found_by_their_rate_and_like_settings(runs, looking_run, tmp_path):
-    newer = like(looking_run, tmp_path / "runs" / "d", fps=12.0)
-    found = runs_at_rates([12.0, 6.0], runs["a"], [*runs.values(), newer])
-    assert [run.name for run in found] == ["d", "a"]
-    with pytest.raises(RunError, match=r"no run like .*/a at 25 fps; make one with .*--fps 25 --lambda 0"):
-        runs_at_rates([6.0, 25.0], runs["a"], list(runs.values()))
 
 
 def test_the_samples_nearest_in_time():

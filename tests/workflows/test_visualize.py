@@ -12,12 +12,12 @@ from pages import Page
 from PIL import Image
 from small_store import quick, write_trunk_store
 
-from attnrec.config import PictureConfig
 from attnrec.data.blocks import covering_blocks
 from attnrec.data.encode import write_video
 from attnrec.data.video import FrameReader, probe
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.render.card import GAP_PX, LEAST_WIDTH_PX
+from attnrec.settings import PictureConfig
 from attnrec.workflows.looking import shown_frames
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.train import train
@@ -279,12 +279,12 @@ def test_what_cannot_be_drawn_is_refused_and_leaves_nothing(looking_run, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 63}, "--width 63: must be from 64 to 1920 px"),
-        ({"width": 1921}, "--width 1921: must be from 64 to 1920 px"),
-        ({"strip": 0}, "--strip 0: must be from 1 to 60 steps"),
-        ({"start": -1.0}, "--start -1: must be zero or more seconds"),
-        ({"start": float("nan")}, "--start nan: must be zero or more seconds"),
-        ({"duration": 0.0}, "--duration 0: must be over zero seconds"),
+        ({"width": 63}, "width must be from 64 to 1920, got 63"),
+        ({"width": 1921}, "width must be from 64 to 1920, got 1921"),
+        ({"strip": 0}, "strip must be from 1 to 60, got 0"),
+        ({"start": -1.0}, "start must be from 0 to"),
+        ({"start": float("nan")}, "start must be from 0 to .*, got nan"),
+        ({"duration": 0.0}, "duration must be over 0"),
         ({"style": "glow"}, "style must be one of paper, heat, contour, grid, got 'glow'"),
         ({"scale": "none"}, "scale must be one of frame, clip, fixed, got 'none'"),
     ],

@@ -1,48 +1,31 @@
 """`attnrec compare`."""
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attnrec.cli.comparison import show_comparison, show_grid_plan, show_plan, write_csv, write_markdown
 from attnrec.cli.options import (
     CSV_SUFFIXES,
-    AddMeanOption,
-    BatchSizeOption,
-    BlockFramesOption,
-    BlockStrideOption,
-    DeviceOption,
     DryRunOption,
-    EpochsOption,
     ForceOption,
-    HiddenOption,
-    JobsOption,
     JsonOption,
-    LayerOption,
-    LayersOption,
-    LearningRateOption,
-    MaxStepsOption,
     PartOption,
-    PrecisionOption,
-    PresetOption,
     QuietOption,
-    RetrainOption,
     RunsDirOption,
-    SeedOption,
-    SeedsOption,
     examples,
+    given_settings,
     is_given,
-    listed,
-    listed_numbers,
+    takes,
 )
 from attnrec.cli.output import Output, counted
-from attnrec.config import TrainConfig
 from attnrec.files import require_free
+from attnrec.settings import GridConfig, TrainConfig, settings_of
 
 if TYPE_CHECKING:
     from attnrec.workflows.comparison import CompareReport
-    from attnrec.workflows.grid import GridConfig
 
 EXAMPLES = examples(
     "attnrec compare",
@@ -54,16 +37,20 @@ EXAMPLES = examples(
     "attnrec compare --json > table.json",
 )
 
-# Options of a grid; any of them asks for one.
-_LISTS = ("features", "models", "attention", "lambdas", "fps", "splits", "seeds")
+# Settings of every training of a grid; the others are given by --set, or by the grid.
 _TRAINING = (
-    "add_mean", "block_frames", "block_stride", "retrain", "layer", "preset", "hidden_dim", "num_layers", "batch_size",
-    "epochs", "learning_rate", "max_steps", "precision", "seed",
+    "preset", "layer", "add_mean", "block_frames", "block_stride", "retrain", "hidden_dim", "num_layers", "batch_size",
+    "epochs", "learning_rate", "max_steps", "precision", "seed", "device", "jobs",
 )  # fmt: skip
+_OF_GRID = ("model", "attention", "attention_penalty", "fps", "split")
 
 
+@takes(GridConfig, "grid")
+@takes(TrainConfig, "training", options=_TRAINING, reserved=_OF_GRID)
 def compare(
     context: typer.Context,
+    grid: GridConfig,
+    training: TrainConfig,
     names: Annotated[
         list[Path] | None,
         typer.Argument(help="Runs to compare; all finished ones where not given.", metavar="[RUN]..."),
@@ -96,51 +83,8 @@ def compare(
             metavar="STORE",
         ),
     ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--models",
-            "--model",
-            help="Grid: recognisers; all but avg-max-pool where not given.",
-            metavar="NAMES",
-        ),
-    ] = None,
-    attention: Annotated[
-        list[str] | None,
-        typer.Option(help="Grid: what scores places: location, content, saliency.", metavar="NAMES"),
-    ] = None,
-    lambdas: Annotated[
-        list[str] | None,
-        typer.Option("--lambdas", "--lambda", help="Grid: weights of the attention penalty.", metavar="NUMBERS"),
-    ] = None,
-    fps: Annotated[
-        list[str] | None, typer.Option(help="Grid: frames a second that recognisers see.", metavar="NUMBERS")
-    ] = None,
-    splits: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--splits", "--split", help="Grid: splits of the store, such as cv3-1,cv3-2,cv3-3.", metavar="NAMES"
-        ),
-    ] = None,
-    seeds: SeedsOption = 1,
-    preset: PresetOption = "auto",
-    layer: LayerOption = None,
-    add_mean: AddMeanOption = None,
-    block_frames: BlockFramesOption = None,
-    block_stride: BlockStrideOption = 1,
-    retrain: RetrainOption = False,
-    hidden_dim: HiddenOption = None,
-    num_layers: LayersOption = None,
-    batch_size: BatchSizeOption = None,
-    epochs: EpochsOption = None,
-    learning_rate: LearningRateOption = None,
-    max_steps: MaxStepsOption = None,
-    precision: PrecisionOption = "auto",
     runs: RunsDirOption = Path("runs"),
     dry_run: DryRunOption = False,
-    device: DeviceOption = "auto",
-    seed: SeedOption = 0,
-    jobs: JobsOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -160,22 +104,20 @@ def compare(
         if path is not None:
             require_free(path, overwrite=force, suffixes=suffixes)
     with Output(json=json, quiet=quiet) as output:
-        grid = None
-        asked = {name for name in (*_LISTS, *_TRAINING) if is_given(context, name)}
-        if names and html_path is not None:
-            asked.discard("features")
-        if asked:
-            if names:
-                raise typer.BadParameter("runs are named, or a grid is asked for by options: not both")
-            values: dict[str, Any] = {name: context.params[name] for name in _TRAINING}
-            training = TrainConfig(device=device, jobs=jobs, **values)
-            grid = _grid(models, attention, lambdas, fps, splits, seeds, training)
+        asked = given_settings(context, GridConfig) | {
+            name for name in given_settings(context, TrainConfig) if settings_of(TrainConfig)[name].decides
+        }
+        if is_given(context, "features") and not (names and html_path is not None):
+            asked.add("features")
+        if asked and names:
+            raise typer.BadParameter("runs are named, or a grid is asked for by options: not both")
+        wanted = dataclasses.replace(grid, training=training) if asked else None
         if dry_run:
-            _plan(grid, names or [], features, runs, part, output)
+            _plan(wanted, names or [], features, runs, part, output)
             return
         report = workflow.compare(
             names or [],
-            grid=grid,
+            grid=wanted,
             store=features,
             runs_dir=runs,
             part=part,
@@ -189,7 +131,7 @@ def compare(
         if html_path is not None:
             from attnrec.workflows.report import ReportConfig, write_report
 
-            sources = ReportConfig(features, videos, device, jobs)
+            sources = ReportConfig(features, videos, training.device, training.jobs)
             write_report(html_path, report, sources, overwrite=force, on_progress=output.progress)
         output.result(report, lambda: show_comparison(report))
         for path, _ in kinds:
@@ -198,30 +140,8 @@ def compare(
         _tell(report, part, output)
 
 
-def _grid(
-    models: list[str] | None,
-    attention: list[str] | None,
-    lambdas: list[str] | None,
-    fps: list[str] | None,
-    splits: list[str] | None,
-    num_seeds: int,
-    training: TrainConfig,
-) -> "GridConfig":
-    from attnrec.workflows.grid import MODELS, GridConfig
-
-    return GridConfig(
-        models=listed(models) or MODELS,  # type: ignore[arg-type]
-        attention=listed(attention),  # type: ignore[arg-type]
-        penalties=listed_numbers(lambdas, "--lambdas") or (0.0,),
-        fps=listed_numbers(fps, "--fps"),
-        splits=listed(splits),
-        num_seeds=num_seeds,
-        training=training,
-    )
-
-
 def _plan(
-    grid: "GridConfig | None", names: list[Path], features: Path | None, runs: Path, part: str, output: Output
+    grid: GridConfig | None, names: list[Path], features: Path | None, runs: Path, part: str, output: Output
 ) -> None:
     from attnrec.workflows import compare as workflow
 

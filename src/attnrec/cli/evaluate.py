@@ -18,9 +18,9 @@ from attnrec.cli.options import (
     listed,
 )
 from attnrec.cli.output import Output, counted, percent, say, table
-from attnrec.config import Reduction
 from attnrec.errors import RunError
 from attnrec.runtime import duration
+from attnrec.settings import Reduction
 
 if TYPE_CHECKING:
     from attnrec.workflows.evaluation import EvaluationReport, EvaluationSummary

@@ -6,19 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnrec.cli.options import (
-    DeviceOption,
-    DryRunOption,
-    JobsOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    examples,
-    listed,
-)
+from attnrec.cli.options import DryRunOption, JsonOption, QuietOption, examples, takes
 from attnrec.cli.output import Output, counted, say, size
-from attnrec.config import BackboneName, DatasetLayout, ExtractConfig, OnError, Precision, Resize
 from attnrec.runtime import duration
+from attnrec.settings import ExtractConfig
 
 if TYPE_CHECKING:
     from attnrec.workflows.annotation import BoxSummary
@@ -36,57 +27,14 @@ EXAMPLES = examples(
 )
 
 
+@takes(ExtractConfig, "config")
 def extract(
     videos: Annotated[
-        Path, typer.Argument(help="Folder of videos, one folder a class inside; or a CSV of labels; or one video.")
+        Path, typer.Argument(help="Folder of videos with one subfolder per class, or a CSV of labels, or one video.")
     ],
     out: Annotated[Path, typer.Argument(help="Feature store to write, an HDF5 file.")],
-    dataset: Annotated[
-        DatasetLayout, typer.Option(help="How videos, labels and splits are laid out; auto finds it out.")
-    ] = "auto",
-    splits: Annotated[
-        Path | None,
-        typer.Option(help="Lists of the split: a CSV, or a folder of trainlist01.txt and the like.", metavar="PATH"),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="CSV of path, label and, if you like, group and split.", metavar="FILE"),
-    ] = None,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV of boxes or points to keep in the store, as evaluate takes it; a boxes.csv in the videos' folder "
-            "if not given.",
-            metavar="FILE",
-        ),
-    ] = None,
-    backbone: Annotated[BackboneName, typer.Option(help="CNN that the features come from.")] = "googlenet",
-    weights: Annotated[
-        str, typer.Option(help="imagenet (downloaded once), random, or the path of a state dict.")
-    ] = "imagenet",
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(help="Layers whose maps are stored, parted by commas; the last spatial one where not given."),
-    ] = None,
-    grid_size: Annotated[
-        int, typer.Option(help="Pool larger maps to K x K; 0 keeps them.", min=0, max=64, metavar="K")
-    ] = 7,
-    fps: Annotated[str, typer.Option(help="Most frames a second to store, or native for all.", metavar="RATE")] = "30",
-    resize: Annotated[
-        Resize, typer.Option(help="How a frame becomes a square: stretch it, or crop its middle.")
-    ] = "stretch",
-    precision: Annotated[
-        Precision, typer.Option(help="bf16 is faster where the hardware has it, which auto finds out.")
-    ] = "auto",
-    on_error: Annotated[OnError, typer.Option(help="What a video that cannot be decoded does: skip or fail.")] = "skip",
-    strict: Annotated[bool, typer.Option("--strict", help="Treat damaged and truncated videos as failures.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a store that was made with other settings.")
-    ] = False,
+    config: ExtractConfig,
     dry_run: DryRunOption = False,
-    device: DeviceOption = "auto",
-    seed: SeedOption = 0,
-    jobs: JobsOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -100,25 +48,6 @@ def extract(
     from attnrec.workflows import extract as workflow
     from attnrec.workflows.estimates import plan_extraction
 
-    config = ExtractConfig(
-        dataset=dataset,
-        splits=None if splits is None else str(splits),
-        labels=None if labels is None else str(labels),
-        boxes=None if boxes is None else str(boxes),
-        backbone=backbone,
-        weights=weights,
-        layers=listed(layer),
-        grid_size=grid_size,
-        sample_fps=_rate(fps),
-        resize=resize,
-        precision=precision,
-        on_error=on_error,
-        strict=strict,
-        overwrite=overwrite,
-        seed=seed,
-        device=device,
-        jobs=jobs,
-    )
     with Output(json=json, quiet=quiet) as output:
         if dry_run:
             plan = plan_extraction(videos, out, config)
@@ -153,15 +82,6 @@ def _warn(report: "ExtractPlan | ExtractReport", output: Output) -> None:
         output.warn(str(problem))
     if data.leaking_splits:
         output.warn(f"figures of {', '.join(data.leaking_splits)} will be too good: groups on both sides")
-
-
-def _rate(text: str) -> float | None:
-    if text == "native":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter("must be a number, or native", param_hint="--fps") from None
 
 
 def _show(report: "ExtractReport") -> None:

@@ -1,111 +1,141 @@
-"""Arguments and options that several commands share, with the same meaning everywhere."""
+"""Options of the commands: made from the settings of a config, and those few that are not settings."""
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from attnrec.config import BOUNDS, Precision, Preset, SplitPart
+from attnrec.checks import annotations_of
+from attnrec.settings import Setting, SplitPart, TrainConfig, settings_of
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # of the tables that --force replaces
+_SET = "set_"
 
 
-def limits(setting: str) -> dict[str, Any]:
-    """The `min` and `max` of an option, where a setting's bounds are closed; open ones are the config's to check."""
-    low, high, is_open = BOUNDS[setting]
-    return {"max": high} if is_open else {"min": low, "max": high}
+def option(setting: Setting, **changes: Any) -> Any:
+    """The option that gives a setting. Ranges with an open end are the config's own to check."""
+    limits = setting.range and ({"min": setting.range.low, "max": setting.range.high})
+    if setting.range and setting.range.open:
+        limits = {"max": setting.range.high} if setting.range.open == "low" else {"min": setting.range.low}
+    values = {"help": setting.help, "metavar": setting.metavar} | (limits or {}) | changes
+    return typer.Option(*setting.flags, **values)
 
 
-RunsDirOption = Annotated[Path, typer.Option("--runs", help="Folder of the runs.", metavar="DIR")]
+RunsDirOption = Annotated[Path, typer.Option("--runs", help="Folder of runs.", metavar="DIR")]
 RunOption = Annotated[
-    Path | None, typer.Option("--run", help="Run to use; the newest finished one where not given.", metavar="DIR")
+    Path | None, typer.Option("--run", help="Run to use; default: the newest finished one.", metavar="DIR")
 ]
 FeaturesOption = Annotated[
     Path | None,
-    typer.Option(help="Feature store of the run; where it was at training if not given.", metavar="STORE"),
+    typer.Option(help="Feature store of the run; default: the one it was trained on.", metavar="STORE"),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", **limits("seed"))]
-# With 100000 it would hang while it makes threads, or end in the system's refusal of one.
-JobsOption = Annotated[
-    int | None,
-    typer.Option(help="Threads and decoders at once; all cores where not given.", metavar="N", **limits("jobs")),
-]
+_TRAINING = settings_of(TrainConfig)
+DeviceOption = Annotated[str, option(_TRAINING["device"])]
+SeedOption = Annotated[int, option(_TRAINING["seed"])]
+JobsOption = Annotated[int | None, option(_TRAINING["jobs"])]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates; do no work.")]
-ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that is there.")]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace files that exist.")]
 PartOption = Annotated[SplitPart, typer.Option(help="Part of the split.")]
 
-LayerOption = Annotated[
-    str | None, typer.Option(help="Layer whose features to train on; the store's first where not given.")
-]
-PresetOption = Annotated[
-    Preset,
-    typer.Option(
-        help="auto fits model and training to the data; paper is the paper's own numbers, authors-code those "
-        "of its released code. It decides what is not given."
-    ),
-]
-AddMeanOption = Annotated[
-    bool | None,
-    typer.Option(
-        help="Give an attention model the mean over the frame's places as well, and what the attended features differ "
-        "from it. auto does, the paper does not."
-    ),
-]
-BlockFramesOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Frames of a block, T: 30, but auto takes fewer where videos are shorter.", **limits("block_frames")
-    ),
-]
-BlockStrideOption = Annotated[
-    int,
-    typer.Option(
-        "--block-stride", "--stride", help="Stored frames between the starts of blocks.", **limits("block_stride")
-    ),
-]
-RetrainOption = Annotated[
-    bool,
-    typer.Option(
-        "--retrain",
-        help="Train anew on training and validation videos, until the loss at the best validation is reached.",
-    ),
-]
-HiddenOption = Annotated[
-    int | None,
-    typer.Option(
-        "--hidden",
-        help="Hidden units of a layer: 512 in the paper; auto takes fewer for few blocks.",
-        **limits("hidden_dim"),
-    ),
-]
-LayersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--layers", help="LSTM layers: 3 in the paper; auto takes fewer for few blocks.", **limits("num_layers")
-    ),
-]
-BatchSizeOption = Annotated[int | None, typer.Option(help="Blocks in a batch.", **limits("batch_size"))]
-EpochsOption = Annotated[int | None, typer.Option(help="Most passes over the training blocks.", **limits("epochs"))]
-LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate.", **limits("learning_rate"))]
-MaxStepsOption = Annotated[int | None, typer.Option(help="Most optimiser steps.", metavar="N", **limits("max_steps"))]
-PrecisionOption = Annotated[
-    Precision, typer.Option(help="Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
-]
-SeedsOption = Annotated[
-    int,
-    typer.Option(
-        help="Repeat with so many seeds, from --seed on, each a run of its own.", min=1, max=1000, metavar="N"
-    ),
-]
+
+def takes(
+    cls: type, parameter: str, *, options: Collection[str] | None = None, reserved: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a config's settings in place of the parameter that it takes the config by.
+
+    Settings without an option are given by `--set NAME=VALUE`.
+
+    Args:
+        cls: The config, a dataclass whose fields are annotated with `Setting`.
+        parameter: Name of the command's parameter.
+        options: Names of the settings that get options; None for those that have one.
+        reserved: Of the settings that the command decides in another way, which are not given at all.
+    """
+    settings = {name: setting for name, setting in settings_of(cls).items() if name not in reserved}
+    chosen = [name for name in settings if (settings[name].has_option if options is None else name in options)]
+    parameters = [_parameter(cls, name, settings[name]) for name in chosen]
+    if unnamed := {name: settings[name] for name in settings if name not in chosen}:
+        parameters.append(_set_parameter(unnamed))
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            asked = {name: _value(cls, name, values.pop(name)) for name in chosen}
+            asked |= _assigned(cls, list(unnamed), values.pop(_SET, None) or ())
+            given = {name: value for name, value in asked.items() if value != ()}  # () is an empty list's default
+            command(**{parameter: cls(**given)}, **values)
+
+        own = inspect.signature(command)
+        merged = [new for each in own.parameters.values() for new in (parameters if each.name == parameter else [each])]
+        run.__signature__ = own.replace(parameters=merged)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in merged}
+        return run
+
+    return decorate
+
+
+def _parameter(cls: type, name: str, setting: Setting) -> inspect.Parameter:
+    hint, default = annotations_of(cls)[name][0], cls.__dataclass_fields__[name].default  # type: ignore[attr-defined]
+    changes: dict[str, Any] = {}
+    if get_origin(hint) is tuple:
+        hint, default = list[str] | None, None
+    elif setting.metavar == "RATE":
+        changes["parser"] = _rate
+    return _keyword(name, Annotated[hint, option(setting, **changes)], default)
+
+
+def _set_parameter(settings: dict[str, Setting]) -> inspect.Parameter:
+    text = f"Give a setting that has no option of its own: {', '.join(settings)}. See `attnrec guide training`."
+    hint = Annotated[list[str] | None, typer.Option("--set", help=text, metavar="NAME=VALUE")]
+    return _keyword(_SET, hint, None)
+
+
+def _keyword(name: str, hint: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=hint)
+
+
+def _value(cls: type, name: str, value: Any) -> Any:
+    """What the command line gave, as the config takes it."""
+    hint = annotations_of(cls)[name][0]
+    if get_origin(hint) is not tuple:
+        return value
+    option = (settings_of(cls)[name].flags or (f"--{name}",))[0]
+    return listed_numbers(value, option) if get_args(hint)[0] is float else listed(value)
+
+
+def _assigned(cls: type, names: Sequence[str], assignments: Sequence[str]) -> dict[str, Any]:
+    """The settings that `--set NAME=VALUE` gives."""
+    found = {}
+    for item in listed(assignments):
+        name, _, text = (part.strip() for part in item.partition("="))
+        if name not in names:
+            known = name in settings_of(cls)
+            why = f"{name} has an option of its own, see --help" if known else f"there is no setting {name!r}"
+            raise typer.BadParameter(f"{why}; settings: {', '.join(names)}", param_hint="--set")
+        hint = annotations_of(cls)[name][0]
+        kinds = [kind for kind in (int, float) if kind in (hint, *get_args(hint))]
+        try:
+            found[name] = kinds[0](text) if kinds else text
+        except ValueError:
+            raise typer.BadParameter(f"{name} must be a number, got {text!r}", param_hint="--set") from None
+    return found
+
+
+def _rate(text: str) -> float | None:
+    try:
+        return None if text == "native" else float(text)
+    except ValueError:
+        raise typer.BadParameter("must be a number, or native", param_hint="--fps") from None
 
 
 def listed(values: Sequence[str] | None) -> tuple[str, ...]:
-    """The items of a list option, which may be repeated and may hold several items parted by commas."""
+    """The items of a list option, which may be repeated and may hold several items separated by commas."""
     return tuple(item for value in values or () for item in (part.strip() for part in value.split(",")) if item)
 
 
@@ -125,6 +155,12 @@ def is_given(context: typer.Context, name: str) -> bool:
     """Whether an option was typed, whatever its value."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def given_settings(context: typer.Context, cls: type) -> set[str]:
+    """Names of a config's settings that were typed, as options or by `--set`."""
+    assigned = {item.partition("=")[0].strip() for item in listed(context.params.get(_SET))}
+    return assigned | {name for name in settings_of(cls) if is_given(context, name)}
 
 
 def examples(*lines: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from attnrec.cli.output import Output, counted, percent, say
-from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError
+from attnrec.settings import PictureConfig
 
 if TYPE_CHECKING:
     from attnrec.run import Run
@@ -95,21 +95,14 @@ def draw_clips(work: Work, clips: Sequence[Path], folder: Path, suffix: str, con
     _fail_for(summary.skipped, work.output)
 
 
-def draw_versus(
-    work: Work, clip: Path, out: Path | None, config: PictureConfig, runs: Sequence[str], rates: Sequence[float]
-) -> None:
-    """One clip by several runs: the named ones, or those that were trained at the given rates."""
+def draw_versus(work: Work, clip: Path, out: Path | None, config: PictureConfig, runs: Sequence[str]) -> None:
+    """One clip by several runs: that of --run first, if it is given."""
     from attnrec.run import Run
-    from attnrec.workflows.versus import attention_runs, require_strip, runs_at_rates, versus
+    from attnrec.workflows.versus import require_strip, versus
 
     out = out or Path(clip.stem + ".png")
     require_strip(out, overwrite=work.force)
-    named = [Run(path) for path in runs]
-    if runs and work.run is not None:
-        named = [Run(work.run), *named]
-    if rates:
-        reference = named[0] if named else work.chosen_run()
-        named = runs_at_rates(rates, reference, named or attention_runs(work.runs, work.output.progress))
+    named = [Run(path) for path in ([work.run] if work.run else []) + [Path(run) for run in runs]]
     report = versus(
         named,
         clip,

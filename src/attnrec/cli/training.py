@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 def plan_line(plan: "TrainPlan") -> str:
     """The plan in a line, for stderr."""
     notes = "".join(f"; {note}" for note in plan.notes)
-    clipping = f"gradients clipped at {plan.settings.clip:g}" if plan.settings.clip else "no clipping"
+    recipe = plan.settings
+    clipping = f"gradients clipped at {recipe.clip:g}" if recipe.clip else "no gradient clipping"
     processes = f"; {plan.processes} processes share each batch" if plan.processes > 1 else ""
     return (
-        f"split {plan.split}, {plan.num_train_blocks} training blocks of {plan.parts['train']} videos, "
-        f"batches of {plan.batch_size}, "
-        f"at most {plan.epochs} epochs ({plan.updates} updates), learning rate {plan.learning_rate:g}, "
-        f"{plan.hidden_dim} hidden units, {plan.settings.precision}, {clipping}{processes}{notes}"
+        f"split {recipe.split}, {plan.num_train_blocks} training blocks of {plan.parts['train']} videos, "
+        f"batches of {recipe.batch_size}, "
+        f"at most {recipe.epochs} epochs ({plan.updates} updates), learning rate {recipe.learning_rate:g}, "
+        f"{recipe.hidden_dim} hidden units, {recipe.precision}, {clipping}{processes}{notes}"
     )
 
 
@@ -27,8 +28,8 @@ def warn_of(plan: "TrainPlan", output: Output) -> None:
     """Say what will make the figures of a training worse than they look, or impossible."""
     if plan.leaking_groups:
         output.warn(
-            f"split {plan.split} has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures will be too "
-            "good"
+            f"split {plan.settings.split} has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures "
+            "will be too good"
         )
     if plan.missing_classes:
         output.warn(f"no training video of {', '.join(plan.missing_classes)}; add groups or choose another --split")
@@ -62,42 +63,31 @@ def show_report(report: "TrainReport") -> None:
     )
 
 
-def show_reports(reports: "list[TrainReport]") -> None:
-    """Print what several trainings did, a line each."""
-    for report in reports:
-        show_report(report)
-
-
-def _clipping(plan: "TrainPlan") -> str:
-    limit = plan.settings.clip
-    return f"gradients of a norm over {limit:g} are clipped" if limit else "no gradient is clipped"
-
-
 def show_plan(plan: "TrainPlan") -> None:
     """Print what a training would do."""
+    recipe = plan.settings
+    stopping = f"after {recipe.patience} epochs without a better validation loss" if recipe.patience else "never early"
+    clipping = f"gradients of a norm over {recipe.clip:g} are clipped" if recipe.clip else "no gradient clipping"
     say(f"run         {plan.run_name}")
     say(f"store       {plan.store}")
-    say(f"split       {plan.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
+    say(f"split       {recipe.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
     say(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
     say(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
-    say(f"batches     {plan.batch_size} blocks; {plan.epochs} epochs, {plan.updates} updates at most")
-    say(
-        f"stopping    {f'after {plan.patience} epochs without a better validation' if plan.patience else 'never early'}"
-    )
-    layers = counted(plan.settings.num_layers or 0, "LSTM layer")
-    say(f"model       {layers} of {plan.hidden_dim} hidden units, {plan.num_parameters} parameters")
-    say(f"rate        {plan.learning_rate:g}; {_clipping(plan)}")
-    say(f"numbers     {plan.settings.precision}")
+    say(f"batches     {recipe.batch_size} blocks; {recipe.epochs} epochs, {plan.updates} updates at most")
+    say(f"stopping    {stopping}")
+    layers = counted(recipe.num_layers, "LSTM layer")
+    say(f"model       {layers} of {recipe.hidden_dim} hidden units, {plan.num_parameters} parameters")
+    say(f"rate        {recipe.learning_rate:g}; {clipping}")
+    say(f"numbers     {recipe.precision}")
     say(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
     if plan.processes > 1:
         say(f"processes   {plan.processes}, which share each batch")
     say(f"features    times {plan.feature_scale:.4g}")
-    chosen = plan.settings
-    say(f"loss        decay per {chosen.decay_per}, penalty's {chosen.penalty_reduction}, {chosen.optimizer}")
-    say(f"sampling    {chosen.block_starts}; predictions by {chosen.reduction} of the last {chosen.last_steps} steps")
-    if chosen.model == "attention":
-        beside = ", with the mean beside the glimpse" if chosen.add_mean else ""
-        deep = f", {counted(chosen.scorer_layers or 0, 'scoring layer')}" if chosen.attention == "content" else ""
-        say(f"attention   {chosen.attention}{deep}{beside}")
+    say(f"loss        decay per {recipe.decay_per}, penalty's {recipe.penalty_reduction}, {recipe.optimizer}")
+    say(f"sampling    {recipe.block_starts}; predictions by {recipe.reduction} of the last {recipe.last_steps} steps")
+    if recipe.model == "attention":
+        beside = ", with the mean beside the glimpse" if recipe.add_mean else ""
+        deep = f", {counted(recipe.scorer_layers, 'scoring layer')}" if recipe.attention == "content" else ""
+        say(f"attention   {recipe.attention}{deep}{beside}")
     for note in plan.notes:
         say(f"note        {note}")

@@ -1,5 +1,6 @@
 """`attnrec visualize`."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,12 @@ from attnrec.cli.options import (
     RunsDirOption,
     examples,
     listed,
-    listed_numbers,
+    takes,
 )
 from attnrec.cli.output import Output
 from attnrec.cli.pictures import Work, draw_clip, draw_clips, draw_gallery, draw_versus
-from attnrec.config import PictureConfig, PictureScale, PictureStyle, SplitPart
 from attnrec.errors import ConfigError
+from attnrec.settings import PictureConfig, SplitPart
 
 EXAMPLES = examples(
     "attnrec visualize clip.mp4 --out golf.gif",
@@ -28,7 +29,6 @@ EXAMPLES = examples(
     "attnrec visualize clip.mp4 --out golf.png --strip 6 --style paper --scale frame",
     "attnrec visualize clips/*.mp4 --out pictures/ --format mp4",
     "attnrec visualize clip.mp4 --out fig6.png --versus runs/attention-1,runs/attention-lambda1-1",
-    "attnrec visualize clip.mp4 --out fig7.png --fps 6 --fps 30",
     "attnrec visualize --gallery test --right 6 --wrong 6 --out examples.png",
     "attnrec visualize clip.mp4 --out golf.html",
     "attnrec visualize videos/golf --out pictures/ --boxes boxes.csv",
@@ -36,7 +36,9 @@ EXAMPLES = examples(
 )
 
 
+@takes(PictureConfig, "config", reserved=("boxes",))
 def visualize(
+    config: PictureConfig,
     clips: Annotated[list[Path] | None, typer.Argument(help="Videos to look at, and folders of them.")] = None,
     out: Annotated[
         Path | None,
@@ -46,25 +48,6 @@ def visualize(
         ),
     ] = None,
     run: RunOption = None,
-    style: Annotated[
-        PictureStyle,
-        typer.Option(
-            help="White light as in the paper, heat as a colour map, contour lines, or the grid of cells with weights."
-        ),
-    ] = "paper",
-    scale: Annotated[
-        PictureScale,
-        typer.Option(
-            help="Full strength: each frame's peak as in the paper, the clip's peak, "
-            "or a fixed multiple of uniform attention."
-        ),
-    ] = "clip",
-    width: Annotated[
-        int, typer.Option(help="Most width of one frame's picture, in pixels; a page's is twice as wide.")
-    ] = 240,
-    start: Annotated[float, typer.Option(help="Where in the clip to begin, in seconds.")] = 0.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds to draw; up to the end where not given.")] = None,
-    strip: Annotated[int, typer.Option(help="Equally spaced steps of a .png.", metavar="N")] = 6,
     format_: Annotated[
         str, typer.Option("--format", help="Kind of the pictures in a folder: gif, mp4, png or html.", metavar="SUFFIX")
     ] = "gif",
@@ -74,10 +57,6 @@ def visualize(
     ] = None,
     versus: Annotated[
         list[str] | None, typer.Option(help="Runs to show below one another in a .png.", metavar="RUN,...")
-    ] = None,
-    fps: Annotated[
-        list[str] | None,
-        typer.Option(help="Show runs trained at these rates below one another in a .png.", metavar="FPS,..."),
     ] = None,
     gallery: Annotated[
         SplitPart | None, typer.Option(help="Show clips of this part of the run's split, right and wrong, in a .png.")
@@ -110,17 +89,17 @@ def visualize(
     """Draw where a run looks in clips: each clip beside itself with the attention over it, at its own speed."""
     if boxes is not None and no_boxes:
         raise typer.BadParameter("either boxes of a file are drawn, or none", param_hint="--boxes, --no-boxes")
-    config = PictureConfig(style, scale, width, strip, start, duration, not no_boxes)
+    config = dataclasses.replace(config, boxes=not no_boxes)
     with Output(json=json, quiet=quiet) as output:
         work = Work(output, run, runs, device, jobs, force, boxes)
         if gallery is not None:
-            if clips or versus or fps or raw:
-                raise ConfigError("--gallery takes its clips from the run: leave out CLIPS, --versus, --fps and --raw")
+            if clips or versus or raw:
+                raise ConfigError("--gallery takes its clips from the run: leave out CLIPS, --versus and --raw")
             draw_gallery(work, gallery, out, config, (right, wrong), videos, features)
-        elif versus or fps:
+        elif versus:
             if not clips or len(clips) > 1 or raw:
-                raise ConfigError("--versus and --fps show one clip: name one, without --raw")
-            draw_versus(work, clips[0], out, config, listed(versus), listed_numbers(fps, "--fps"))
+                raise ConfigError("--versus shows one clip: name one, without --raw")
+            draw_versus(work, clips[0], out, config, listed(versus))
         elif not clips:
             raise typer.BadParameter("name one or several, or take a run's own by --gallery test", param_hint="CLIPS")
         elif len(clips) > 1 or clips[0].is_dir() or (out is not None and out.is_dir()):

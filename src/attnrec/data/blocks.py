@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from attnrec.config import BlockStarts
 from attnrec.data.splits import SPLIT_PARTS
 from attnrec.data.store import FeatureStore
 from attnrec.data.times import typical_interval
+from attnrec.settings import BlockStarts
 
 
 def stored_rate(pts: NDArray[np.float64]) -> float:

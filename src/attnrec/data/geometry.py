@@ -1,6 +1,6 @@
 """From pixels of a video to what the network sees of it."""
 
-from attnrec.config import Resize
+from attnrec.settings import Resize
 
 Region = tuple[float, float, float, float]
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from attnrec.config import DatasetLayout
 from attnrec.data.dataset import Dataset, VideoEntry
 from attnrec.data.folders import dataset_root, find_videos, group_by_name, labels_by_name, scan_videos
 from attnrec.data.lists import (
@@ -28,6 +27,7 @@ from attnrec.data.matching import Finder, Reading, assemble, names_in, note_file
 from attnrec.data.tables import read_labels, read_splits
 from attnrec.data.video import VIDEO_SUFFIXES
 from attnrec.errors import ConfigError, DataError
+from attnrec.settings import DatasetLayout
 
 Reader = Callable[[Path, Path | None], Reading | None]
 

@@ -14,7 +14,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import FeatureSpec
 from attnrec.data.hdf5 import decoded, encoded, new_hdf5_file
 from attnrec.data.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
 from attnrec.data.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
@@ -22,6 +21,7 @@ from attnrec.data.stored_boxes import GROUP, StoredBoxes
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import FeatureStoreError
 from attnrec.files import atomic_path
+from attnrec.specs import FeatureSpec
 
 _COPY_FRAMES = 256
 

@@ -20,11 +20,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import FeatureSpec
 from attnrec.data.hdf5 import finish, give_up, hdf5_errors
 from attnrec.data.video import DecodeSummary
 from attnrec.errors import AttnrecError, FeatureStoreError
 from attnrec.files import require_regular, write_error
+from attnrec.specs import FeatureSpec
 
 DECODING = 2  # a change of the frames that are kept, or of their times, makes other parts; stores without it are of 1
 LOCK = "lock"

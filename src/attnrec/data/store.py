@@ -17,13 +17,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import FeatureSpec, config_from_dict
+from attnrec.checks import config_from_dict
 from attnrec.data.hdf5 import UNREADABLE, CheckedFile, decoded, opened_hdf5, text
 from attnrec.data.splits import SPLIT_PARTS
 from attnrec.data.stored_boxes import read_stored_boxes
 from attnrec.errors import FeatureStoreError
 from attnrec.files import reason_of
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.specs import FeatureSpec
 
 FORMAT = "attnrec-features"
 VERSION = 1

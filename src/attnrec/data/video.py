@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import Resize
 from attnrec.data.decoder import UNKNOWN_TIME, DecodeLimits, Decoder
 from attnrec.data.ffmpeg import NO_OUTPUT, PACKET_OUTPUT, RAW_OUTPUT, Log
 from attnrec.data.riff import is_cut_avi
 from attnrec.data.times import Timeline, rising_times, thinned
 from attnrec.errors import VideoError
 from attnrec.files import opened_regular
+from attnrec.settings import Resize
 
 _SUFFIXES = """
 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from attnrec.config import ModelConfig
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
+from attnrec.specs import ModelConfig
 
 
 def _attention(config: ModelConfig) -> nn.Module:

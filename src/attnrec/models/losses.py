@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnrec.config import PenaltyReduction
 from attnrec.models.head import RecognizerOutput
+from attnrec.settings import PenaltyReduction
 
 
 def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.config import PictureConfig
 from attnrec.render.boxes import outlined
 from attnrec.render.legend import LEGEND_PX, LETTERS_PX, draw_legend, legend_text
 from attnrec.render.look import Look
 from attnrec.render.styles import attended_frame
 from attnrec.render.text import DARK, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.render.timeline import HEIGHT_PX, timeline
+from attnrec.settings import PictureConfig
 
 GAP_PX, MARGIN_PX = 6, 6
 LEAST_WIDTH_PX = 320  # narrower ones could not be read

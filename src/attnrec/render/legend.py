@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.config import PictureConfig
 from attnrec.render.overlay import LEAST_FULL
 from attnrec.render.styles import legend_bar
 from attnrec.render.text import Theme, fitted, font, text_width
+from attnrec.settings import PictureConfig
 
 LEGEND_PX = 13
 LETTERS_PX = 11

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import PictureScale, PictureStyle
 from attnrec.render.overlay import Region, full_levels
 from attnrec.render.styles import peaks_of
+from attnrec.settings import PictureScale, PictureStyle
 
 _PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy")
 

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import PictureScale
+from attnrec.settings import PictureScale
 
 CELL_PX, SIGMA_PX = 32, 20  # the authors enlarge each cell to 32 px and smooth with 20
 LEAST_FULL = 2.0  # times uniform: a model that looks nowhere must not fill a clip with light

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnrec.config import PictureConfig, PictureScale, PictureStyle
 from attnrec.render.boxes import EDGE, EDGE_PX, LINE, LINE_PX, outermost
 from attnrec.render.document import data_uri, document
 from attnrec.render.look import Look
 from attnrec.render.overlay import FIXED_FULL, axis_weights, cells_at
 from attnrec.render.styles import ALPHA
 from attnrec.render.text import printable
+from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 
 MAX_CURVES = 6  # more cannot be told apart
 JPEG_QUALITY = 85

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.config import PictureConfig
 from attnrec.render.boxes import outlined
 from attnrec.render.legend import LEGEND_PX, draw_legend, legend_text
 from attnrec.render.look import Look
 from attnrec.render.styles import attended_frame
 from attnrec.render.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
+from attnrec.settings import PictureConfig
 
 GAP_PX, MARGIN_PX = 8, 10
 TEXT_PX, LINE_PX = 14, 21

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.config import PictureStyle
 from attnrec.render.overlay import Region, cells_at, smooth_peaks, upsample
 from attnrec.render.text import font
+from attnrec.settings import PictureStyle
 
 Picture = NDArray[np.uint8]
 Light = NDArray[np.float32]

@@ -57,12 +57,12 @@ def _means_of(
 ) -> tuple[Maps, NDArray[np.float64], tuple[Maps, int]]:
     """Mean of each video (V, L), its labels (V, C), and the sum over blocks at each step (T, L) with their number."""
     features, training = store_of_run(run, store), run.manifest.training
-    table = run_blocks(features, training, part, training.num_steps)
+    table = run_blocks(features, training, part, training.block_frames)
     model = run.load_model(resolve_device(device))
     feed = CubeFeed(features.features(), run.manifest.feature_scale, next(model.parameters()).device)
     videos, owner = np.unique(table.video, return_inverse=True)
     L = run.manifest.features.num_locations
-    totals, steps = np.zeros((len(videos), L)), np.zeros((training.num_steps, L))
+    totals, steps = np.zeros((len(videos), L)), np.zeros((training.block_frames, L))
     for start in range(0, len(table), CHUNK_BLOCKS):
         chosen = slice(start, start + CHUNK_BLOCKS)
         scores = score_blocks(model, feed, table.frames[chosen], keep_attention=True)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from attnrec.config import config_from_dict
+from attnrec.checks import config_from_dict
 from attnrec.errors import ConfigError, RunBusyError, RunError
 from attnrec.files import atomic_path, reason_of, write_error
 from attnrec.models.architectures import state_shapes

@@ -3,25 +3,22 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attnrec.errors import RunError
 from attnrec.run import Run, find_runs
 from attnrec.runtime import OnProgress, no_progress
+from attnrec.settings import GridConfig
 from attnrec.workflows.comparison import CompareReport
 from attnrec.workflows.identity import row_settings_of
 from attnrec.workflows.published import paper_dataset, published_figures
 from attnrec.workflows.row_scores import readable_runs, scored_run
 from attnrec.workflows.tabulation import RowRuns, tabulate
 
-if TYPE_CHECKING:
-    from attnrec.workflows.grid import GridConfig
-
 
 def compare(
     runs: Sequence[str | Path] = (),
     *,
-    grid: "GridConfig | None" = None,
+    grid: GridConfig | None = None,
     store: str | Path | None = None,
     runs_dir: str | Path = "runs",
     part: str = "test",

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnrec.config import ArchitectureName, BackboneName, ExtractConfig, TrainConfig
 from attnrec.data.encode import write_video
 from attnrec.data.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
 from attnrec.data.splits import TEST
@@ -14,6 +13,7 @@ from attnrec.errors import WeightsError
 from attnrec.files import write_table
 from attnrec.models.pretrained import build_trunk, imagenet_weights_at_hand, imagenet_weights_cached
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import ArchitectureName, BackboneName, ExtractConfig, TrainConfig
 from attnrec.workflows.compare import compare
 from attnrec.workflows.comparison import CompareReport
 from attnrec.workflows.evaluate import evaluate

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from attnrec.config import ExtractConfig, FeatureSpec
 from attnrec.data.dataset import Dataset, VideoEntry
 from attnrec.data.hdf5 import decoded
 from attnrec.data.packing import VideoRow
 from attnrec.data.store import FeatureStore, is_store
 from attnrec.data.stored_boxes import StoredBoxes
 from attnrec.errors import FeatureStoreError
+from attnrec.settings import ExtractConfig
+from attnrec.specs import FeatureSpec
 
 
 def require_store_or_nothing(out: Path) -> None:

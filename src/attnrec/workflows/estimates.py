@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from attnrec.config import ExtractConfig
 from attnrec.data.dataset import Dataset, Problem
 from attnrec.data.layouts import read_dataset
 from attnrec.data.video import probe
@@ -16,6 +15,7 @@ from attnrec.files import require_disk_space
 from attnrec.models.backbone import Trunk
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
 from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
+from attnrec.settings import ExtractConfig
 from attnrec.workflows.annotation import BoxSummary, read_annotation
 from attnrec.workflows.features import IMAGE_SIZE
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from attnrec.config import Reduction
 from attnrec.data.blocks import BlockTable
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore, find_store
@@ -18,6 +17,7 @@ from attnrec.metrics import attention_entropy, block_means, reduce_blocks, requi
 from attnrec.models.losses import penalty_floor
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
+from attnrec.settings import Reduction
 from attnrec.workflows.evaluation import EvaluationReport, Faithfulness, VideoFigure, earlier_faithfulness
 from attnrec.workflows.faithfulness import attention_faithfulness, require_attention
 from attnrec.workflows.figures import resolved_top_k, video_figures
@@ -187,13 +187,13 @@ def _settings(
     top_k: int | None,
 ) -> _Settings:
     training, multilabel = run.manifest.training, run.manifest.model.multilabel
-    chosen = reduction or training.reduction or "mean"
+    chosen = reduction or training.reduction
     require_fitting(chosen, multilabel=multilabel)
-    if last_steps is not None and not 1 <= last_steps <= training.num_steps:
-        raise ConfigError(f"--last-steps {last_steps}: must be from 1 to {training.num_steps}, the run's block")
+    if last_steps is not None and not 1 <= last_steps <= training.block_frames:
+        raise ConfigError(f"--last-steps {last_steps}: must be from 1 to {training.block_frames}, the run's block")
     return _Settings(
         chosen,
-        last_steps or training.last_steps or training.num_steps,
+        last_steps or training.last_steps,
         block_stride or training.block_stride,
         resolved_top_k(top_k, len(store.classes), multilabel),
     )

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from attnrec.config import ExtractConfig
 from attnrec.data.dataset import Dataset
 from attnrec.data.layouts import read_dataset
 from attnrec.data.packing import VideoRow, pack_store, remove_parts, stored_sources
@@ -23,6 +22,7 @@ from attnrec.runtime import (
     resolve_precision,
     versions,
 )
+from attnrec.settings import ExtractConfig
 from attnrec.workflows.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
 from attnrec.workflows.earlier import (
     earlier_store,

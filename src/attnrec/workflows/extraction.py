@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from attnrec.config import ExtractConfig, FeatureSpec
 from attnrec.data.dataset import VideoEntry
 from attnrec.data.parts import FeatureSource, PartsWriter, file_sha256, part_fingerprint, part_path, read_part
 from attnrec.data.prefetch import DecodeAhead, FrameBatch, VideoEnd, gathered
@@ -16,6 +15,8 @@ from attnrec.data.video import DecodeSummary
 from attnrec.errors import VideoError
 from attnrec.models.inference import BATCH_FRAMES, CubeExtractor, Cubes
 from attnrec.runtime import OnProgress, Progress
+from attnrec.settings import ExtractConfig
+from attnrec.specs import FeatureSpec
 from attnrec.workflows.features import frame_reader
 
 _ESTIMATE_BATCHES = 4

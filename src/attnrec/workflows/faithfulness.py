@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from attnrec.config import Reduction
 from attnrec.data.blocks import BlockTable
 from attnrec.data.cubes import CubeFeed
 from attnrec.data.store import FeatureStore
@@ -28,6 +27,7 @@ from attnrec.metrics import reduce_blocks
 from attnrec.models.attention import AttentionLSTM
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, derived_seed, no_progress
+from attnrec.settings import Reduction
 from attnrec.workflows.evaluation import Faithfulness
 from attnrec.workflows.figures import Interval
 from attnrec.workflows.localization import Localization, Targets, block_sums, localization

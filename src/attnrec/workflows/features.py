@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnrec.config import ExtractConfig, FeatureSpec
 from attnrec.data.video import FrameReader
 from attnrec.models.backbone import Trunk
 from attnrec.models.pretrained import build_trunk, weights_sha256
+from attnrec.settings import ExtractConfig
+from attnrec.specs import FeatureSpec
 
 IMAGE_SIZE = 224  # side in px of what the network sees
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attnrec.config import ModelConfig
 from attnrec.distributed import World
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, no_progress
-from attnrec.workflows.grid import Cell, GridConfig, grid_store, is_evaluated, planned_cells, runs_by_identity
+from attnrec.settings import GridConfig
+from attnrec.specs import ModelConfig
+from attnrec.workflows.grid import Cell, grid_store, is_evaluated, planned_cells, runs_by_identity
 from attnrec.workflows.identity import row_settings_of
 from attnrec.workflows.planning import Session, run_blocks
 from attnrec.workflows.stepping import Stepper
@@ -79,7 +80,7 @@ def plan_grid(
     splits: dict[str, None] = {}
     timed: dict[tuple[ModelConfig, int], float] = {}
     for session, planned in planned_cells(grid, features, on_progress):
-        splits[session.plan.split] = None
+        splits[session.recipe.split] = None
         states = [_state(there.get(cell.identity), part) for cell in planned]
         training, evaluation = 0.0, 0.0
         if any(state != "done" for _, state in states):
@@ -105,17 +106,17 @@ def _seconds(
     session: Session, cell: Cell, runs: Iterable[Run], part: str, timed: dict[tuple[ModelConfig, int], float]
 ) -> tuple[float, float]:
     """Of a training and of an evaluation, at most; `timed` holds steps by model and blocks, and takes up new ones."""
-    plan = session.plan
-    size = min(plan.batch_size, plan.num_train_blocks)
+    plan, recipe = session.plan, session.recipe
+    size = min(recipe.batch_size, plan.num_train_blocks)
     if (session.model_config, size) not in timed:
         timed[session.model_config, size] = _step_seconds(session, size)
     step = timed[session.model_config, size]
     batches = [
-        math.ceil(count / plan.batch_size)
-        for count in (plan.num_validation_blocks, len(run_blocks(session.store, session.config, part)))
+        math.ceil(count / recipe.batch_size)
+        for count in (plan.num_validation_blocks, len(run_blocks(session.store, recipe, part)))
     ]
     validation, evaluation = (count * step * _FORWARD_SHARE for count in batches)
-    epochs = math.ceil(plan.updates / math.ceil(plan.num_train_blocks / plan.batch_size))
+    epochs = math.ceil(plan.updates / math.ceil(plan.num_train_blocks / recipe.batch_size))
     known = [
         run.manifest.result["seconds"]
         for run in runs

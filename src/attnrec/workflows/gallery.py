@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.render.strip import Picture, png_bytes, stacked, strip
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import PictureConfig
 from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.looking import equal_steps, look_at, reason_of
 from attnrec.workflows.predict import Recognizer

@@ -5,18 +5,17 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from attnrec.config import ArchitectureName, AttentionForm, TrainConfig
 from attnrec.data.store import find_store
 from attnrec.distributed import world_of_torchrun
 from attnrec.errors import AttnrecError, ConfigError, RunBusyError, RunError
 from attnrec.run import Run, find_runs
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import GridConfig, TrainConfig
 from attnrec.workflows.checkpoint import wait_for_trainer
 from attnrec.workflows.comparison import FailedCell, GridSummary
 from attnrec.workflows.evaluate import evaluate
@@ -26,57 +25,6 @@ from attnrec.workflows.predictions import read_predictions
 from attnrec.workflows.row_scores import readable_runs
 from attnrec.workflows.tabulation import RowRuns
 from attnrec.workflows.train import train_once
-
-MODELS: tuple[ArchitectureName, ...] = ("attention", "avg-pool", "max-pool", "softmax")
-
-
-@dataclass(frozen=True)
-class GridConfig:
-    """What to train: each model at each rate, attention in each form and with each lambda, on each split, with seeds.
-
-    Attributes:
-        models: Architectures.
-        attention: Forms of the location scorer; none takes that of `training`.
-        penalties: Values of lambda, for attention alone.
-        fps: Samples per second; none takes that of `training`.
-        splits: Names of splits; none takes that of `training`.
-        num_seeds: From that of `training` on.
-        training: All other settings.
-    """
-
-    models: tuple[ArchitectureName, ...] = MODELS
-    attention: tuple[AttentionForm, ...] = ()
-    penalties: tuple[float, ...] = (0.0,)
-    fps: tuple[float, ...] = ()
-    splits: tuple[str, ...] = ()
-    num_seeds: int = 1
-    training: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self) -> None:
-        if not self.models or not self.penalties:
-            raise ConfigError("a grid needs a model and a lambda")
-        if self.num_seeds < 1:
-            raise ConfigError(f"a grid needs a seed or more, got {self.num_seeds}")
-        self.rows()  # refuses what no training takes
-
-    def rows(self) -> list[TrainConfig]:
-        """Configurations, each once, in the order in which they are asked for, with the first seed and split."""
-        rows = []
-        for model in self.models:
-            forms = self.attention or (self.training.attention,) if model == "attention" else (None,)
-            penalties = self.penalties if model == "attention" else (0.0,)
-            for form, penalty, fps in itertools.product(forms, penalties, self.fps or (self.training.fps,)):
-                changes: dict[str, Any] = {"model": model, "attention": form, "attention_penalty": penalty, "fps": fps}
-                rows.append(dataclasses.replace(self.training, **changes))
-        return list(dict.fromkeys(rows))
-
-    def seeds(self) -> range:
-        """Of the trainings."""
-        return range(self.training.seed, self.training.seed + self.num_seeds)
-
-    def split_names(self) -> list[str | None]:
-        """Each once; None for the store's own choice."""
-        return list(dict.fromkeys(self.splits or (self.training.split,)))
 
 
 class Cell(NamedTuple):
@@ -187,13 +135,13 @@ def _rows_of(
 
 
 def _cell(session: Session, seed: int) -> Cell:
-    given, config = (dataclasses.replace(each, seed=seed) for each in (session.given, session.config))
-    store, split = session.store, session.plan.split
+    asked, recipe = dataclasses.replace(session.asked, seed=seed), dataclasses.replace(session.recipe, seed=seed)
+    store = session.store
     return Cell(
-        name=run_name(given),
-        config=given,
-        settings=row_settings(config, settings_given(given), store.spec.layer),
-        identity=identity(config, store.spec.layer, store.fingerprint, store.split_sha256(split)),
+        name=run_name(asked),
+        config=asked,
+        settings=row_settings(recipe, settings_given(asked), store.spec.layer),
+        identity=identity(recipe, store.spec.layer, store.fingerprint, store.split_sha256(recipe.split)),
     )
 
 

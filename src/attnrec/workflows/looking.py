@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import PictureConfig
 from attnrec.data.folders import label_of
 from attnrec.data.geometry import seen_region
 from attnrec.data.video import FrameReader, probe
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.metrics import attention_entropy
 from attnrec.render.look import Look
+from attnrec.settings import PictureConfig
 from attnrec.workflows.gaze import gaze_note
 from attnrec.workflows.predict import AttendedClip, Recognizer
 from attnrec.workflows.shown_boxes import BoxSource, sample_boxes

@@ -146,7 +146,7 @@ class Recognizer:
         clip = self.features(video)
         training = manifest.training
         summary = clip.summary
-        frames, drawn = covering_blocks(clip.pts, summary.duration_seconds, training.fps, training.num_steps)
+        frames, drawn = covering_blocks(clip.pts, summary.duration_seconds, training.fps, training.block_frames)
         scores = score_blocks(
             self._model,
             self._feed(clip),
@@ -199,12 +199,10 @@ class Recognizer:
 
     def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
         manifest, training = self.run.manifest, self.run.manifest.training
-        frames = blocks_of(
-            clip.pts, training.fps, training.num_steps, training.block_stride, training.block_starts or "by-time"
-        )
+        frames = blocks_of(clip.pts, training.fps, training.block_frames, training.block_stride, training.block_starts)
         scores = score_blocks(self._model, self._feed(clip), frames, multilabel=manifest.model.multilabel)
         owner = np.zeros(len(frames), np.int64)
-        probs = reduce_blocks(scores.frame_probs, owner, training.reduction or "mean", training.last_steps)[0]
+        probs = reduce_blocks(scores.frame_probs, owner, training.reduction, training.last_steps)[0]
         best = int(probs.argmax())
         likely = np.flatnonzero(probs >= 0.5) if manifest.model.multilabel else [best]
         return Prediction(

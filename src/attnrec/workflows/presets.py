@@ -1,13 +1,12 @@
 """What a preset decides of a training where the user does not: the paper's numbers, the released code's, or our own."""
 
-import dataclasses
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
-from attnrec.config import BackboneName, TrainConfig
 from attnrec.errors import ConfigError
 from attnrec.metrics import require_fitting
+from attnrec.settings import BackboneName, BlockStarts, OptimizerName, Precision, Recipe, TrainConfig
 
 PAPER_BACKBONE: BackboneName = "bvlc_googlenet"  # Caffe's GoogLeNet
 PAPER_BATCH, PAPER_EPOCHS, ADAM_RATE = 128, 15, 2e-4
@@ -30,42 +29,85 @@ def canonical_dataset(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def with_protocol(
-    config: TrainConfig, *, dataset: str, feature_dim: int, multilabel: bool, typical_frames: float
-) -> TrainConfig:
-    """Fill in what does not depend on the number of blocks.
+class Sampling(NamedTuple):
+    """The part of a recipe that says which blocks there are."""
+
+    split: str
+    fps: float
+    block_frames: int
+    block_stride: int
+    block_starts: BlockStarts
+
+
+def sampling_of(config: TrainConfig, split: str, typical_frames: float) -> Sampling:
+    """How blocks are cut.
 
     Args:
-        config: Settings; what is given stays.
+        config: Settings that were asked for.
+        split: Name of the split.
+        typical_frames: Samples of the median video at the rate to train at.
+    """
+    starts: BlockStarts = "by-frame" if config.preset == "authors-code" else "by-time"
+    frames = config.block_frames or _block_frames(config, typical_frames)
+    return Sampling(split, config.fps, frames, config.block_stride, config.block_starts or starts)
+
+
+def recipe_of(
+    config: TrainConfig,
+    sampling: Sampling,
+    *,
+    dataset: str,
+    feature_dim: int,
+    multilabel: bool,
+    num_blocks: int,
+    has_validation: bool,
+    precision: Precision,
+) -> Recipe:
+    """From what was asked for to what is done; what was given stays.
+
+    Args:
+        config: Settings that were asked for.
+        sampling: How blocks are cut.
         dataset: Name of the dataset.
         feature_dim: D.
         multilabel: A video may have several labels.
-        typical_frames: Samples of the median video at the rate to train at.
-
-    Returns:
-        Settings whose model form, block starts, loss, optimiser and prediction are set.
+        num_blocks: Blocks to train on.
+        has_validation: Whether there are videos to validate on.
+        precision: That of the device.
 
     Raises:
         ConfigError: The settings do not fit the dataset or each other.
     """
-    block_frames = config.block_frames or _block_frames(config, typical_frames)
+    known = canonical_dataset(dataset)
+    given = {name: value for name, value in vars(config).items() if value is not None}
+    given |= sampling._asdict() | {"precision": precision}
+    chosen = _protocol(config, sampling.block_frames, known, feature_dim, multilabel) | given
+    chosen = _schedule(config, chosen["optimizer"], known, num_blocks) | chosen
+    patience = _patience(config, chosen["epochs"]) if has_validation else 0
+    recipe = Recipe(**{"patience": patience} | chosen | ({} if has_validation else {"patience": 0}))
+    if recipe.attention != "content" and (recipe.scorer_layers != 1 or recipe.attention_dim is not None):
+        raise ConfigError("scorer_layers and attention_dim are for --attention content")
+    require_fitting(recipe.reduction, multilabel=multilabel)
+    return recipe
+
+
+def _protocol(config: TrainConfig, block_frames: int, known: str, feature_dim: int, multilabel: bool) -> dict[str, Any]:
+    """What does not depend on the number of blocks: model form, loss, optimiser and prediction."""
+    auto = config.preset == "auto"
     values: dict[str, Any] = {
-        "block_frames": block_frames,
-        "attention": "saliency" if config.preset == "auto" else "location",
-        "add_mean": config.preset == "auto",
+        "attention": "saliency" if auto else "location",
+        "add_mean": auto,
         "init_layers": 2,
         "scorer_layers": 1,
         "input_dropout": config.dropout,
-        "block_starts": "by-time",
         "penalty_reduction": "sum",
         "decay_per": "block",
         "optimizer": "adam",
         "reduction": "mean",
         "last_steps": block_frames,
-        "clip": AUTO_CLIP if config.preset == "auto" else 0.0,
+        "clip": AUTO_CLIP if auto else 0.0,
     }
     if config.preset == "authors-code":
-        known = canonical_dataset(dataset)
         content = config.attention in (None, "content") and config.model == "attention"
         values |= {
             "attention": "content",
@@ -73,7 +115,6 @@ def with_protocol(
             "scorer_layers": 3 if known == "hmdb51" and content else 1,
             "attention_dim": feature_dim if content else None,
             "input_dropout": 0.0,
-            "block_starts": "by-frame",
             "penalty_reduction": "mean",
             "decay_per": "batch",
             "optimizer": "sgd" if known in AUTHORS_SGD_RATES else "adam",
@@ -81,25 +122,11 @@ def with_protocol(
         }
         if known in AUTHORS_SGD_RATES:
             values["last_steps"] = min(AUTHORS_LAST_STEPS, block_frames)
-    filled = _filled(config, values)
-    if filled.attention != "content" and (filled.scorer_layers != 1 or filled.attention_dim is not None):
-        raise ConfigError("--scorer-layers and --scorer-width are for --attention content")
-    require_fitting(str(filled.reduction), multilabel=multilabel)
-    return filled
+    return values
 
 
-def with_schedule(config: TrainConfig, *, dataset: str, num_blocks: int) -> TrainConfig:
-    """Fill in batch size, epochs, learning rate, LSTM layers and hidden units.
-
-    Args:
-        config: Settings that `with_protocol` filled in.
-        dataset: Name of the dataset.
-        num_blocks: Blocks to train on.
-
-    Returns:
-        Settings without gaps.
-    """
-    known = canonical_dataset(dataset)
+def _schedule(config: TrainConfig, optimizer: OptimizerName, known: str, num_blocks: int) -> dict[str, Any]:
+    """What follows from the number of blocks: batch size, epochs, learning rate, and the size of the LSTM."""
     hidden_dim = 1024 if known == "hmdb51" else 512
     num_layers = 1 if config.preset == "authors-code" else 3
     if config.preset == "auto":
@@ -112,19 +139,16 @@ def with_schedule(config: TrainConfig, *, dataset: str, num_blocks: int) -> Trai
     else:
         batch_size, epochs = config.batch_size or PAPER_BATCH, PAPER_EPOCHS
     learning_rate = ADAM_RATE
-    if config.optimizer == "sgd":
+    if optimizer == "sgd":
         # Ours is the mean over the batch: the same step takes a rate that is as many times as great.
         learning_rate = AUTHORS_SGD_RATES.get(known, 1e-4) * batch_size
-    return _filled(
-        config,
-        {
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "hidden_dim": hidden_dim,
-            "num_layers": num_layers,
-        },
-    )
+    return {
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "hidden_dim": hidden_dim,
+        "num_layers": num_layers,
+    }
 
 
 def _block_frames(config: TrainConfig, typical_frames: float) -> int:
@@ -134,34 +158,23 @@ def _block_frames(config: TrainConfig, typical_frames: float) -> int:
     return max(1, round(min(PAPER_FRAMES, typical_frames)))
 
 
-def patience_of(config: TrainConfig, has_validation: bool) -> int | None:
-    """Epochs without a better validation after which training ends; None for never, as in the paper."""
-    if not has_validation:
-        return None
-    if config.patience is not None:
-        return config.patience or None
-    if config.preset != "auto":
-        return None
-    assert config.epochs is not None
-    return max(3, math.ceil(config.epochs / 3))
+def _patience(config: TrainConfig, epochs: int) -> int:
+    """Of early stopping: none in the paper."""
+    return max(3, math.ceil(epochs / 3)) if config.preset == "auto" else 0
 
 
-def notes_on(given: TrainConfig, filled: TrainConfig, dataset: str, backbone: str) -> list[str]:
+def notes_on(asked: TrainConfig, recipe: Recipe, dataset: str, backbone: str) -> list[str]:
     """What the dataset, not the user, decided, in words, and whether the features are of another network."""
-    known, notes, values = canonical_dataset(dataset), [], vars(filled)
-    if given.preset != "auto" and backbone != PAPER_BACKBONE:
+    known, notes = canonical_dataset(dataset), []
+    if asked.preset != "auto" and backbone != PAPER_BACKBONE:
         notes.append(f"features of {backbone}; those of the paper are of {PAPER_BACKBONE}, see `extract --backbone`")
-    if known == "hmdb51" and given.hidden_dim is None and filled.hidden_dim == 1024:
+    if known == "hmdb51" and asked.hidden_dim is None and recipe.hidden_dim == 1024:
         notes.append("1024 hidden units, the paper's for HMDB-51")
-    if filled.optimizer == "sgd" and given.learning_rate is None:
-        rate, size = values["learning_rate"], values["batch_size"]
+    if recipe.optimizer == "sgd" and asked.learning_rate is None:
+        rate, size = recipe.learning_rate, recipe.batch_size
         notes.append(f"SGD at {rate:g}: the released code's {rate / size:g} for a loss summed over a batch of {size}")
-    if given.preset == "authors-code" and given.last_steps is None and known in AUTHORS_SGD_RATES:
-        notes.append(f"predictions from the last {filled.last_steps} steps of a block, the released code's here")
-    if filled.scorer_layers == 3 and given.scorer_layers is None:
+    if asked.preset == "authors-code" and asked.last_steps is None and known in AUTHORS_SGD_RATES:
+        notes.append(f"predictions from the last {recipe.last_steps} steps of a block, the released code's here")
+    if recipe.scorer_layers == 3 and asked.scorer_layers is None:
         notes.append("three layers score locations, the released code's for HMDB-51")
     return notes
-
-
-def _filled(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
-    return dataclasses.replace(config, **{name: v for name, v in values.items() if getattr(config, name) is None})

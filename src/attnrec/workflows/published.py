@@ -4,11 +4,11 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from attnrec.config import TrainConfig
 from attnrec.run import Run
+from attnrec.settings import Recipe, TrainConfig
 from attnrec.workflows.comparison import PublishedFigure
 from attnrec.workflows.identity import row_settings
-from attnrec.workflows.presets import PAPER_BACKBONE, PAPER_FRAMES, canonical_dataset, with_protocol, with_schedule
+from attnrec.workflows.presets import PAPER_BACKBONE, PAPER_FRAMES, canonical_dataset, recipe_of, sampling_of
 
 _RETRAINED = ("hmdb51", "hollywood2")  # the authors' protocol on these
 _NUM_CLASSES = {"ucf11": 11, "hmdb51": 51, "hollywood2": 12}  # fewer of them are another task
@@ -55,7 +55,7 @@ def differences_from_paper(run: Run) -> list[str]:
         found.append(f"split {split}, as the paper's is not published")
     elif split != _SPLITS[known]:
         found.append(f"split {split}, not {_SPLITS[known]}")
-    ours, papers = _settings(manifest.training), _settings(_paper_training(run, known))
+    ours, papers = _settings(manifest.training), _settings(_paper_recipe(run, known))
     for name, value in ours.items():
         if (value or 0) != (papers[name] or 0):
             found.append(f"{name.replace('_', ' ')} {_text(value)}, not {_text(papers[name])}")
@@ -64,23 +64,25 @@ def differences_from_paper(run: Run) -> list[str]:
     return found
 
 
-def _paper_training(run: Run, known: str) -> TrainConfig:
+def _paper_recipe(run: Run, known: str) -> Recipe:
     manifest, ours = run.manifest, run.manifest.training
-    given = TrainConfig(
+    asked = TrainConfig(
         model=ours.model, attention_penalty=ours.attention_penalty, preset="paper", retrain=known in _RETRAINED
     )
-    protocol = with_protocol(
-        given,
+    return recipe_of(
+        asked,
+        sampling_of(asked, ours.split, PAPER_FRAMES),
         dataset=known,
         feature_dim=manifest.features.feature_dim,
         multilabel=manifest.model.multilabel,
-        typical_frames=PAPER_FRAMES,
+        num_blocks=0,
+        has_validation=False,
+        precision="fp32",
     )
-    return with_schedule(protocol, dataset=known, num_blocks=0)
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    settings = row_settings(config, None, "")
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    settings = row_settings(recipe, None, "")
     return {name: value for name, value in settings.items() if name not in ("preset", "layer", "precision")}
 
 

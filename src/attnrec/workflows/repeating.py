@@ -3,9 +3,9 @@
 import shlex
 from typing import Any
 
-from attnrec.config import TrainConfig, option_of
 from attnrec.run import Run
-from attnrec.workflows.identity import FREE, SCHEDULE, settings_given
+from attnrec.settings import TrainConfig, settings_of, words_of
+from attnrec.workflows.identity import SCHEDULE, settings_given
 
 
 def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
@@ -52,11 +52,7 @@ def train_command(run: Run) -> str:
     decided = {name: getattr(manifest.training, name) for name in _of_preset(manifest.training.model)}
     settings = decided | given | {"split": manifest.split["name"], "precision": manifest.training.precision}
     words = ["attnrec", "train", manifest.store["path"]]
-    for name in TrainConfig.__dataclass_fields__:
-        if (value := settings.get(name)) is not None and name not in FREE:
-            option = option_of(name)
-            if isinstance(value, bool):
-                words.append(option if value else f"--no-{option.removeprefix('--')}")
-            else:
-                words += [option, str(value)]
+    for name, setting in settings_of(TrainConfig).items():
+        if (value := settings.get(name)) is not None and setting.decides:
+            words += words_of(name, value)
     return shlex.join(words)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import PictureConfig
 from attnrec.errors import AttnrecError
 from attnrec.render.look import Look
 from attnrec.render.report import Cell, Curve, GalleryClip, ReportData, ReportTable, RowDetail, report_page
 from attnrec.run import Run, utc_now
 from attnrec.runtime import OnProgress, Progress, no_progress, versions
+from attnrec.settings import PictureConfig
 from attnrec.workflows.averages import mean_attention
 from attnrec.workflows.columns import COLUMNS, PUBLISHED, Column, published_texts, shown_columns
 from attnrec.workflows.comparison import ComparedRow, ComparedTable, CompareReport

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import PictureConfig
 from attnrec.data.boxes import BoxTable, Clip, boxes_at, boxes_of_clip, placed_boxes, read_boxes
 from attnrec.data.geometry import Region
 from attnrec.data.parts import file_sha256
@@ -16,6 +15,7 @@ from attnrec.errors import AttnrecError, ConfigError
 from attnrec.render.look import Look
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress
+from attnrec.settings import PictureConfig
 from attnrec.workflows.evaluate import features_of_run
 from attnrec.workflows.predict import AttendedClip
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from attnrec.config import DecayPer, OptimizerName
 from attnrec.data.blocks import BlockTable
 from attnrec.data.cubes import CubeFeed
 from attnrec.distributed import World
@@ -23,6 +22,7 @@ from attnrec.models.head import RecognizerOutput
 from attnrec.models.losses import doubly_stochastic_penalty, mean_entropy, recognition_loss
 from attnrec.models.recurrence import BatchShare
 from attnrec.runtime import derived_seed
+from attnrec.settings import DecayPer, OptimizerName
 from attnrec.workflows.planning import Session
 
 
@@ -107,16 +107,16 @@ class Stepper:
         self.world = world
         self.feed = CubeFeed(session.store.features(), session.plan.feature_scale, session.device)
         self.targets = torch.from_numpy(session.store.targets)
-        config = session.config
-        torch.manual_seed(derived_seed(config.seed, "parameters"))
+        recipe = session.recipe
+        torch.manual_seed(derived_seed(recipe.seed, "parameters"))
         self.model = build_model(session.model_config).to(session.device)
         self.optimizer = build_optimizer(
             self.model,
-            session.plan.learning_rate,
-            config.weight_decay,
-            kind=config.optimizer or "adam",
-            decay_per=config.decay_per or "block",
-            batch_size=session.plan.batch_size,
+            recipe.learning_rate,
+            recipe.weight_decay,
+            kind=recipe.optimizer,
+            decay_per=recipe.decay_per,
+            batch_size=recipe.batch_size,
         )
         self._parallel = self.model if world.size == 1 else DistributedDataParallel(self.model)
 
@@ -165,26 +165,26 @@ class Stepper:
     def _forward(self, batch: Batch, step: int) -> RecognizerOutput:
         # Dropout is a function of seed and step, whatever was drawn before and however many share the batch.
         generator = torch.Generator(self.session.device)
-        generator.manual_seed(derived_seed(self.session.config.seed, "step", step))
+        generator.manual_seed(derived_seed(self.session.recipe.seed, "step", step))
         share = BatchShare(generator, len(batch.blocks), batch.first)
         with self._autocast():
             output: RecognizerOutput = self._parallel(batch.cubes, generator if self.world.size == 1 else share)
-        if self.session.config.precision == "bf16":
+        if self.session.recipe.precision == "bf16":
             attention = None if output.attention is None else output.attention.float()
             output = RecognizerOutput(output.frame_logits.float(), attention)
         return output
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        enabled = self.session.config.precision == "bf16"
+        enabled = self.session.recipe.precision == "bf16"
         return torch.autocast(self.session.device.type, torch.bfloat16, enabled=enabled)
 
     def _loss(self, output: RecognizerOutput, targets: Tensor) -> Tensor:
-        config = self.session.config
+        recipe = self.session.recipe
         return recognition_loss(
             output,
             targets,
-            attention_penalty=config.attention_penalty,
-            penalty_reduction=config.penalty_reduction or "sum",
+            attention_penalty=recipe.attention_penalty,
+            penalty_reduction=recipe.penalty_reduction,
         )
 
     def _backward(self, loss: Tensor) -> None:
@@ -199,8 +199,8 @@ class Stepper:
         """The gradient's norm; a gradient beyond the limit is made shorter."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self.session.config.clip:
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.session.config.clip, norm)
+        if self.session.recipe.clip:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.session.recipe.clip, norm)
         return norm.item()
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from attnrec.config import TrainConfig
 from attnrec.distributed import World, joined_world, world_of_torchrun
 from attnrec.errors import RunError
 from attnrec.run import Run, create_run, utc_now
 from attnrec.runtime import OnProgress, Progress, cuda_devices, deferred_interruption, no_progress, resolve_device
+from attnrec.settings import TrainConfig
 from attnrec.workflows.checkpoint import load_checkpoint, remove_checkpoint, sole_maker, sole_trainer
 from attnrec.workflows.evaluate import store_of_run
 from attnrec.workflows.planning import Session, TrainPlan, machine_of, manifest_of, prepare, prepare_again
@@ -70,7 +70,7 @@ def changed_settings(run: str | Path, config: TrainConfig, names: Collection[str
         RunError: It is no run, or is finished.
     """
     recorded = _unfinished(run).manifest.training
-    return sorted(name for name in names if name == "seeds" or getattr(config, name) != getattr(recorded, name))
+    return sorted(name for name in names if getattr(config, name) != getattr(recorded, name))
 
 
 def train(
@@ -100,31 +100,13 @@ def train(
         RunError: The run cannot be written, or the loss became infinite.
         KeyboardInterrupt: The process was asked to end, by Ctrl-C or SIGTERM; `resume` goes on after its last step.
     """
-    return train_repeats(store, config, 1, runs_dir=runs_dir, on_progress=on_progress)[0]
-
-
-def train_repeats(
-    store: str | Path | None = None,
-    config: TrainConfig | None = None,
-    num_seeds: int = 1,
-    *,
-    runs_dir: str | Path = "runs",
-    on_progress: OnProgress = no_progress,
-) -> list[TrainReport]:
-    """Train as `train` does, once for each of so many seeds from `config.seed` on; takes and raises the same."""
-    first = config or TrainConfig()
-    reports = []
-    with _world_of(first) as world:
-        for seed in range(first.seed, first.seed + num_seeds):
-            session = prepare(store, dataclasses.replace(first, seed=seed), world, on_progress)
-            with ExitStack() as held:
-                path = None
-                if world.is_first:
-                    with sole_maker(Path(runs_dir)):
-                        path = _begun(session, Path(runs_dir), held).path
-                run = Run(world.from_first(path))
-                reports.append(_complete(session, run, world, on_progress))
-    return reports
+    config = config or TrainConfig()
+    with _world_of(config) as world, ExitStack() as held:
+        session, path = prepare(store, config, world, on_progress), None
+        if world.is_first:
+            with sole_maker(Path(runs_dir)):
+                path = _begun(session, Path(runs_dir), held).path
+        return _complete(session, Run(world.from_first(path)), world, on_progress)
 
 
 def train_once(
@@ -154,8 +136,8 @@ def train_once(
         if run.finished:
             return run, "there"
         if found is not None:
-            own = dataclasses.replace(run.manifest.training, device=config.device, jobs=config.jobs or None)
-            session = prepare_again(run, store_of_run(run, store), own, World())
+            recipe = dataclasses.replace(run.manifest.training, device=config.device, jobs=config.jobs or None)
+            session = prepare_again(run, store_of_run(run, store), recipe, World())
         _complete(session, run, World(), on_progress)
     return Run(run.path), "trained" if found is None else "resumed"
 
@@ -205,11 +187,11 @@ def resume(
         KeyboardInterrupt: As in `train`.
     """
     opened = _unfinished(run)
-    given = {"device": device, "jobs": jobs, "save_every": save_every}
-    config = dataclasses.replace(opened.manifest.training, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    given: dict[str, Any] = {"device": device, "jobs": jobs, "save_every": save_every}
+    recipe = dataclasses.replace(opened.manifest.training, **{k: v for k, v in given.items() if v is not None})
     features = store_of_run(opened, store, on_progress)
-    with _world_of(config) as world, ExitStack() as held:
-        session = prepare_again(opened, features, config, world)
+    with _world_of(recipe) as world, ExitStack() as held:
+        session = prepare_again(opened, features, recipe, world)
         if world.is_first and _held(opened, held).finished:
             raise _finished(run)
         return _complete(session, opened, world, on_progress)
@@ -247,7 +229,7 @@ def _complete(session: Session, run: Run, world: World, on_progress: OnProgress)
         training.restore(load_checkpoint(run.path))
         try:
             training.search()
-            retrained = training.retrain() if session.config.retrain else None
+            retrained = training.retrain() if session.recipe.retrain else None
         except KeyboardInterrupt as error:
             line = f"attnrec train --resume {shlex.quote(str(run.path))}"
             raise KeyboardInterrupt(f"{str(error) or 'interrupted'}; go on with `{line}`") from None

@@ -99,7 +99,7 @@ class Training:
             self.stepper = Stepper(self.session, self.world)
             position.phase, position.search_epochs, position.epoch = "retrain", position.epoch, 0
             position.last_loss = None
-        most = RETRAIN_EPOCHS * self.session.plan.epochs
+        most = RETRAIN_EPOCHS * self.session.recipe.epochs
         while (position.last_loss is None or position.last_loss > target_loss) and position.epoch < most:
             figures = self._train_epoch(table, ("retrain-order", position.epoch + 1))
             self._end_epoch(figures | {"kind": "retrain-epoch"})
@@ -116,10 +116,11 @@ class Training:
         return time.monotonic() - self._started
 
     def _is_over(self) -> bool:
-        position, plan = self.position, self.session.plan
-        if position.epoch >= plan.epochs or position.step >= plan.updates:
+        position, recipe = self.position, self.session.recipe
+        if position.epoch >= recipe.epochs or position.step >= self.session.plan.updates:
             return True
-        return plan.patience is not None and position.epoch - position.best.get("epoch", 0) >= plan.patience
+        waited: int = position.epoch - position.best.get("epoch", 0)
+        return 0 < recipe.patience <= waited
 
     def _is_best(self) -> bool:
         position = self.position
@@ -164,15 +165,15 @@ class Training:
 
     def _batches(self, table: BlockTable, order: tuple[str, int]) -> list[NDArray[np.int64]]:
         """Indices of blocks, each once, in an order that is a function of seed and epoch."""
-        rng = np.random.default_rng(derived_seed(self.session.config.seed, *order))
+        rng = np.random.default_rng(derived_seed(self.session.recipe.seed, *order))
         shuffled = rng.permutation(len(table))
-        size = self.session.plan.batch_size
+        size = self.session.recipe.batch_size
         return [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
 
     def _after_step(self, figures: StepFigures, speed: float) -> None:
         position = self.position
         named = self._named(list(figures[:3])) | {"gradient_norm": figures.gradient_norm, "blocks_per_second": speed}
-        left = (self.session.plan.updates - position.step) * self.session.plan.batch_size / speed
+        left = (self.session.plan.updates - position.step) * self.session.recipe.batch_size / speed
         self._tell(named | {"loss": position.sums[0] / position.sums[3]})
         if position.step % LOG_STEPS == 0:
             kind = "step" if position.phase == "search" else "retrain-step"
@@ -180,7 +181,7 @@ class Training:
         if figures.stop or (self.interruption.requested and self.world.size == 1):
             self._save()
             raise KeyboardInterrupt(f"{self.run.path}: interrupted after step {position.step}")
-        if time.monotonic() - self._saved >= self.session.config.save_every:
+        if time.monotonic() - self._saved >= self.session.recipe.save_every:
             self._save()
 
     def _end_epoch(self, figures: dict[str, Any]) -> None:
@@ -253,8 +254,8 @@ class Training:
             session.store.require_finite(table.frames)
         targets = self.stepper.targets.numpy()[np.unique(table.video)]
         means, probs = (
-            reduce_blocks(frame_probs, table.video, reduction, session.config.last_steps)
-            for reduction in ("mean", session.config.reduction or "mean")
+            reduce_blocks(frame_probs, table.video, reduction, session.recipe.last_steps)
+            for reduction in ("mean", session.recipe.reduction)
         )
         if session.model_config.multilabel:
             return {
@@ -268,7 +269,7 @@ class Training:
         loss, penalty, entropy = figures
         if self.session.model_config.architecture != "attention":
             return {"loss": loss}
-        floor = penalty_floor(self.session.config.num_steps, self.session.model_config.num_locations)
+        floor = penalty_floor(self.session.recipe.block_frames, self.session.model_config.num_locations)
         return {
             "loss": loss,
             "penalty": penalty,

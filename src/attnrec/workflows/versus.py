@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import PictureConfig
-from attnrec.errors import ConfigError, RunError
+from attnrec.errors import ConfigError
 from attnrec.files import require_free
 from attnrec.render.look import Look
 from attnrec.render.strip import png_bytes, strip
-from attnrec.run import Run, find_runs
+from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import PictureConfig
 from attnrec.workflows.looking import equal_steps, look_at
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.shown_boxes import box_source, note_unboxed
@@ -102,7 +102,7 @@ def versus(
     """
     started = time.monotonic()
     if len({run.path.absolute() for run in runs}) < 2:
-        raise ConfigError("--versus and --fps compare two runs or more; name them by --versus RUN,RUN")
+        raise ConfigError("--versus compares two runs or more; name them by --versus RUN,RUN")
     require_strip(out, overwrite=overwrite)
     sources = [box_source(boxes, run, config) for run in runs]
     looks: list[Look] = []
@@ -144,32 +144,6 @@ def require_strip(out: Path, *, overwrite: bool) -> None:
     require_free(out, overwrite=overwrite)
 
 
-def runs_at_rates(rates: Sequence[float], reference: Run, candidates: Sequence[Run]) -> list[Run]:
-    """For each rate the newest run that was trained at it and otherwise as the reference was.
-
-    Args:
-        rates: In frames per second.
-        reference: Whose attention form, penalty, split and classes count.
-        candidates: Finished runs, the oldest first.
-
-    Raises:
-        RunError: There is none for a rate.
-    """
-    chosen = []
-    for rate in rates:
-        like = [run for run in candidates if _alike(run, reference) and run.manifest.training.fps == rate]
-        if not like:
-            training = reference.manifest.training
-            raise RunError(
-                f"no run like {reference.path} at {rate:g} fps; make one with `attnrec train "
-                f"{reference.manifest.store['path']} --fps {rate:g} --lambda {training.attention_penalty:g} "
-                f"--attention {training.attention} {'--add-mean' if training.add_mean else '--no-add-mean'} "
-                f"--split {training.split}`, or name runs by --versus"
-            )
-        chosen.append(like[-1])
-    return chosen
-
-
 def run_labels(runs: Sequence[Run]) -> list[str]:
     """What tells each run from the others in a few words, or their names where settings do not."""
     settings = [
@@ -191,23 +165,3 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
 def nearest_steps(look: Look, times: NDArray[np.float64]) -> NDArray[np.int64]:
     """Index of the sample nearest to each time."""
     return np.asarray(np.abs(look.times[:, None] - times).argmin(axis=0), np.int64)
-
-
-def _alike(run: Run, reference: Run) -> bool:
-    def settings(of: Run) -> tuple[object, ...]:
-        training = of.manifest.training
-        return (
-            of.manifest.model,
-            of.manifest.classes,
-            training.attention_penalty,
-            training.split,
-        )
-
-    return settings(run) == settings(reference)
-
-
-def attention_runs(runs_dir: Path, on_progress: OnProgress = no_progress) -> list[Run]:
-    """Finished runs with attention in a folder, the oldest first; takes `on_progress` as `find_runs` does."""
-    return [
-        run for run in find_runs(runs_dir, on_progress=on_progress) if run.manifest.model.architecture == "attention"
-    ]

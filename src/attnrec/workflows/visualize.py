@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnrec.config import PictureConfig
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.files import require_free
 from attnrec.render.page import STYLES as PAGE_STYLES
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import PictureConfig
 from attnrec.workflows.looking import look_at, reason_of
 from attnrec.workflows.predict import Recognizer
 from attnrec.workflows.shown_boxes import BoxSource, box_source, note_unboxed

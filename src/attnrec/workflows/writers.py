@@ -7,7 +7,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.config import PictureConfig
 from attnrec.data.encode import write_timed_video
 from attnrec.errors import ConfigError
 from attnrec.files import atomic_path
@@ -16,6 +15,7 @@ from attnrec.render.look import Look
 from attnrec.render.page import clip_page
 from attnrec.render.strip import StripRow, png_bytes, strip
 from attnrec.runtime import OnProgress, Progress
+from attnrec.settings import PictureConfig
 from attnrec.workflows.looking import equal_steps, shown_frames
 from attnrec.workflows.predict import AttendedClip
 

@@ -5,8 +5,10 @@ import math
 import pytest
 from small_store import SPEC
 
-from attnrec.config import ExtractConfig, FeatureSpec, ModelConfig, TrainConfig, config_from_dict
+from attnrec.checks import config_from_dict
 from attnrec.errors import AttnrecError, ConfigError
+from attnrec.settings import ExtractConfig, TrainConfig
+from attnrec.specs import FeatureSpec, ModelConfig
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,421 @@
+"""Every setting once: its name, range, default and help, and whether it decides the weights of a training.
+
+The command line, man pages, presets, names of runs and the check of `--resume` read it here.
+"""
+
+import dataclasses
+import functools
+import itertools
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from attnrec.checks import MAX_CHANNELS, MAX_GRID, Range, annotations_of, check
+from attnrec.errors import ConfigError
+
+BackboneName = Literal["googlenet", "bvlc_googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
+ArchitectureName = Literal["attention", "avg-pool", "max-pool", "avg-max-pool", "softmax"]
+AttentionForm = Literal["location", "content", "saliency"]
+Preset = Literal["auto", "paper", "authors-code"]
+Resize = Literal["stretch", "crop"]
+Reduction = Literal["mean", "vote"]
+PenaltyReduction = Literal["sum", "mean"]
+DecayPer = Literal["block", "batch"]
+OptimizerName = Literal["adam", "sgd"]
+BlockStarts = Literal["by-time", "by-frame"]
+OnError = Literal["skip", "fail"]
+Precision = Literal["auto", "fp32", "bf16"]
+SplitPart = Literal["test", "validation", "train"]
+PictureStyle = Literal["paper", "heat", "contour", "grid"]
+PictureScale = Literal["frame", "clip", "fixed"]
+DatasetLayout = Literal[
+    "auto", "folders", "names", "unlabelled", "ucf11", "ucf101", "hmdb51", "jhmdb", "hollywood2", "csv"
+]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is said of a setting beside its name, type and default."""
+
+    help: str  # on the command line and in the man page
+    range: Range | None = None  # of numbers
+    flags: tuple[str, ...] = ()  # where the option is not simply the name
+    metavar: str | None = None
+    short: str | None = None  # in the names of runs and rows, where it is not the name
+    decides: bool = True  # the weights; without it, only their last digits
+    of_attention: bool = False  # means nothing to models without
+    by_data: bool = False  # a preset makes it of the number of blocks, and so of each fold's own
+    has_option: bool = True  # or is given by `--set NAME=VALUE`
+
+
+@functools.cache
+def settings_of(cls: type) -> dict[str, Setting]:
+    """The settings among the fields of a dataclass, by name and in order."""
+    notes = {name: found for name, (_, found) in annotations_of(cls).items()}
+    return {name: note for name, found in notes.items() for note in found if isinstance(note, Setting)}
+
+
+_FPS = Range(0, 1000, open="low")
+_COUNT = Range(1, 10**9)
+_DROPOUT = Range(0, 1, open="high")
+Seed = Annotated[int, Setting("Seed of everything random.", Range(0, 2**32 - 1))]
+Device = Annotated[str, Setting("Device: auto, cpu, cuda or cuda:N.", decides=False)]
+# With 100000 it would hang while it makes threads, or end in the system's refusal of one.
+Jobs = Annotated[
+    int | None,
+    Setting("CPU threads and decoders at once; default: all cores.", Range(1, 1024), metavar="N", decides=False),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """Settings of `extract`."""
+
+    dataset: Annotated[DatasetLayout, Setting("Layout of videos, labels and splits; auto detects it.")] = "auto"
+    splits: Annotated[
+        str | None,
+        Setting("Split lists: a CSV, or a folder of trainlist01.txt and the like.", metavar="PATH"),
+    ] = None
+    labels: Annotated[
+        str | None, Setting("CSV with columns path, label and, optionally, group and split.", metavar="FILE")
+    ] = None
+    boxes: Annotated[
+        str | None,
+        Setting(
+            "CSV of boxes or points to keep in the store, in the format that evaluate takes; default: boxes.csv in the "
+            "folder of videos, if there is one.",
+            metavar="FILE",
+        ),
+    ] = None
+    backbone: Annotated[BackboneName, Setting("CNN that computes the features.")] = "googlenet"
+    weights: Annotated[
+        str, Setting("Weights of the CNN: imagenet (downloaded once), random, or the path of a state dict.")
+    ] = "imagenet"
+    layers: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Layers whose feature maps are stored, comma-separated; default: the last one with a spatial map.",
+            flags=("--layer",),
+            metavar="NAMES",
+        ),
+    ] = ()
+    grid_size: Annotated[
+        int, Setting("Pool larger feature maps to K x K; 0 keeps them.", Range(0, MAX_GRID), metavar="K")
+    ] = 7
+    sample_fps: Annotated[
+        float | None,
+        Setting("Frames per second to store, at most; native stores all.", _FPS, flags=("--fps",), metavar="RATE"),
+    ] = 30.0
+    resize: Annotated[Resize, Setting("Make a frame square by stretching it, or by cropping its centre.")] = "stretch"
+    precision: Annotated[
+        Precision, Setting("Arithmetic of the CNN: fp32, bf16, or auto, which is bf16 where the hardware has it.")
+    ] = "auto"
+    on_error: Annotated[OnError, Setting("Skip videos that cannot be decoded, or fail at the first.")] = "skip"
+    strict: Annotated[bool, Setting("Treat damaged and truncated videos as undecodable.", flags=("--strict",))] = False
+    overwrite: Annotated[
+        bool, Setting("Replace a store that was made with other settings.", flags=("--overwrite",))
+    ] = False
+    seed: Seed = 0
+    device: Device = "auto"
+    jobs: Jobs = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(set(self.layers)) < len(self.layers):
+            raise ConfigError(f"layers must differ, got {', '.join(self.layers)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of `train` as they are asked for. None leaves a setting to the preset, the split to the store."""
+
+    model: Annotated[ArchitectureName, Setting("Recogniser to train.")] = "attention"
+    attention: Annotated[
+        AttentionForm | None,
+        Setting(
+            "What the attention is computed from: the previous LSTM state (location, the paper's Eq. 1), that and the "
+            "frame's features (content), or how strong the features are and how much they change (saliency, auto's "
+            "choice).",
+            short="",
+            of_attention=True,
+        ),
+    ] = None
+    add_mean: Annotated[
+        bool | None,
+        Setting(
+            "Give the LSTM of an attention model the mean over all locations as well. auto does, the paper does not.",
+            of_attention=True,
+        ),
+    ] = None
+    attention_penalty: Annotated[
+        float,
+        Setting(
+            "Weight of the doubly stochastic attention penalty.",
+            Range(0, 10**6),
+            flags=("--lambda",),
+            short="lambda",
+            of_attention=True,
+        ),
+    ] = 0.0
+    fps: Annotated[float, Setting("Frames per second to sample, at most the stored rate.", _FPS)] = 30.0
+    block_frames: Annotated[
+        int | None,
+        Setting("Frames per block, T: 30, but auto takes fewer for shorter videos.", Range(1, 10_000), short="frames"),
+    ] = None
+    block_stride: Annotated[
+        int,
+        Setting(
+            "Stored frames between the starts of blocks.", _COUNT, flags=("--block-stride", "--stride"), short="stride"
+        ),
+    ] = 1
+    split: Annotated[
+        str | None,
+        Setting("Split of the store, such as cv3-1 or hmdb51-1; default: the one named default, or the first."),
+    ] = None
+    layer: Annotated[str | None, Setting("Layer whose features to train on; default: the store's first.")] = None
+    preset: Annotated[
+        Preset,
+        Setting(
+            "Defaults for what is not given: auto fits model and training to the data, paper takes the paper's values, "
+            "authors-code those of the authors' released code."
+        ),
+    ] = "auto"
+    hidden_dim: Annotated[
+        int | None,
+        Setting(
+            "Hidden units per LSTM layer: 512 in the paper; auto takes fewer for small datasets.",
+            Range(1, 16384),
+            flags=("--hidden",),
+        ),
+    ] = None
+    num_layers: Annotated[
+        int | None,
+        Setting("LSTM layers: 3 in the paper; auto takes fewer for small datasets.", Range(1, 32), flags=("--layers",)),
+    ] = None
+    dropout: Annotated[float, Setting("Dropout probability on non-recurrent connections.", _DROPOUT)] = 0.5
+    batch_size: Annotated[int | None, Setting("Blocks per batch.", Range(1, 65536), by_data=True)] = None
+    epochs: Annotated[int | None, Setting("Number of epochs, at most.", Range(1, 10**6), by_data=True)] = None
+    learning_rate: Annotated[
+        float | None, Setting("Learning rate of the optimiser.", Range(0, 100, open="low"), by_data=True)
+    ] = None
+    weight_decay: Annotated[float, Setting("Weight decay, gamma in the paper.", Range(0, 100))] = 1e-5
+    retrain: Annotated[
+        bool,
+        Setting(
+            "Then train anew on training and validation videos together, until the training loss of the best epoch is "
+            "reached.",
+            flags=("--retrain",),
+        ),
+    ] = False
+    optimizer: Annotated[
+        OptimizerName | None, Setting("Optimiser: adam, or sgd, plain gradient steps.", has_option=False)
+    ] = None
+    decay_per: Annotated[
+        DecayPer | None,
+        Setting("Add weight decay to the loss's mean over a batch (block) or to its sum (batch).", has_option=False),
+    ] = None
+    penalty_reduction: Annotated[
+        PenaltyReduction | None,
+        Setting("Sum the attention penalty over locations, or average it.", of_attention=True, has_option=False),
+    ] = None
+    init_layers: Annotated[
+        int | None,
+        Setting("Layers of the perceptrons that give the initial state (Eq. 6).", Range(1, 32), has_option=False),
+    ] = None
+    scorer_layers: Annotated[
+        int | None,
+        Setting("Layers of the content scorer.", Range(1, 32), of_attention=True, has_option=False),
+    ] = None
+    attention_dim: Annotated[
+        int | None,
+        Setting("Units of the content scorer.", Range(1, MAX_CHANNELS), of_attention=True, has_option=False),
+    ] = None
+    input_dropout: Annotated[
+        float | None,
+        Setting("Dropout probability on the first LSTM layer's input.", _DROPOUT, has_option=False),
+    ] = None
+    block_starts: Annotated[
+        BlockStarts | None,
+        Setting("Sample blocks by the times of frames, or by counting frames at 30 a second.", has_option=False),
+    ] = None
+    reduction: Annotated[
+        Reduction | None,
+        Setting("How the blocks of a video make its prediction: mean or vote.", flags=("--reduce",)),
+    ] = None
+    last_steps: Annotated[
+        int | None, Setting("Last steps of a block that make its prediction.", Range(1, 10_000), has_option=False)
+    ] = None
+    clip: Annotated[
+        float | None,
+        Setting("Gradient clipping: largest gradient norm; 0 for no clipping, as in the paper.", Range(0, 10**9)),
+    ] = None
+    patience: Annotated[
+        int | None,
+        Setting("Early stopping: epochs without a better validation loss; 0 for none.", Range(0, 10**6), by_data=True),
+    ] = None
+    max_steps: Annotated[int | None, Setting("Number of optimiser steps, at most.", _COUNT, metavar="N")] = None
+    overfit: Annotated[
+        int | None, Setting("For debugging: train on N blocks and skip validation.", _COUNT, metavar="N")
+    ] = None
+    precision: Annotated[
+        Precision, Setting("Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
+    ] = "auto"
+    save_every: Annotated[
+        float,
+        Setting(
+            "Seconds between checkpoints within an epoch; each epoch ends with one.", Range(0, 10**9), decides=False
+        ),
+    ] = 120.0
+    seed: Seed = 0
+    device: Device = "auto"
+    jobs: Jobs = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.retrain and (self.max_steps is not None or self.overfit is not None):
+            raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
+        if self.last_steps is not None and self.last_steps > (self.block_frames or self.last_steps):
+            raise ConfigError(f"last_steps {self.last_steps}: a block has {self.block_frames} frames")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(TrainConfig):
+    """Settings of `train` as they are carried out: nothing is left to a preset any more."""
+
+    attention: AttentionForm
+    add_mean: bool
+    block_frames: int
+    split: str
+    hidden_dim: int
+    num_layers: int
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    optimizer: OptimizerName
+    decay_per: DecayPer
+    penalty_reduction: PenaltyReduction
+    init_layers: int
+    scorer_layers: int
+    input_dropout: float
+    block_starts: BlockStarts
+    reduction: Reduction
+    last_steps: int
+    clip: float  # 0 for no clipping
+    patience: int  # 0 for no early stopping
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """What `compare` trains: each model at each rate, attention in each form and with each lambda, on each split."""
+
+    models: Annotated[
+        tuple[ArchitectureName, ...],
+        Setting(
+            "Grid: recognisers, comma-separated; default: all but avg-max-pool.",
+            flags=("--models", "--model"),
+            metavar="NAMES",
+        ),
+    ] = ("attention", "avg-pool", "max-pool", "softmax")
+    attention: Annotated[
+        tuple[AttentionForm, ...],
+        Setting("Grid: forms of attention: location, content, saliency.", metavar="NAMES"),
+    ] = ()
+    penalties: Annotated[
+        tuple[float, ...],
+        Setting(
+            "Grid: weights of the attention penalty.",
+            Range(0, 10**6),
+            flags=("--lambdas", "--lambda"),
+            metavar="NUMBERS",
+        ),
+    ] = (0.0,)
+    fps: Annotated[tuple[float, ...], Setting("Grid: frames per second to sample.", _FPS, metavar="NUMBERS")] = ()
+    splits: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Grid: splits of the store, such as cv3-1,cv3-2,cv3-3.", flags=("--splits", "--split"), metavar="NAMES"
+        ),
+    ] = ()
+    num_seeds: Annotated[
+        int,
+        Setting("Grid: number of seeds, counted from --seed.", Range(1, 1000), flags=("--seeds",), metavar="N"),
+    ] = 1
+    training: TrainConfig = field(default_factory=TrainConfig)  # all other settings
+
+    def __post_init__(self) -> None:
+        if not self.models or not self.penalties:
+            raise ConfigError("a grid needs a model and a lambda")
+        check(self)
+        self.rows()  # refuses what no training takes
+
+    def rows(self) -> list[TrainConfig]:
+        """Configurations, each once, in the order in which they are asked for, with the first seed and split."""
+        rows = []
+        for model in self.models:
+            forms = self.attention or (self.training.attention,) if model == "attention" else (None,)
+            penalties = self.penalties if model == "attention" else (0.0,)
+            for form, penalty, fps in itertools.product(forms, penalties, self.fps or (self.training.fps,)):
+                changes: dict[str, Any] = {"model": model, "attention": form, "attention_penalty": penalty, "fps": fps}
+                rows.append(dataclasses.replace(self.training, **changes))
+        return list(dict.fromkeys(rows))
+
+    def seeds(self) -> range:
+        """Of the trainings."""
+        return range(self.training.seed, self.training.seed + self.num_seeds)
+
+    def split_names(self) -> list[str | None]:
+        """Each once; None for the store's own choice."""
+        return list(dict.fromkeys(self.splits or (self.training.split,)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureConfig:
+    """Settings of `visualize`."""
+
+    style: Annotated[
+        PictureStyle,
+        Setting(
+            "How attention is drawn: white light on a darkened frame (paper), a colour map (heat), lines of equal "
+            "attention (contour), or the grid's cells with their weights (grid)."
+        ),
+    ] = "paper"
+    scale: Annotated[
+        PictureScale,
+        Setting(
+            "What is drawn at full strength: each frame's peak, as in the paper, the whole clip's peak, or a fixed "
+            "multiple of uniform attention."
+        ),
+    ] = "clip"
+    width: Annotated[
+        int,
+        Setting(
+            "Width of a frame's picture in pixels, at most; a page's is twice as wide.", Range(64, 1920), metavar="PX"
+        ),
+    ] = 240
+    start: Annotated[float, Setting("Where in the clip to begin, in seconds.", Range(0, 10**9), metavar="SECONDS")] = (
+        0.0
+    )
+    duration: Annotated[
+        float | None,
+        Setting("Seconds to draw; default: to the end.", Range(0, 10**9, open="low"), metavar="SECONDS"),
+    ] = None
+    strip: Annotated[int, Setting("Number of equally spaced steps in a .png.", Range(1, 60), metavar="N")] = 6
+    boxes: bool = True  # whether annotated boxes are drawn where they are known
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def option_of(name: str) -> str:
+    """What gives a setting of `TrainConfig` on the command line."""
+    setting = settings_of(TrainConfig)[name]
+    if not setting.has_option:
+        return f"--set {name}"
+    return setting.flags[0] if setting.flags else "--" + name.replace("_", "-")
+
+
+def words_of(name: str, value: Any) -> list[str]:
+    """A setting of `TrainConfig` as words of a command line."""
+    option = option_of(name)
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option.removeprefix('--')}"]
+    return ["--set", f"{name}={value}"] if option.startswith("--set") else [option, str(value)]

@@ -1,0 +1,57 @@
+"""What a feature cube and a recogniser are, as plain values that go to and come from JSON."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from attnrec.checks import MAX_CHANNELS, MAX_GRID, Range, check
+from attnrec.settings import ArchitectureName, AttentionForm, Resize
+
+_Dropout = Annotated[float, Range(0, 1, open="high")]
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """All that decides the numbers in a feature cube: two equal specs give interchangeable features."""
+
+    backbone: str  # network, one of `BackboneName`
+    layer: str  # name of the network's layer whose map is the cube
+    weights_id: str  # where the weights came from, for people
+    weights_sha256: str  # of the trunk's weights, for comparison
+    grid_size: Annotated[int, Range(0, MAX_GRID)]  # K of the stored K x K cube
+    feature_dim: Annotated[int, Range(1, MAX_CHANNELS)]  # D, its channels
+    image_size: Annotated[int, Range(1, 8192)]  # side in px of the square that the network sees
+    resize: Resize  # `stretch` distorts a frame to the square, `crop` keeps its aspect and cuts the middle out
+    sample_fps: Annotated[float | None, Range(0, 1000, open="low")]  # most that are kept of a video; None keeps all
+    precision: str  # `fp32`, or `bf16` where the network computed in bfloat16
+    scaler: str = "bicubic a=-0.5, full chroma"  # how frames are resampled; a change of it makes other features
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def num_locations(self) -> int:
+        """L = K * K."""
+        return self.grid_size**2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture and sizes of a recogniser."""
+
+    architecture: ArchitectureName
+    feature_dim: Annotated[int, Range(1, MAX_CHANNELS)]  # D
+    num_locations: Annotated[int, Range(1, MAX_GRID**2)]  # L = K * K
+    num_classes: Annotated[int, Range(1, 10**5)]  # C
+    attention: AttentionForm = "location"  # form of the location scorer; of no effect on the baselines
+    hidden_dim: Annotated[int, Range(1, 16384)] = 512  # H
+    num_layers: Annotated[int, Range(1, 32)] = 3  # LSTM layers
+    dropout: _Dropout = 0.5  # probability on non-recurrent connections
+    multilabel: bool = False  # a video may have several labels: sigmoids in place of the softmax
+    init_layers: Annotated[int, Range(1, 32)] = 2  # of Eq. 6's perceptrons
+    scorer_layers: Annotated[int, Range(1, 32)] = 1  # of the content scorer
+    attention_dim: Annotated[int | None, Range(1, MAX_CHANNELS)] = None  # A, the content scorer's width; None for H
+    input_dropout: _Dropout | None = None  # on the first LSTM layer's input; None for `dropout`
+    add_mean: bool = False  # whether an attention model sees the mean slice beside the glimpse
+
+    def __post_init__(self) -> None:
+        check(self)
