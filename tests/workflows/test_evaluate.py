@@ -16,7 +16,8 @@ from attnrec.data.store import FeatureStore
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
 from attnrec.files import json_safe
 from attnrec.run import Run
-from attnrec.workflows.evaluate import evaluate, store_of_run
+from attnrec.workflows.evaluate import evaluate
+from attnrec.workflows.origin import store_of_run
 from attnrec.workflows.summary import evaluate_runs
 from attnrec.workflows.train import train
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from attnrec.data.cubes import CubeFeed
 from attnrec.run import Run
 from attnrec.runtime import prepare_cpu, resolve_device
-from attnrec.workflows.evaluate import CHUNK_BLOCKS, store_of_run
+from attnrec.workflows.evaluate import CHUNK_BLOCKS
+from attnrec.workflows.origin import store_of_run
 from attnrec.workflows.planning import run_blocks
 from attnrec.workflows.scoring import score_blocks
 

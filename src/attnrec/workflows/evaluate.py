@@ -11,7 +11,7 @@ from torch import nn
 
 from attnrec.data.blocks import BlockTable
 from attnrec.data.cubes import CubeFeed
-from attnrec.data.store import FeatureStore, find_store
+from attnrec.data.store import FeatureStore
 from attnrec.errors import AttnrecError, ConfigError, RunError
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, require_fitting
 from attnrec.models.losses import penalty_floor
@@ -22,6 +22,7 @@ from attnrec.workflows.evaluation import EvaluationReport, Faithfulness, VideoFi
 from attnrec.workflows.faithfulness import attention_faithfulness, require_attention
 from attnrec.workflows.figures import resolved_top_k, video_figures
 from attnrec.workflows.localization import Targets, read_targets, stored_targets
+from attnrec.workflows.origin import store_of_run
 from attnrec.workflows.planning import run_blocks
 from attnrec.workflows.scoring import BATCH_BLOCKS, score_blocks
 
@@ -139,34 +140,6 @@ def _note_on_boxes(store: FeatureStore, targets: Targets, boxes: str | Path | No
 
 def _split(run: Run) -> str:
     return str(run.manifest.split["name"])
-
-
-def store_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = no_progress) -> FeatureStore:
-    """The feature store that a run was trained on.
-
-    Args:
-        run: The run.
-        store: Where it is; None looks where it was at training, then in the current folder.
-        on_progress: Told of files of the folder that are left out.
-
-    Raises:
-        RunError: The run was trained on another store.
-        FeatureStoreError: There is none.
-    """
-    features = features_of_run(run, store, on_progress)
-    if features.split_sha256(_split(run)) != run.manifest.split["sha256"]:
-        raise RunError(f"{features.path}: split {_split(run)} has changed since {run.path} was trained; train again")
-    return features
-
-
-def features_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = no_progress) -> FeatureStore:
-    """As `store_of_run`, for what does not depend on the split."""
-    recorded = Path(run.manifest.store["path"])
-    path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd(), on_progress)
-    features = FeatureStore(path, run.manifest.features.layer)
-    if features.fingerprint != run.manifest.store["fingerprint"]:
-        raise RunError(f"{run.path}: was trained on another store than {path}; name its own, or train again")
-    return features
 
 
 class _Settings(NamedTuple):

@@ -16,7 +16,7 @@ from attnrec.render.look import Look
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, Progress
 from attnrec.settings import PictureConfig
-from attnrec.workflows.evaluate import features_of_run
+from attnrec.workflows.origin import features_of_run
 from attnrec.workflows.predict import AttendedClip
 
 BoxSource = BoxTable | FeatureStore

@@ -10,9 +10,10 @@ from attnrec.errors import ConfigError
 from attnrec.run import Run
 from attnrec.runtime import OnProgress, no_progress, resolve_device
 from attnrec.workflows.agreement import AttendingRun, attention_agreement
-from attnrec.workflows.evaluate import evaluate, store_of_run
+from attnrec.workflows.evaluate import evaluate
 from attnrec.workflows.evaluation import EvaluationSummary
 from attnrec.workflows.faithfulness import require_attention
+from attnrec.workflows.origin import store_of_run
 from attnrec.workflows.planning import run_blocks
 
 FIGURES = ("accuracy", "mean_class_accuracy", "top_k_accuracy", "map", "log_loss")

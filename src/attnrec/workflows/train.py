@@ -14,7 +14,7 @@ from attnrec.run import Run, create_run, utc_now
 from attnrec.runtime import OnProgress, Progress, cuda_devices, deferred_interruption, no_progress, resolve_device
 from attnrec.settings import TrainConfig
 from attnrec.workflows.checkpoint import load_checkpoint, remove_checkpoint, sole_maker, sole_trainer
-from attnrec.workflows.evaluate import store_of_run
+from attnrec.workflows.origin import store_of_run
 from attnrec.workflows.planning import Session, TrainPlan, machine_of, manifest_of, prepare, prepare_again
 from attnrec.workflows.training import RetrainReport, Training
 
