@@ -11,6 +11,9 @@ import attnrec  # noqa: F401  before torch: it says how torch's threads wait
 import numpy as np
 import pytest
 import torch
+from small_store import quick, write_store, write_trunk_store
+
+from attnrec.training.train import train
 
 # The tensors of these tests are tiny, and other tests run beside them: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -49,3 +52,32 @@ def real_data() -> Path:
 def squeezenet_weights(real_data: Path) -> Path:
     """Real ImageNet weights of SqueezeNet."""
     return real_data / "weights" / "squeezenet1_0-imagenet.pth"
+
+
+# A small store and small runs that tests share; nothing may write to them.
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory) -> Path:
+    """Three classes in eight groups, easily told apart."""
+    return write_store(tmp_path_factory.mktemp("store") / "features.h5")
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_store, tmp_path_factory) -> Path:
+    """A run that has learnt `tiny_store`."""
+    return Path(train(tiny_store, quick(epochs=12), runs_dir=tmp_path_factory.mktemp("runs")).run)
+
+
+@pytest.fixture
+def tiny_run(tiny_store, tmp_path) -> Path:
+    """A run of a test's own, hardly trained."""
+    return Path(train(tiny_store, quick(epochs=1), runs_dir=tmp_path / "runs").run)
+
+
+@pytest.fixture(scope="session")
+def looking_run(tmp_path_factory) -> Path:
+    """A run with a random SqueezeNet, which can look at videos and knows nothing."""
+    folder = tmp_path_factory.mktemp("looking")
+    store = write_trunk_store(folder / "features.h5", "random")
+    return Path(train(store, quick(fps=6.0, block_frames=5, epochs=1), runs_dir=folder / "runs").run)

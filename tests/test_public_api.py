@@ -38,6 +38,6 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_functions_do_not_hide_their_modules():
-    from attnrec.workflows.train import train
+    from attnrec.training.train import train
 
     assert attnrec.train is train

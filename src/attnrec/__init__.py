@@ -18,14 +18,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnrec.comparison.compare import compare
     from attnrec.errors import AttnrecError
+    from attnrec.evaluation.evaluate import evaluate
+    from attnrec.evaluation.predict import Recognizer, load_run
+    from attnrec.features.extract import extract
+    from attnrec.pictures.visualize import visualize
     from attnrec.settings import ExtractConfig, GridConfig, TrainConfig
-    from attnrec.workflows.compare import compare
-    from attnrec.workflows.evaluate import evaluate
-    from attnrec.workflows.extract import extract
-    from attnrec.workflows.predict import Recognizer, load_run
-    from attnrec.workflows.train import train
-    from attnrec.workflows.visualize import visualize
+    from attnrec.training.train import train
 
 # OpenMP's threads spin while they wait, by default, and beside any other busy process training takes ten times as long.
 # OpenMP reads this when torch is loaded; the second variable is what Intel's and LLVM's call it.
@@ -37,14 +37,14 @@ _HOMES = {
     "AttnrecError": "attnrec.errors",
     "ExtractConfig": "attnrec.settings",
     "GridConfig": "attnrec.settings",
-    "Recognizer": "attnrec.workflows.predict",
+    "Recognizer": "attnrec.evaluation.predict",
     "TrainConfig": "attnrec.settings",
-    "compare": "attnrec.workflows.compare",
-    "evaluate": "attnrec.workflows.evaluate",
-    "extract": "attnrec.workflows.extract",
-    "load_run": "attnrec.workflows.predict",
-    "train": "attnrec.workflows.train",
-    "visualize": "attnrec.workflows.visualize",
+    "compare": "attnrec.comparison.compare",
+    "evaluate": "attnrec.evaluation.evaluate",
+    "extract": "attnrec.features.extract",
+    "load_run": "attnrec.evaluation.predict",
+    "train": "attnrec.training.train",
+    "visualize": "attnrec.pictures.visualize",
 }
 
 __all__ = [

@@ -19,7 +19,7 @@ class VideoError(AttnrecError):
     """A video that cannot be decoded.
 
     Attributes:
-        reason: Short machine-readable reason, one of `attnrec.data.video.REASONS`.
+        reason: Short machine-readable reason, one of `attnrec.video.decode.REASONS`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -24,16 +24,16 @@ import numpy as np
 import torch
 import torchvision
 
-from attnrec.data.ffmpeg import ffmpeg_path
-from attnrec.data.parts import PartsWriter, part_path, parts_dir
-from attnrec.data.prefetch import DecodeAhead, gathered
-from attnrec.data.video import DecodeSummary
-from attnrec.models.inference import BATCH_FRAMES, CubeExtractor
-from attnrec.models.pretrained import build_trunk
+from attnrec.features.extract import extract
+from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor
+from attnrec.features.parts import PartsWriter, part_path, parts_dir
+from attnrec.features.trunk import frame_reader, prepare_trunk
+from attnrec.features.weights import build_trunk
 from attnrec.runtime import default_jobs, prepare_cpu, processor, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
-from attnrec.workflows.extract import extract
-from attnrec.workflows.features import frame_reader, prepare_trunk
+from attnrec.video.decode import DecodeSummary
+from attnrec.video.ffmpeg import ffmpeg_path
+from attnrec.video.prefetch import DecodeAhead, gathered
 
 DATA = Path(os.environ.get("ATTNREC_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 FPS = 30

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.data.cubes import CubeFeed
+from attnrec.features.feed import CubeFeed
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
 from attnrec.models.head import RecognizerOutput

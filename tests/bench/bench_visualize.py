@@ -17,20 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from attnrec.data.encode import write_timed_video
-from attnrec.data.ffmpeg import ffmpeg_path
-from attnrec.data.video import FrameReader, probe
+from attnrec.evaluation.predict import Recognizer
+from attnrec.features.extract import extract
+from attnrec.features.trunk import prepare_trunk
 from attnrec.models.architectures import build_model
-from attnrec.records import RunManifest
-from attnrec.run import create_run, utc_now
+from attnrec.pictures.visualize import visualize
 from attnrec.runtime import default_jobs, processor, resolve_device, resolve_precision, versions
 from attnrec.settings import ExtractConfig, PictureConfig, TrainConfig
 from attnrec.specs import FeatureSpec, ModelConfig
-from attnrec.workflows.extract import extract
-from attnrec.workflows.features import prepare_trunk
-from attnrec.workflows.predict import Recognizer
-from attnrec.workflows.presets import PAPER_FRAMES, recipe_of, sampling_of
-from attnrec.workflows.visualize import visualize
+from attnrec.training.presets import PAPER_FRAMES, recipe_of, sampling_of
+from attnrec.training.records import RunManifest
+from attnrec.training.run import create_run, utc_now
+from attnrec.video.decode import FrameReader, probe
+from attnrec.video.encode import write_timed_video
+from attnrec.video.ffmpeg import ffmpeg_path
 
 CLASSES = ["one", "two", "three"]
 

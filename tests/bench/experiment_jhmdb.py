@@ -27,33 +27,33 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnrec.cli.output import counted
-from attnrec.data.cubes import CubeFeed
-from attnrec.data.store import FeatureStore
+from attnrec.comparison.forecast import plan_grid
+from attnrec.comparison.grid import is_evaluated, planned_cells, runs_by_identity
+from attnrec.comparison.plots import Plot, intervals
 from attnrec.errors import AttnrecError
+from attnrec.evaluation.evaluate import evaluate
+from attnrec.evaluation.intervals import bootstrap_interval, mean_statistic
+from attnrec.evaluation.localization import Targets, block_sums, localization, stored_targets
+from attnrec.evaluation.predict import Recognizer
+from attnrec.evaluation.predictions import read_predictions
+from attnrec.evaluation.significance import NUM_RESAMPLES, PairedDifference, paired_difference
+from attnrec.features.extract import extract
+from attnrec.features.feed import CubeFeed
+from attnrec.features.plan import plan_extraction
+from attnrec.features.store import FeatureStore
 from attnrec.files import atomic_path, write_text
-from attnrec.intervals import bootstrap_interval, mean_statistic
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, top_k_hits
 from attnrec.models.attention import AttentionLSTM
-from attnrec.render.plots import Plot, intervals
-from attnrec.render.strip import Picture, stacked, strip
-from attnrec.run import Run
+from attnrec.pictures.looking import equal_steps, look_at
+from attnrec.pictures.shown_boxes import BoxSource, box_source
+from attnrec.pictures.strip import Picture, stacked, strip
+from attnrec.pictures.writers import strip_row
 from attnrec.runtime import Progress, default_jobs, no_progress, prepare_cpu, processor, resolve_device
 from attnrec.settings import ExtractConfig, GridConfig, PictureConfig, TrainConfig
-from attnrec.significance import NUM_RESAMPLES, PairedDifference, paired_difference
-from attnrec.workflows.estimates import plan_extraction
-from attnrec.workflows.evaluate import evaluate
-from attnrec.workflows.extract import extract
-from attnrec.workflows.forecast import plan_grid
-from attnrec.workflows.grid import is_evaluated, planned_cells, runs_by_identity
-from attnrec.workflows.localization import Targets, block_sums, localization, stored_targets
-from attnrec.workflows.looking import equal_steps, look_at
-from attnrec.workflows.planning import run_blocks
-from attnrec.workflows.predict import Recognizer
-from attnrec.workflows.predictions import read_predictions
-from attnrec.workflows.scoring import BlockScores, score_blocks
-from attnrec.workflows.shown_boxes import BoxSource, box_source
-from attnrec.workflows.train import train_once
-from attnrec.workflows.writers import strip_row
+from attnrec.training.plan import run_blocks
+from attnrec.training.run import Run
+from attnrec.training.score import BlockScores, score_blocks
+from attnrec.training.train import train_once
 
 # What is trained: settings of `TrainConfig` by the row's name. Rows without attention are those to be beaten.
 ROWS: dict[str, dict[str, Any]] = {

@@ -8,8 +8,8 @@ import pytest
 from bench import experiment_jhmdb as experiment
 from small_store import CLASSES, quick, write_store
 
-from attnrec.data.store import FeatureStore
-from attnrec.data.stored_boxes import StoredBoxes
+from attnrec.features.store import FeatureStore
+from attnrec.features.stored_boxes import StoredBoxes
 
 NUM_VIDEOS, NUM_FRAMES = 24, 12  # of the store below: three classes of eight groups
 MARKED = f"before\n{experiment.BEGIN}\n{experiment.END}\nafter\n"

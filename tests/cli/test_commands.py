@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from attnrec.cli.app import app
 from attnrec.cli.output import Output
-from attnrec.data.store import FeatureStore
 from attnrec.errors import DataError
-from attnrec.run import Run, find_runs
+from attnrec.features.store import FeatureStore
+from attnrec.training.run import Run, find_runs
 
 CLIP = "videos/bend/v_bend_g01_c01.mp4"
 TEXT = "not a video\n" * 100

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from attnrec.cli.app import app
 from attnrec.cli.comparison import write_csv, write_markdown
 from attnrec.cli.output import Output
-from attnrec.run import Run, find_runs
+from attnrec.comparison.compare import compare
 from attnrec.runtime import Progress
-from attnrec.workflows.compare import compare
+from attnrec.training.run import Run, find_runs
 
 TINY = (
     "--block-frames", "4", "--stride", "4", "--hidden", "8", "--layers", "1", "--epochs", "1", "--fps", "10", "--jobs",

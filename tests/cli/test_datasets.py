@@ -12,9 +12,9 @@ from dataset_trees import make_files, make_hmdb51, make_ucf11, make_ucf101, writ
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.data.lists import HOLLYWOOD2_CLASSES
-from attnrec.data.splits import TEST, leaking_groups
-from attnrec.data.store import FeatureStore
+from attnrec.datasets.lists import HOLLYWOOD2_CLASSES
+from attnrec.datasets.splits import TEST, leaking_groups
+from attnrec.features.store import FeatureStore
 
 QUICK = ("--epochs", "2", "--hidden", "8", "--layers", "1", "--block-frames", "4", "--fps", "2", "--jobs", "1")
 

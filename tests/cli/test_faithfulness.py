@@ -10,8 +10,8 @@ from small_store import quick, write_store
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.data.store import FeatureStore
-from attnrec.workflows.train import train
+from attnrec.features.store import FeatureStore
+from attnrec.training.train import train
 
 
 def attnrec(*arguments: object):

@@ -9,8 +9,8 @@ from small_store import quick, write_store
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.run import Run
-from attnrec.workflows.train import train
+from attnrec.training.run import Run
+from attnrec.training.train import train
 
 SIZES = ("--fps", "10", "--block-frames", "4", "--block-stride", "4", "--hidden", "16", "--layers", "1")
 OPTIONS = (*SIZES, "--jobs", "1", "--epochs", "1", "--device", "cpu")

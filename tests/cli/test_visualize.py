@@ -10,8 +10,8 @@ from small_store import quick, write_trunk_store
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.workflows.gaze import NOWHERE
-from attnrec.workflows.train import train
+from attnrec.evaluation.gaze import NOWHERE
+from attnrec.training.train import train
 
 
 def attnrec(*arguments: object):

@@ -25,7 +25,7 @@ from attnrec.files import require_free
 from attnrec.settings import GridConfig, TrainConfig, settings_of
 
 if TYPE_CHECKING:
-    from attnrec.workflows.comparison import CompareReport
+    from attnrec.comparison.results import CompareReport
 
 EXAMPLES = examples(
     "attnrec compare",
@@ -97,7 +97,7 @@ def compare(
     Rows whose figures are of different videos stand in different tables. Within one, each row is compared with the
     first by a paired bootstrap over groups of videos; p-values are corrected for the number of rows.
     """
-    from attnrec.workflows import compare as workflow
+    from attnrec.comparison import compare as workflow
 
     kinds = ((csv_path, CSV_SUFFIXES), (markdown_path, (".md", ".markdown", ".txt")), (html_path, (".html", ".htm")))
     for path, suffixes in kinds:
@@ -129,7 +129,7 @@ def compare(
         if markdown_path is not None:
             write_markdown(markdown_path, report, force)
         if html_path is not None:
-            from attnrec.workflows.report import ReportConfig, write_report
+            from attnrec.comparison.report import ReportConfig, write_report
 
             sources = ReportConfig(features, videos, training.device, training.jobs)
             write_report(html_path, report, sources, overwrite=force, on_progress=output.progress)
@@ -143,10 +143,10 @@ def compare(
 def _plan(
     grid: GridConfig | None, names: list[Path], features: Path | None, runs: Path, part: str, output: Output
 ) -> None:
-    from attnrec.workflows import compare as workflow
+    from attnrec.comparison import compare as workflow
 
     if grid is not None:
-        from attnrec.workflows.forecast import plan_grid
+        from attnrec.comparison.forecast import plan_grid
 
         plan = plan_grid(grid, features, runs_dir=runs, part=part, on_progress=output.progress)
         output.result(plan, lambda: show_grid_plan(plan))

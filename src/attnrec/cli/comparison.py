@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from attnrec.cli.output import counted, printable, say, table
+from attnrec.comparison import columns
+from attnrec.comparison.results import ComparedTable, CompareReport
 from attnrec.files import atomic_path, write_table
 from attnrec.runtime import duration
-from attnrec.workflows import columns
-from attnrec.workflows.comparison import ComparedTable, CompareReport
 
 if TYPE_CHECKING:
-    from attnrec.workflows.forecast import GridPlan
+    from attnrec.comparison.forecast import GridPlan
 
 _LEVEL = 0.05
 

@@ -11,7 +11,7 @@ from attnrec.cli.output import Output, percent, say
 from attnrec.runtime import duration
 
 if TYPE_CHECKING:
-    from attnrec.workflows.demo import DemoReport
+    from attnrec.demo.demo import DemoReport
 
 EXAMPLES = examples("attnrec demo", "attnrec demo --out try --seed 1 --weights random")
 
@@ -31,7 +31,7 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """Run the whole chain on generated clips: extract, train, evaluate, visualize, compare."""
-    from attnrec.workflows import demo as workflow
+    from attnrec.demo import demo as workflow
 
     with Output(json=json, quiet=quiet) as output:
         report = workflow.demo(out, weights=weights, seed=seed, device=device, jobs=jobs, on_progress=output.progress)

@@ -23,7 +23,7 @@ from attnrec.runtime import duration
 from attnrec.settings import Reduction
 
 if TYPE_CHECKING:
-    from attnrec.workflows.evaluation import EvaluationReport, EvaluationSummary
+    from attnrec.evaluation.report import EvaluationReport, EvaluationSummary
 
 _MATRIX_CLASSES = 12  # a confusion matrix of more does not fit a screen
 _NAMES = {
@@ -95,9 +95,9 @@ def evaluate(
     Of several runs, such as the folds of a dataset, the mean is given as well.
     With --faithfulness it costs eight such evaluations and 37 passes over at most four blocks a video.
     """
-    from attnrec.run import Run, newest_run
-    from attnrec.workflows.gaze import gaze_advice
-    from attnrec.workflows.summary import evaluate_runs
+    from attnrec.evaluation.gaze import gaze_advice
+    from attnrec.evaluation.summary import evaluate_runs
+    from attnrec.training.run import Run, newest_run
 
     with Output(json=json, quiet=quiet) as output:
         chosen = [Run(path) for path in listed(run)] or [

@@ -12,9 +12,9 @@ from attnrec.runtime import duration
 from attnrec.settings import ExtractConfig
 
 if TYPE_CHECKING:
-    from attnrec.workflows.annotation import BoxSummary
-    from attnrec.workflows.estimates import DatasetSummary, ExtractPlan
-    from attnrec.workflows.extract import ExtractReport
+    from attnrec.features.annotation import BoxSummary
+    from attnrec.features.extract import ExtractReport
+    from attnrec.features.plan import DatasetSummary, ExtractPlan
 
 EXAMPLES = examples(
     "attnrec extract videos/ out.h5",
@@ -45,8 +45,8 @@ def extract(
     videos of one group are kept on one side of every split. Run it again to continue after an interruption, to add
     videos, or to change labels, splits or boxes, for which nothing is extracted anew.
     """
-    from attnrec.workflows import extract as workflow
-    from attnrec.workflows.estimates import plan_extraction
+    from attnrec.features import extract as workflow
+    from attnrec.features.plan import plan_extraction
 
     with Output(json=json, quiet=quiet) as output:
         if dry_run:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from attnrec.cli.output import percent, say, table
 
 if TYPE_CHECKING:
-    from attnrec.workflows.evaluation import Agreement, Faithfulness
+    from attnrec.evaluation.report import Agreement, Faithfulness
 
 _REPLACEMENTS = {
     "uniform": "uniform",

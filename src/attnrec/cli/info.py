@@ -21,7 +21,7 @@ def info(
     quiet: QuietOption = False,
 ) -> None:
     """Describe a feature store, a run or a video; without a path, this machine."""
-    from attnrec.workflows.info import describe
+    from attnrec.info import describe
 
     with Output(json=json, quiet=quiet) as output:
         document = describe(path)

@@ -11,11 +11,11 @@ from attnrec.errors import ConfigError
 from attnrec.settings import PictureConfig
 
 if TYPE_CHECKING:
-    from attnrec.run import Run
-    from attnrec.workflows.gallery import GalleryReport
-    from attnrec.workflows.predict import Recognizer
-    from attnrec.workflows.versus import VersusReport
-    from attnrec.workflows.visualize import VisualizeReport
+    from attnrec.evaluation.predict import Recognizer
+    from attnrec.pictures.gallery import GalleryReport
+    from attnrec.pictures.versus import VersusReport
+    from attnrec.pictures.visualize import VisualizeReport
+    from attnrec.training.run import Run
 
 
 class Work(NamedTuple):
@@ -31,7 +31,7 @@ class Work(NamedTuple):
 
     def chosen_run(self) -> "Run":
         """The named run, or the newest with attention, which is said."""
-        from attnrec.run import Run, newest_run
+        from attnrec.training.run import Run, newest_run
 
         if self.run is not None:
             return Run(self.run)
@@ -41,14 +41,14 @@ class Work(NamedTuple):
 
     def recognizer(self) -> "Recognizer":
         """That run, ready to look."""
-        from attnrec.workflows.predict import Recognizer
+        from attnrec.evaluation.predict import Recognizer
 
         return Recognizer(self.chosen_run(), device=self.device, jobs=self.jobs)
 
 
 def draw_clip(work: Work, clip: Path, out: Path | None, raw: Path | None, config: PictureConfig) -> None:
     """One clip to one file."""
-    from attnrec.workflows import visualize as workflow
+    from attnrec.pictures import visualize as workflow
 
     if out is None and raw is None:
         out = Path(clip.stem + ".gif")
@@ -69,8 +69,8 @@ def draw_clip(work: Work, clip: Path, out: Path | None, raw: Path | None, config
 
 def draw_clips(work: Work, clips: Sequence[Path], folder: Path, suffix: str, config: PictureConfig) -> None:
     """Several clips into a folder; exit code 1 if some were skipped."""
-    from attnrec.workflows import visualize as workflow
-    from attnrec.workflows.predict import clips_of
+    from attnrec.evaluation.predict import clips_of
+    from attnrec.pictures import visualize as workflow
 
     if folder.suffix and not folder.is_dir():
         raise ConfigError(f"{folder}: several clips go into a folder; name one by --out")
@@ -97,8 +97,8 @@ def draw_clips(work: Work, clips: Sequence[Path], folder: Path, suffix: str, con
 
 def draw_versus(work: Work, clip: Path, out: Path | None, config: PictureConfig, runs: Sequence[str]) -> None:
     """One clip by several runs: that of --run first, if it is given."""
-    from attnrec.run import Run
-    from attnrec.workflows.versus import require_strip, versus
+    from attnrec.pictures.versus import require_strip, versus
+    from attnrec.training.run import Run
 
     out = out or Path(clip.stem + ".png")
     require_strip(out, overwrite=work.force)
@@ -129,8 +129,8 @@ def draw_gallery(
     features: Path | None,
 ) -> None:
     """Right and wrong clips of a run; exit code 1 if some were skipped."""
-    from attnrec.workflows.gallery import gallery
-    from attnrec.workflows.versus import require_strip
+    from attnrec.pictures.gallery import gallery
+    from attnrec.pictures.versus import require_strip
 
     out = out or Path(f"gallery-{part}.png")
     require_strip(out, overwrite=work.force)
@@ -155,7 +155,7 @@ def draw_gallery(
 
 def _gaze(entropy: float) -> str:
     """Entropy of attention in words."""
-    from attnrec.workflows.gaze import gaze_note
+    from attnrec.evaluation.gaze import gaze_note
 
     note = gaze_note(entropy)
     return f"attention entropy {entropy:.3f} of uniform" + (f"; {note}" if note else "")

@@ -20,7 +20,7 @@ from attnrec.cli.output import Output, table
 from attnrec.files import require_free, write_table
 
 if TYPE_CHECKING:
-    from attnrec.workflows.predict import PredictReport
+    from attnrec.evaluation.predict import PredictReport
 
 EXAMPLES = examples(
     "attnrec predict clip.mp4 --json",
@@ -42,8 +42,8 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Predict the class probabilities of clips, as evaluate would."""
-    from attnrec.run import Run, newest_run
-    from attnrec.workflows import predict as workflow
+    from attnrec.evaluation import predict as workflow
+    from attnrec.training.run import Run, newest_run
 
     if csv_path is not None:
         require_free(csv_path, overwrite=force, suffixes=CSV_SUFFIXES)

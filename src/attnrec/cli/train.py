@@ -19,7 +19,7 @@ from attnrec.cli.training import note_gaze, plan_line, show_plan, show_report, w
 from attnrec.settings import TrainConfig, option_of, settings_of
 
 if TYPE_CHECKING:
-    from attnrec.workflows.train import TrainReport
+    from attnrec.training.train import TrainReport
 
 EXAMPLES = examples(
     "attnrec train --lambda 1 --fps 6",
@@ -53,7 +53,7 @@ def train(
 
     The test part of the split is not looked at.
     """
-    from attnrec.workflows import train as workflow
+    from attnrec.training import train as workflow
 
     given = given_settings(context, TrainConfig)
     with Output(json=json, quiet=quiet) as output:
@@ -74,7 +74,7 @@ def train(
 
 
 def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], dry_run: bool, output: Output) -> None:
-    from attnrec.workflows import train as workflow
+    from attnrec.training import train as workflow
 
     free = {name for name, setting in settings_of(TrainConfig).items() if not setting.decides}
     changed = workflow.changed_settings(run, config, given - free)

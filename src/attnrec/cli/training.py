@@ -6,8 +6,8 @@ from attnrec.cli.output import Output, counted, percent, say, size
 from attnrec.runtime import duration
 
 if TYPE_CHECKING:
-    from attnrec.workflows.planning import TrainPlan
-    from attnrec.workflows.train import TrainReport
+    from attnrec.training.plan import TrainPlan
+    from attnrec.training.train import TrainReport
 
 
 def plan_line(plan: "TrainPlan") -> str:
@@ -41,7 +41,7 @@ def warn_of(plan: "TrainPlan", output: Output) -> None:
 
 def note_gaze(report: "TrainReport", output: Output) -> None:
     """Say where a run has not learnt to look at anything in particular: its pictures would be an even grey."""
-    from attnrec.workflows.gaze import gaze_advice
+    from attnrec.evaluation.gaze import gaze_advice
 
     if words := gaze_advice(report.attention_entropy, report.plan.settings.attention):
         output.note(f"{report.run}: {words}")

@@ -1,1 +1,1 @@
-"""Pure tensor code: the paper's recogniser, its baselines, its loss and the CNN trunk."""
+"""Pure tensor code: the paper's recogniser, its baselines and its loss."""

@@ -1,0 +1,1 @@
+"""Runs side by side: tables, the grid that trains them, the report."""

@@ -1,0 +1,74 @@
+"""Where runs look on average: over the videos of each class, and at each step of a block.
+
+Legend: V videos, M blocks, T time-steps, K grid side, L = K * K locations, C classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.evaluation.evaluate import CHUNK_BLOCKS
+from attnrec.features.feed import CubeFeed
+from attnrec.runtime import prepare_cpu, resolve_device
+from attnrec.training.origin import store_of_run
+from attnrec.training.plan import run_blocks
+from attnrec.training.run import Run
+from attnrec.training.score import score_blocks
+
+Maps = NDArray[np.float64]
+
+
+def mean_attention(
+    runs: Sequence[Run], part: str, *, store: Path | None = None, device: str = "auto", jobs: int | None = None
+) -> tuple[Maps, Maps]:
+    """Mean attention of runs with attention, such as the folds of one seed.
+
+    Blocks start as many stored frames apart as a block has: end to end at the stored rate, overlapping at lower ones.
+
+    Args:
+        runs: Of one row: of one grid, block length and set of classes.
+        part: Of their splits.
+        store: As in `evaluate`.
+        device: See `runtime.resolve_device`.
+        jobs: CPU threads.
+
+    Returns:
+        Of each class the mean over its videos, NaN where it has none, shape (C, K, K); and at each step the mean over
+        all blocks, shape (T, K, K).
+
+    Raises:
+        RunError: A run cannot be used or belongs to another store.
+        FeatureStoreError: The store cannot be used.
+    """
+    prepare_cpu(jobs)
+    by_video, labels, steps = zip(*(_means_of(run, part, store, device) for run in runs), strict=True)
+    videos, targets = np.concatenate(by_video), np.concatenate(labels)  # (V, L), (V, C)
+    counts = targets.sum(axis=0)[:, None]
+    by_class = np.full((targets.shape[1], videos.shape[1]), np.nan)
+    np.divide(targets.T @ videos, counts, out=by_class, where=counts > 0)
+    K = runs[0].manifest.features.grid_size
+    by_step = sum(total for total, _ in steps) / sum(number for _, number in steps)
+    return by_class.reshape(-1, K, K), np.asarray(by_step, np.float64).reshape(-1, K, K)
+
+
+def _means_of(
+    run: Run, part: str, store: Path | None, device: str
+) -> tuple[Maps, NDArray[np.float64], tuple[Maps, int]]:
+    """Mean of each video (V, L), its labels (V, C), and the sum over blocks at each step (T, L) with their number."""
+    features, training = store_of_run(run, store), run.manifest.training
+    table = run_blocks(features, training, part, training.block_frames)
+    model = run.load_model(resolve_device(device))
+    feed = CubeFeed(features.features(), run.manifest.feature_scale, next(model.parameters()).device)
+    videos, owner = np.unique(table.video, return_inverse=True)
+    L = run.manifest.features.num_locations
+    totals, steps = np.zeros((len(videos), L)), np.zeros((training.block_frames, L))
+    for start in range(0, len(table), CHUNK_BLOCKS):
+        chosen = slice(start, start + CHUNK_BLOCKS)
+        scores = score_blocks(model, feed, table.frames[chosen], keep_attention=True)
+        assert scores.attention is not None
+        np.add.at(totals, owner[chosen], scores.attention.mean(axis=1, dtype=np.float64))
+        steps += scores.attention.sum(axis=0, dtype=np.float64)
+    means = totals / np.bincount(owner)[:, None]
+    return means, features.label_matrix[videos].astype(np.float64), (steps, len(table))

@@ -1,0 +1,77 @@
+"""Configurations side by side, with how sure their differences are, and the paper's figures where they apply."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnrec.comparison.published import paper_dataset, published_figures
+from attnrec.comparison.results import CompareReport
+from attnrec.comparison.row_scores import readable_runs, scored_run
+from attnrec.comparison.tables import RowRuns, tabulate
+from attnrec.errors import RunError
+from attnrec.runtime import OnProgress, no_progress
+from attnrec.settings import GridConfig
+from attnrec.training.identity import row_settings_of
+from attnrec.training.run import Run, find_runs
+
+
+def compare(
+    runs: Sequence[str | Path] = (),
+    *,
+    grid: GridConfig | None = None,
+    store: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    part: str = "test",
+    against: str | None = None,
+    on_progress: OnProgress = no_progress,
+) -> CompareReport:
+    """Tabulate finished runs by their evaluation, or a grid of runs, of which what is missing is trained first.
+
+    Runs that differ in nothing but seed and fold make one row. Rows stand in one table where their figures are of the
+    same videos; each is compared with one of them, by a bootstrap over groups of videos.
+
+    Args:
+        runs: Their folders; none takes all finished ones in `runs_dir` that can be read, and says which cannot.
+        grid: What to train; `runs` is not looked at then.
+        store: Feature store of the grid; None takes the only one in the current folder.
+        runs_dir: Folder of the runs.
+        part: Part of the split whose evaluation counts.
+        against: Name of the row that the others are compared with, or of a run in it; None takes the first, which is
+            the best of finished runs and the first that a grid asks for.
+        on_progress: Told of every step.
+
+    Returns:
+        The tables.
+
+    Raises:
+        RunError: There are no finished runs, one that was named is not finished or is damaged, or there is no row
+            `against`.
+        AttnrecError: The grid does not fit its store.
+        KeyboardInterrupt: The process was asked to end; the same grid goes on after the last step.
+    """
+    if grid is None:
+        rows, summary = _rows_of(runs, Path(runs_dir), part, on_progress), None
+    else:
+        from attnrec.comparison.grid import run_grid  # trains, so that it loads torch
+
+        rows, summary = run_grid(grid, store, runs_dir=Path(runs_dir), part=part, on_progress=on_progress)
+    tables = tabulate(rows, part, against=against, ranked=grid is None)
+    datasets = {paper_dataset(scored.run) for row in rows for scored in row.runs}
+    source, figures = published_figures()
+    return CompareReport(tables, summary, [figure for figure in figures if figure.dataset in datasets], source)
+
+
+def _rows_of(paths: Sequence[str | Path], runs_dir: Path, part: str, on_progress: OnProgress) -> list[RowRuns]:
+    if paths:
+        chosen = [scored_run(Run(path), part) for path in paths]
+    else:
+        chosen = readable_runs(find_runs(runs_dir, on_progress=on_progress), part, on_progress)
+    if not chosen:
+        raise RunError(f"{runs_dir}: no finished run here; make one with `attnrec train`")
+    if unfinished := next((scored.run for scored in chosen if not scored.run.finished), None):
+        raise RunError(f"{unfinished.path}: is not finished")
+    rows: dict[str, RowRuns] = {}
+    for scored in chosen:
+        settings = row_settings_of(scored.run)
+        rows.setdefault(json.dumps(settings, sort_keys=True), RowRuns(settings, [])).runs.append(scored)
+    return list(rows.values())

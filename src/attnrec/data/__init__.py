@@ -1,1 +1,0 @@
-"""Everything about files: videos, dataset layouts, the feature store and its blocks."""

@@ -1,0 +1,1 @@
+"""Folders, lists and tables of labelled videos, and their splits."""

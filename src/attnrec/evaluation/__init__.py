@@ -1,0 +1,1 @@
+"""A run's figures: accuracy or mAP with intervals, predictions, and whether the attention can be trusted."""

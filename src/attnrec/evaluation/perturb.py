@@ -1,0 +1,216 @@
+"""A recogniser run over blocks with another attention than its own, and with cells taken away.
+
+Legend: M blocks, B blocks in a batch, T time-steps, L locations, D channels, C classes, P levels.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnrec.evaluation.measures import removal_ranks
+from attnrec.features.blocks import BlockTable
+from attnrec.features.feed import CubeFeed
+from attnrec.metrics import block_means
+from attnrec.models.attention import AttentionLSTM
+from attnrec.models.head import RecognizerOutput, class_probs
+from attnrec.runtime import derived_seed
+from attnrec.training.score import BATCH_BLOCKS, BlockScores, cube_batches, score_blocks
+
+CHUNK_BLOCKS = 4 * BATCH_BLOCKS  # attention is kept for so many blocks at a time
+NUM_SCORERS = 3  # untrained ones
+NUM_ORDERS = 3  # random ones
+NUM_LEVELS = 8  # steps from all cells to none
+CURVE_BLOCKS = 4  # of a video
+
+CURVES = ("deletion", "insertion", "random")
+
+
+class Probe(NamedTuple):
+    """A recogniser with what it takes to run it over blocks of a store.
+
+    Attributes:
+        model: In evaluation mode.
+        feed: Of the cubes, on the model's device.
+        multilabel: Sigmoids in place of the softmax.
+        last_steps: Time-steps at a block's end that count.
+        seed: Of everything random.
+    """
+
+    model: AttentionLSTM
+    feed: CubeFeed
+    multilabel: bool
+    last_steps: int
+    seed: int
+
+    def scores(
+        self, frames: NDArray[np.int64], given: NDArray[np.float32] | None = None, model: AttentionLSTM | None = None
+    ) -> BlockScores:
+        """Scores of blocks (M, T), with attention of their own or as given, by the model or another one."""
+        return score_blocks(
+            model or self.model,
+            self.feed,
+            frames,
+            multilabel=self.multilabel,
+            keep_attention=True,
+            given=given,
+        )
+
+
+class ReplacedScores(NamedTuple):
+    """What a recogniser says of a chunk of blocks under each attention.
+
+    Attributes:
+        blocks: The chunk.
+        attention: What it learned, shape (m, T, L).
+        block_probs: Class probabilities (m, C) by the name of the attention, several where several were drawn.
+    """
+
+    blocks: slice
+    attention: NDArray[np.float32]
+    block_probs: dict[str, list[NDArray[np.float64]]]
+
+
+def replaced_scores(
+    probe: Probe, table: BlockTable, donor_blocks: NDArray[np.int64] | None
+) -> Iterator[ReplacedScores]:
+    """Score blocks with the learned attention and with others in its place.
+
+    The others are `uniform`, that of an `other_video`, the block's own `time_shuffled`, and that of an `untrained`
+    scorer in the trained model.
+
+    Args:
+        probe: The recogniser.
+        table: The blocks.
+        donor_blocks: The block of another video whose attention each is given, shape (M,); None leaves that out.
+
+    Yields:
+        A chunk of blocks after another.
+    """
+    T = table.frames.shape[1]
+    untrained = [untrained_scorer(probe.model, derived_seed(probe.seed, "scorer", i)) for i in range(NUM_SCORERS)]
+    rng = np.random.default_rng(derived_seed(probe.seed, "time"))
+    for start in range(0, len(table), CHUNK_BLOCKS):
+        blocks = slice(start, min(start + CHUNK_BLOCKS, len(table)))
+        frames = table.frames[blocks]
+        own = probe.scores(frames)
+        assert own.attention is not None
+        order = rng.permuted(np.tile(np.arange(T), (len(frames), 1)), axis=1)
+        given = {
+            "uniform": np.full_like(own.attention, 1 / own.attention.shape[-1]),
+            "time_shuffled": np.take_along_axis(own.attention, order[:, :, None], axis=1),
+        }
+        if donor_blocks is not None:
+            other = probe.scores(table.frames[donor_blocks[blocks]]).attention
+            assert other is not None
+            given["other_video"] = other
+        scores = {"learned": [own]} | {name: [probe.scores(frames, maps)] for name, maps in given.items()}
+        scores["untrained"] = [probe.scores(frames, model=model) for model in untrained]
+        probs = {name: [block_means(s.frame_probs, probe.last_steps) for s in drawn] for name, drawn in scores.items()}
+        yield ReplacedScores(blocks, own.attention, probs)
+
+
+def untrained_scorer(model: AttentionLSTM, seed: int) -> AttentionLSTM:
+    """A copy of a recogniser whose scorer has forgotten what it learned."""
+    fresh = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh.to("cpu").reset_scorer()
+    return fresh.to(next(model.parameters()).device)
+
+
+def donor_blocks(videos: NDArray[np.int64], donor: Mapping[int, int]) -> NDArray[np.int64]:
+    """The block whose attention each block is given: that of the other video that is as far on in it.
+
+    Args:
+        videos: Owner of each block, blocks of one video following one another, shape (M,).
+        donor: The other video of each video.
+
+    Returns:
+        Shape (M,).
+    """
+    firsts = dict(zip(*np.unique(videos, return_index=True), strict=True))
+    counts = dict(zip(*np.unique(videos, return_counts=True), strict=True))
+    others = [
+        firsts[donor[video]] + np.arange(count) * counts[donor[video]] // count
+        for video, count in sorted(counts.items(), key=lambda item: firsts[item[0]])
+    ]
+    return np.concatenate(others)
+
+
+def spread_blocks(videos: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most `CURVE_BLOCKS` blocks of each video, spread evenly over it, as indices into its blocks' owners (M,)."""
+    chosen = []
+    for video in np.unique(videos):
+        own = np.flatnonzero(videos == video)
+        places = np.linspace(0, len(own) - 1, min(len(own), CURVE_BLOCKS))
+        chosen.append(own[np.rint(places).astype(np.int64)])
+    return np.concatenate(chosen)
+
+
+def removed_counts(num_locations: int) -> NDArray[np.int64]:
+    """Cells that are removed at each level, from none to all, shape (P,)."""
+    return np.unique(np.rint(np.linspace(0, num_locations, NUM_LEVELS + 1)).astype(np.int64))
+
+
+def removed_shares(num_locations: int) -> NDArray[np.float64]:
+    """The same as shares of all cells."""
+    return removed_counts(num_locations) / num_locations
+
+
+def removal_curves(
+    probe: Probe, frames: NDArray[np.int64], filler: NDArray[np.float32], on_batch: Callable[[int], None]
+) -> NDArray[np.float64]:
+    """Probability of each block's predicted class as more and more cells of every frame are removed.
+
+    A removed cell holds a slice that says nothing; the recogniser looks where it will in what is left.
+
+    Args:
+        probe: The recogniser.
+        frames: Stored frame of each step of the blocks, shape (M, T).
+        filler: What removed cells hold, scaled as the features, shape (D,).
+        on_batch: Called with the number of blocks done so far.
+
+    Returns:
+        Shape (M, 3, P): the cells of the most attention removed first, those of the least, and random ones (the mean
+        of `NUM_ORDERS` orders). Both ends are the same in all.
+    """
+    curves: list[NDArray[np.float64]] = []
+    rng = np.random.default_rng(derived_seed(probe.seed, "cells"))
+    nothing = torch.from_numpy(filler).to(next(probe.model.parameters()).device)
+    with torch.inference_mode():
+        for rows, cubes in cube_batches(probe.feed, frames):
+            curves.append(_batch_curves(probe, cubes, nothing, rng)[: rows.stop - rows.start])
+            on_batch(rows.stop)
+    return np.concatenate(curves)
+
+
+def _batch_curves(probe: Probe, cubes: Tensor, nothing: Tensor, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Curves of a batch, shape (B, 3, P)."""
+    B, _, L, _ = cubes.shape
+
+    def block_probs(output: RecognizerOutput) -> NDArray[np.float64]:
+        return block_means(class_probs(output.frame_logits, probe.multilabel).cpu().numpy(), probe.last_steps)
+
+    def without(removed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        cells = torch.from_numpy(removed).to(cubes.device)[..., None]
+        picked: NDArray[np.float64] = block_probs(probe.model(torch.where(cells, nothing, cubes)))[blocks, predicted]
+        return picked
+
+    whole = probe.model(cubes)
+    full = block_probs(whole)
+    blocks, predicted = np.arange(B), full.argmax(axis=1)
+    by_attention = removal_ranks(whole.attention.cpu().numpy(), rng)
+    at_random = [rng.permuted(by_attention, axis=-1) for _ in range(NUM_ORDERS)]
+    counts = removed_counts(L)
+    curves = np.empty((B, len(CURVES), len(counts)))
+    curves[:, :, 0] = full.max(axis=1)[:, None]
+    curves[:, :, -1] = without(by_attention < L)[:, None]
+    for i, ranks in enumerate(([by_attention], [L - 1 - by_attention], at_random)):
+        for level, count in enumerate(counts[1:-1], 1):
+            curves[:, i, level] = np.mean([without(order < count) for order in ranks], axis=0)
+    return curves

@@ -1,0 +1,261 @@
+"""A trained run applied to clips: what happens in them, and where the run looks.
+
+Legend: N stored frames of a clip, S drawn samples, K grid side, C classes.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.datasets.folders import dataset_root, scan_videos
+from attnrec.errors import RunError, VideoError
+from attnrec.features.blocks import blocks_of, covering_blocks
+from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor
+from attnrec.features.feed import CubeFeed
+from attnrec.features.trunk import frame_reader
+from attnrec.files import write_error
+from attnrec.metrics import reduce_blocks
+from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
+from attnrec.training.run import Run
+from attnrec.training.score import score_blocks
+from attnrec.video.decode import DecodeSummary
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """A clip as the store would hold it: cubes (N, K, K, D) float16, times (N,) in seconds, and how decoding ended."""
+
+    cubes: NDArray[np.float16]
+    pts: NDArray[np.float64]
+    summary: DecodeSummary
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Class probabilities of a clip.
+
+    Attributes:
+        path: Of the clip.
+        predicted: Its most probable class.
+        probability: Of that class.
+        labels: That class; where a clip may have several, all that are at least as probable as not, if any is.
+        probs: Probability of every class.
+        num_blocks: Blocks that it rests on.
+        status: `ok`, or what is wrong with the video.
+    """
+
+    path: str
+    predicted: str
+    probability: float
+    labels: list[str]
+    probs: dict[str, float]
+    num_blocks: int
+    status: str
+
+    def __str__(self) -> str:
+        """The labels with their probabilities; the most probable class where none is as probable as not."""
+        names = sorted(self.labels or [self.predicted], key=lambda name: -self.probs[name])
+        return ", ".join(f"{name} {self.probs[name]:.0%}" for name in names)
+
+
+@dataclass(frozen=True)
+class AttendedClip:
+    """Where a run looks in a clip.
+
+    Attributes:
+        prediction: Of the clip, as in `Prediction`.
+        frames: Index of each sample among the clip's kept frames, rising, shape (S,).
+        times: Of each sample in seconds from the first frame, shape (S,).
+        attention: Location probabilities as seen in the frame, shape (S, K, K), each summing to 1.
+        frame_probs: Class probabilities of each time-step, shape (S, C).
+        end: Of the clip, in seconds from its first frame.
+        own_fps: Rate between the clip's own neighbouring frames.
+        is_variable_rate: Whether the intervals between them differ, so that their numbers tell no time.
+    """
+
+    prediction: Prediction
+    frames: NDArray[np.int64]
+    times: NDArray[np.float64]
+    attention: NDArray[np.float32]
+    frame_probs: NDArray[np.float32]
+    end: float
+    own_fps: float
+    is_variable_rate: bool
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """Predictions of all clips, and the path and reason of each that could not be decoded."""
+
+    run: str
+    predictions: list[Prediction]
+    skipped: list[tuple[str, str]]
+
+
+class Recognizer:
+    """A run ready to look at clips. Gives what `evaluate` gives for the same video.
+
+    Args:
+        run: The run or its folder.
+        device: See `runtime.resolve_device`.
+        jobs: CPU threads.
+
+    Raises:
+        RunError: The run cannot be used.
+    """
+
+    def __init__(self, run: str | Path | Run, *, device: str = "auto", jobs: int | None = None) -> None:
+        self.run = run if isinstance(run, Run) else Run(run)
+        prepare_cpu(jobs)
+        self._device = resolve_device(device)
+        self._model = self.run.load_model(self._device)
+        spec = self.run.manifest.features
+        self._layer = spec.layer
+        self._extractor = CubeExtractor(self.run.load_trunk(), device=self._device, precision=spec.precision)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the probabilities."""
+        return self.run.manifest.classes
+
+    def predict(self, video: str | Path) -> Prediction:
+        """Class probabilities of a clip over all its blocks, reduced as `evaluate` does by default.
+
+        Raises:
+            VideoError: It cannot be decoded.
+        """
+        return self._predict(Path(video), self.features(video))
+
+    def attend(self, video: str | Path) -> AttendedClip:
+        """Where the run looks in a clip, sample by sample.
+
+        Raises:
+            VideoError: It cannot be decoded.
+            RunError: The run's model has no attention.
+        """
+        manifest = self.run.manifest
+        if manifest.model.architecture != "attention":
+            raise RunError(
+                f"{self.run.path}: {manifest.model.architecture} has no attention; name another run by --run"
+            )
+        clip = self.features(video)
+        training = manifest.training
+        summary = clip.summary
+        frames, drawn = covering_blocks(clip.pts, summary.duration_seconds, training.fps, training.block_frames)
+        scores = score_blocks(
+            self._model,
+            self._feed(clip),
+            frames,
+            keep_attention=True,
+            multilabel=manifest.model.multilabel,
+        )
+        assert scores.attention is not None
+        K = manifest.features.grid_size
+        return AttendedClip(
+            prediction=self._predict(Path(video), clip),
+            frames=frames[drawn],
+            times=clip.pts[frames[drawn]],
+            attention=scores.attention[drawn].reshape(-1, K, K),
+            frame_probs=scores.frame_probs[drawn],
+            end=summary.duration_seconds,
+            own_fps=summary.effective_fps,
+            is_variable_rate=summary.is_variable_rate,
+        )
+
+    def features(self, video: str | Path) -> ClipFeatures:
+        """Decode a clip and run the trunk over it, as `extract` does.
+
+        Cubes lie in a nameless temporary file that is mapped, so that a long clip does not fill the memory.
+
+        Raises:
+            VideoError: It cannot be decoded.
+            AttnrecError: There is no room for temporary files.
+        """
+        reader = frame_reader(Path(video), self.run.manifest.features)
+        decoded: Iterator[tuple[NDArray[np.uint8], float]] = iter(reader)
+        pts: list[float] = []
+        shape: tuple[int, ...] = ()
+        with tempfile.TemporaryFile() as file:
+            while chunk := list(islice(decoded, BATCH_FRAMES)):
+                cubes = self._extractor(np.stack([frame for frame, _ in chunk]))[self._layer]
+                try:
+                    file.write(cubes.tobytes())
+                    file.flush()
+                except OSError as error:
+                    raise write_error(Path(tempfile.gettempdir()), error) from None
+                pts += [time for _, time in chunk]
+                shape = cubes.shape[1:]
+            mapped: NDArray[np.float16] = np.memmap(file, np.float16, mode="c", shape=(len(pts), *shape))
+        assert reader.summary is not None
+        return ClipFeatures(mapped, np.array(pts), reader.summary)
+
+    def _feed(self, clip: ClipFeatures) -> CubeFeed:
+        return CubeFeed(clip.cubes, self.run.manifest.feature_scale, self._device)
+
+    def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
+        manifest, training = self.run.manifest, self.run.manifest.training
+        frames = blocks_of(clip.pts, training.fps, training.block_frames, training.block_stride, training.block_starts)
+        scores = score_blocks(self._model, self._feed(clip), frames, multilabel=manifest.model.multilabel)
+        owner = np.zeros(len(frames), np.int64)
+        probs = reduce_blocks(scores.frame_probs, owner, training.reduction, training.last_steps)[0]
+        best = int(probs.argmax())
+        likely = np.flatnonzero(probs >= 0.5) if manifest.model.multilabel else [best]
+        return Prediction(
+            path=str(video),
+            predicted=self.classes[best],
+            probability=float(probs[best]),
+            labels=[self.classes[i] for i in likely],
+            probs={name: float(p) for name, p in zip(self.classes, probs, strict=True)},
+            num_blocks=len(frames),
+            status=clip.summary.status,
+        )
+
+
+def load_run(path: str | Path, *, device: str = "auto") -> Recognizer:
+    """A trained run, ready for `.predict(video)` and `.attend(video)`. Raises as `Recognizer`."""
+    return Recognizer(path, device=device)
+
+
+def clips_of(videos: Sequence[Path]) -> list[Path]:
+    """Clips, and all videos of folders.
+
+    Raises:
+        DataError: A folder holds no video, or is not there.
+    """
+    return [
+        clip
+        for path in videos
+        for clip in ([dataset_root(path) / e.path for e in scan_videos(path)] if path.is_dir() else [path])
+    ]
+
+
+def predict(recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgress = no_progress) -> PredictReport:
+    """Predict clips and all videos of folders; those that cannot be decoded are listed.
+
+    Args:
+        recognizer: The run.
+        videos: Clips and folders.
+        on_progress: Told of every clip.
+
+    Returns:
+        Predictions in order.
+
+    Raises:
+        DataError: A folder holds no video, or is not there.
+    """
+    clips = clips_of(videos)
+    predictions, skipped = [], []
+    for done, clip in enumerate(clips):
+        on_progress(Progress("predict", done, len(clips), str(clip)))
+        try:
+            predictions.append(recognizer.predict(clip))
+        except VideoError as error:
+            skipped.append((str(clip), error.reason))
+            on_progress(Progress("predict", message=f"skipped {error}"))
+    on_progress(Progress("predict", len(clips), len(clips)))
+    return PredictReport(str(recognizer.run.path), predictions, skipped)

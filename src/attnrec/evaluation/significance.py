@@ -1,0 +1,76 @@
+"""Whether two rows of a table differ: paired bootstrap over groups, corrected for how many rows are asked about.
+
+Legend: V videos, G groups, R resamples, N comparisons.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.evaluation.intervals import Statistic, percentile_interval, resampled_figures
+
+NUM_RESAMPLES = 9999
+_ROUNDING = 1e-12  # differences below it are rounding errors of figures that are equal
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How a figure differs between two rows on the same videos.
+
+    Attributes:
+        difference: The first row's figure less the second's.
+        interval: 95 % percentile interval of it; both ends NaN with fewer than two groups.
+        p_value: Two-sided, that there is none; NaN likewise.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def paired_difference(
+    first: Statistic, second: Statistic, groups: Sequence[str], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> PairedDifference:
+    """Compare two rows by a bootstrap in which both get the same resamples of whole groups.
+
+    The p-value is the one at which the percentile interval would begin to hold zero: twice the share of resamples in
+    which the difference is zero or of the other sign. A bootstrap of few groups is too sure of itself, so that it is
+    never below 2 / 2^G, the least that exchanging the rows within whole groups could give.
+
+    Args:
+        first: Figure of the one row, of weights (R, V).
+        second: Of the other, of the same videos.
+        groups: Group of each video, V of them.
+        seed: Of the draws.
+        num_resamples: R.
+    """
+    every = np.ones((1, len(groups)))
+    difference = float(first(every)[0] - second(every)[0])
+    figures = resampled_figures(
+        lambda weights: first(weights) - second(weights), groups, seed=seed, num_resamples=num_resamples
+    )
+    if not len(figures):
+        return PairedDifference(difference, (float("nan"),) * 2, float("nan"))
+    tails = (figures <= _ROUNDING).sum(), (figures >= -_ROUNDING).sum()
+    p_value = 2 * (min(tails) + 1) / (len(figures) + 1)
+    least = 2.0 ** (1 - len(set(groups)))
+    return PairedDifference(difference, percentile_interval(figures), float(min(1.0, max(p_value, least))))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected by Holm's step-down procedure, which keeps the chance of any false finding at the level.
+
+    Args:
+        p_values: Of N comparisons; NaN for one that could not be made, which does not count.
+
+    Returns:
+        Corrected ones in the same order, at most 1.
+    """
+    given = np.asarray(p_values, np.float64)
+    corrected: NDArray[np.float64] = np.full(len(given), np.nan)
+    order = np.argsort(given, kind="stable")[: int((~np.isnan(given)).sum())]  # NaN are sorted last
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(given[order] * factors))
+    return [float(value) for value in corrected]

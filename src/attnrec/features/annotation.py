@@ -1,0 +1,192 @@
+"""Boxes that `extract` puts into a store: where they come from, and which of them its videos have."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attnrec.datasets.dataset import Dataset, Problem, found_problems
+from attnrec.errors import DataError
+from attnrec.features.boxes import BoxTable, Clip, boxes_of, placed_boxes, read_boxes
+from attnrec.features.hdf5 import decoded
+from attnrec.features.pack import VideoRow, times_of
+from attnrec.features.parts import FeatureSource
+from attnrec.features.puppets import Mask, read_puppets
+from attnrec.features.store import FeatureStore
+from attnrec.features.stored_boxes import StoredBoxes
+from attnrec.video.decode import probe
+
+BOXES_NAME = "boxes.csv"
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BoxSummary:
+    """Boxes in numbers.
+
+    Attributes:
+        source: File or folder that they come from.
+        num_videos: Videos that have some.
+        num_boxes: Their boxes.
+        num_absent: Annotated videos that are not there.
+        problems: What is odd about them.
+    """
+
+    source: str
+    num_videos: int
+    num_boxes: int
+    num_absent: int
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Boxes of a dataset's videos before these are decoded.
+
+    Attributes:
+        table: The boxes.
+        absent: Annotated videos that are not there.
+        problems: What is odd about them.
+        masks: Shape of the mask that a video's boxes are from, by video; None of a file.
+        is_found: Whether they are of a file that nobody named, which may be anything.
+    """
+
+    table: BoxTable
+    absent: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
+    masks: Mapping[str, Mask] | None = None
+    is_found: bool = False
+
+    def summary(self) -> BoxSummary:
+        """In numbers."""
+        videos = self.table.videos
+        return BoxSummary(
+            source=str(self.table.path),
+            num_videos=len(videos),
+            num_boxes=sum(map(len, videos.values())),
+            num_absent=len(self.absent),
+            problems=list(self.problems),
+        )
+
+
+def read_annotation(data: Dataset, boxes: str | None) -> Annotation | None:
+    """Boxes of a dataset: of a given file, of a `boxes.csv` in its folder, or of its own masks; None without any.
+
+    Raises:
+        DataError: The given file is malformed, or names no video of the dataset. Of one that was only found, this
+            is a problem and no error: it may be anything.
+    """
+    if boxes is not None:
+        return _of_file(Path(boxes), data)
+    found = data.root / BOXES_NAME
+    if found.is_file():
+        try:
+            return replace(_of_file(found, data), is_found=True)
+        except DataError as error:
+            return _unusable(found, error)
+    if data.masks is None:
+        return None
+    puppets = read_puppets(data.masks, data.entries)
+    return Annotation(puppets.table, problems=puppets.problems, masks=puppets.masks)
+
+
+def _of_file(path: Path, data: Dataset) -> Annotation:
+    table, absent = boxes_of(read_boxes(path), [str(entry.path) for entry in data.entries], str(data.root))
+    return Annotation(table, absent)
+
+
+def _unusable(path: Path, error: DataError) -> Annotation:
+    problem = Problem("boxes", "files of boxes that cannot be used, left out", 1, (str(error),))
+    return Annotation(BoxTable(path, True, {}), problems=[problem])
+
+
+def packed_boxes(
+    annotation: Annotation,
+    root: Path,
+    rows: Sequence[VideoRow],
+    sources: Sequence[FeatureSource],
+    earlier: FeatureStore | None,
+    jobs: int,
+) -> tuple[StoredBoxes | None, BoxSummary]:
+    """The boxes of the videos that go into a store, and what there is to say of them.
+
+    Args:
+        annotation: Of the dataset.
+        root: Folder of the videos.
+        rows: The videos.
+        sources: Where the features and times of each are.
+        earlier: The store that is replaced, which spares opening the videos whose size it knows.
+        jobs: Videos to open at once.
+
+    Raises:
+        DataError: In a file that was named a box lies outside of its frame, or frames are numbered where numbers tell
+            no time.
+        VideoError: A video cannot be opened any more.
+    """
+    clips = [
+        Clip(video, row.path, source.summary.effective_fps, source.summary.is_variable_rate)
+        for video, (row, source) in enumerate(zip(rows, sources, strict=True))
+    ]
+    known = _known_sizes(earlier)
+    boxed = [clip for clip in clips if clip.path in annotation.table.videos]
+    with ThreadPoolExecutor(jobs, thread_name_prefix="sizes") as pool:
+        found = pool.map(lambda clip: known.get(rows[clip.video].fingerprint) or _size(root / clip.path), boxed)
+        sizes = dict(zip([clip.video for clip in boxed], found, strict=True))
+    if annotation.masks is not None:
+        annotation = _timed(annotation, annotation.masks, boxed, sources, sizes)
+    try:
+        boxes = placed_boxes(annotation.table, boxed, len(rows), lambda clip: sizes[clip.video])
+    except DataError as error:
+        if annotation.is_found:
+            return None, _unusable(annotation.table.path, error).summary()
+        raise
+    summary = replace(annotation.summary(), num_videos=boxes.num_videos, num_boxes=len(boxes))
+    return boxes if len(boxes) else None, summary
+
+
+def _size(path: Path) -> Size:
+    info = probe(path)
+    return info.width, info.height
+
+
+def _known_sizes(store: FeatureStore | None) -> dict[str, Size]:
+    """Sizes of displayed videos by the fingerprint of their content."""
+    if store is None or store.boxes is None:
+        return {}
+    sizes = ((decoded(print_), store.boxes.size_of(i)) for i, print_ in enumerate(store.videos.fingerprint))
+    return {fingerprint: size for fingerprint, size in sizes if size is not None}
+
+
+def _timed(
+    annotation: Annotation,
+    masks: Mapping[str, Mask],
+    clips: Sequence[Clip],
+    sources: Sequence[FeatureSource],
+    sizes: dict[int, Size],
+) -> Annotation:
+    """Boxes of masks by time in place of number; those that do not fit their video, or tell no time, are problems."""
+    videos, misfits, timeless = {}, [], []
+    for clip in clips:
+        size, num_frames = masks[clip.path]
+        seconds = _seconds_of(clip, num_frames, sources[clip.video])
+        if size != sizes[clip.video]:
+            misfits.append(clip.path)
+        elif seconds is None:
+            timeless.append(clip.path)
+        else:
+            boxes = annotation.table.videos[clip.path]
+            videos[clip.path] = [box._replace(when=seconds(int(box.when))) for box in boxes]
+    problems = [
+        *annotation.problems,
+        *found_problems("mask", "masks of another shape than their video's, left out", misfits),
+        *found_problems("mask", "masks that tell no time in a video of variable rate, left out", timeless),
+    ]
+    return replace(annotation, table=replace(annotation.table, by_seconds=True, videos=videos), problems=problems)
+
+
+def _seconds_of(clip: Clip, num_frames: int, source: FeatureSource) -> Callable[[int], float] | None:
+    """Time of each masked frame: its own where all frames are stored, else by the video's rate if it has one."""
+    if num_frames == source.num_frames:
+        times = times_of(source)
+        return lambda frame: float(times[frame])
+    return None if clip.is_variable_rate else lambda frame: frame / clip.fps

@@ -1,0 +1,260 @@
+"""Blocks: the T frames that a recogniser sees at once, sampled from stored frames by their times.
+
+Legend: N stored frames of a video, M blocks, T time-steps (frames of a block).
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from attnrec.datasets.splits import SPLIT_PARTS
+from attnrec.features.store import FeatureStore
+from attnrec.settings import BlockStarts
+from attnrec.video.times import typical_interval
+
+
+def stored_rate(pts: NDArray[np.float64]) -> float:
+    """Frames per second of stored frames, between neighbours, see `typical_interval`; infinite for a single time."""
+    interval = typical_interval(np.diff(pts)) if len(pts) > 1 else 0.0
+    return 1 / interval if interval > 0 else math.inf
+
+
+def sample_times(start: float, fps: float, num_samples: int) -> NDArray[np.float64]:
+    """Times start + k / fps, shape (num_samples,), in seconds."""
+    return start + np.arange(num_samples) / fps
+
+
+def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
+    """All blocks of a video, as the paper trains and tests on them.
+
+    Sample k of the block that starts at stored frame s is the frame nearest in time to pts[s] + k / fps, the rate
+    being bounded by the stored one. Starts advance by `block_stride` stored frames, as long as the last sample's time
+    is at most the last PTS plus half a stored frame interval. A video with no such start gives one block, its last
+    sample repeated.
+
+    Args:
+        pts: Times of the stored frames in seconds, rising, shape (N,).
+        fps: Samples per second, over 0.
+        block_frames: T.
+        block_stride: Stored frames between starts, at least 1.
+
+    Returns:
+        Index of the stored frame of each sample, shape (M, T), M at least 1.
+    """
+    rate = stored_rate(pts)
+    fps = min(fps, rate) if np.isfinite(rate) else fps
+    last_sample = pts[-1] + 0.5 / rate
+    starts = np.arange(0, len(pts), block_stride)
+    starts = starts[pts[starts] <= last_sample - (block_frames - 1) / fps + 1e-9]
+    if len(starts) == 0:
+        return padded_block(_video_samples(pts, fps, last_sample), block_frames)
+    times = pts[starts, None] + np.arange(block_frames) / fps
+    return nearest_frames(pts, times)
+
+
+def authors_blocks(num_frames: int, fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
+    """All blocks of a video as the authors' code counts them: by stored frames, whatever their times.
+
+    Every `int(30 / fps)`-th stored frame is a sample, so that 20 fps means 30 and 12 means 15, and frames count as if
+    they were 30 a second. Starts advance by `block_stride` stored frames as long as T times that step fits into the
+    rest of the video. Shorter videos give one block from the first frame, its last sample repeated.
+
+    Args:
+        num_frames: N, at least 1.
+        fps: Samples per second, over 0; over 30 counts as 30.
+        block_frames: T.
+        block_stride: Stored frames between starts, at least 1.
+
+    Returns:
+        Index of the stored frame of each sample, shape (M, T), M at least 1.
+    """
+    step = max(1, int(30 / fps))
+    if num_frames < block_frames * step:
+        return padded_block(np.arange(0, num_frames, step), block_frames)
+    starts = np.arange(0, num_frames - block_frames * step + 1, block_stride)
+    return starts[:, None] + step * np.arange(block_frames)
+
+
+def blocks_of(
+    pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int, starts: BlockStarts = "by-time"
+) -> NDArray[np.int64]:
+    """All blocks of a video: `by-time` as in `sliding_blocks`, or `by-frame` as in `authors_blocks`.
+
+    Raises:
+        ValueError: `starts` is neither.
+    """
+    if starts not in get_args(BlockStarts):
+        raise ValueError(f"starts must be 'by-time' or 'by-frame', got {starts!r}")
+    if starts == "by-frame":
+        return authors_blocks(len(pts), fps, block_frames, block_stride)
+    return sliding_blocks(pts, fps, block_frames, block_stride)
+
+
+def covering_blocks(
+    pts: NDArray[np.float64], end: float, fps: float, block_frames: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Blocks laid end to end over a whole video, the last one moved back, for drawing every sample once.
+
+    Args:
+        pts: Times of the stored frames in seconds, rising, shape (N,).
+        end: Of the last frame, in seconds.
+        fps: Samples per second, over 0; bounded by the stored rate.
+        block_frames: T.
+
+    Returns:
+        Index of the stored frame of each sample, shape (M, T), and which samples to draw, shape (M, T): those where a
+        stored frame comes up for the first time, so neither what fills a short block nor what two blocks share. Blocks
+        that draw nothing, as within a pause, are left out.
+    """
+    rate = stored_rate(pts)
+    samples = _video_samples(pts, min(fps, rate), end - 0.5 / rate)
+    if len(samples) < block_frames:
+        frames = padded_block(samples, block_frames)
+    else:
+        starts = list(range(0, len(samples) - block_frames + 1, block_frames))
+        if starts[-1] + block_frames < len(samples):
+            starts.append(len(samples) - block_frames)
+        frames = np.stack([samples[start : start + block_frames] for start in starts])
+    drawn = np.zeros(frames.size, np.bool_)
+    drawn[np.unique(frames, return_index=True)[1]] = True
+    of_block = drawn.reshape(frames.shape)
+    draws = of_block.any(axis=1)
+    return frames[draws], of_block[draws]
+
+
+def padded_block(samples: NDArray[np.int64], block_frames: int) -> NDArray[np.int64]:
+    """One block of at most T samples, its last one repeated, shape (1, T)."""
+    samples = samples[:block_frames]
+    return np.concatenate([samples, np.full(block_frames - len(samples), samples[-1])])[None]
+
+
+def nearest_frames(pts: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index of the frame nearest to each time, the earlier one of two that are as near; same shape as `times`."""
+    right = np.clip(np.searchsorted(pts, times), 1, max(1, len(pts) - 1))
+    if len(pts) == 1:
+        return np.zeros(times.shape, np.int64)
+    # A time half-way between two frames up to rounding goes to the earlier one, on every machine.
+    later = pts[right] - times < times - pts[right - 1] - 1e-9
+    return (right - 1 + later).astype(np.int64)
+
+
+def _video_samples(pts: NDArray[np.float64], fps: float, until: float) -> NDArray[np.int64]:
+    """Frames nearest to pts[0] + k / fps, up to a time in seconds."""
+    if len(pts) == 1:
+        return np.zeros(1, np.int64)
+    count = int(np.floor((until - pts[0]) * fps + 1e-9)) + 1
+    return nearest_frames(pts, sample_times(float(pts[0]), fps, count))
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """Blocks of many videos of a store.
+
+    Attributes:
+        frames: Row of the store's feature array for each sample, shape (M, T).
+        video: Index of each block's video in the store, shape (M,).
+    """
+
+    frames: NDArray[np.int64]
+    video: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+def block_table(
+    store: FeatureStore,
+    videos: NDArray[np.int64],
+    *,
+    fps: float,
+    block_frames: int,
+    block_stride: int,
+    starts: BlockStarts = "by-time",
+) -> BlockTable:
+    """Blocks of the given videos of a store, in order.
+
+    Args:
+        store: An open store.
+        videos: Indices of videos, shape (V,).
+        fps: Samples per second.
+        block_frames: T.
+        block_stride: Stored frames between starts.
+        starts: `by-time` as in `sliding_blocks`, or `by-frame` as in `authors_blocks`. No block reads into the next
+            video either way; that some did in the authors' code was a bug.
+
+    Returns:
+        The table, empty for no videos.
+
+    Raises:
+        ValueError: `starts` is neither.
+    """
+    frames, owner = [np.empty((0, block_frames), np.int64)], [np.empty(0, np.int64)]
+    for video in videos:
+        blocks = blocks_of(store.pts_of(video), fps, block_frames, block_stride, starts)
+        frames.append(blocks + store.videos.first_frame[video])
+        owner.append(np.full(len(blocks), video))
+    return BlockTable(np.concatenate(frames), np.concatenate(owner))
+
+
+class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
+    """A feature store as a torch Dataset of (cubes, class index), for people with models of their own.
+
+    Items are a (T, K, K, D) float16 tensor and an integer, or, where videos may have several labels, a (C,) float32
+    tensor of zeros and ones. The store's array is mapped, so items cost one read each
+    and a DataLoader's workers share the pages; they open the file by themselves.
+
+    Args:
+        path: A feature store.
+        part: `train`, `validation` or `test`.
+        split: Name of a split in the store.
+        layer: The layer whose features to read; the store's first where not given.
+        fps: Samples per second, bounded by the stored rate.
+        block_frames: T.
+        block_stride: Stored frames between the starts of blocks.
+
+    Raises:
+        FeatureStoreError: The store cannot be used or has no such layer or split.
+        ValueError: `part` is not a part of a split.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        part: str,
+        *,
+        split: str = "default",
+        layer: str | None = None,
+        fps: float = 30.0,
+        block_frames: int = 30,
+        block_stride: int = 1,
+    ) -> None:
+        if part not in SPLIT_PARTS[:3]:
+            raise ValueError(f"part must be one of {SPLIT_PARTS[:3]}, got {part!r}")
+        self._path = Path(path)
+        self._features: NDArray[np.float16] | None = None
+        self._layer = layer
+        store = FeatureStore(self._path, layer)
+        videos = store.split_members(split, part)
+        self.classes = store.classes
+        self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
+        self._targets = store.targets
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor]:
+        if self._features is None:
+            self._features = FeatureStore(self._path, self._layer).features()
+        cubes = torch.from_numpy(self._features[self.table.frames[index]])
+        target = self._targets[self.table.video[index]]
+        return cubes, torch.from_numpy(target) if target.ndim else int(target)
+
+    def __getstate__(self) -> dict[str, object]:
+        # A mapped array does not travel to a worker: the worker maps the file again.
+        return self.__dict__ | {"_features": None}

@@ -1,0 +1,155 @@
+"""A trunk made ready to run over many frames: BatchNorm folded, pools quickened, one precision, one batch shape.
+
+Legend: n frames, K grid side, D channels.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from attnrec.features.backbone import Trunk
+from attnrec.features.caffe_googlenet import LocalResponseNorm
+
+BATCH_FRAMES = 32  # one batch shape for every frame of every video: features depend on it in the last digits
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_LARGEST = torch.finfo(torch.float16).max
+
+Cubes = dict[str, NDArray[np.float16]]
+
+
+class CubeExtractor:
+    """Computes feature cubes in batches of one shape. A frame's cube does not depend on the others of its batch.
+
+    Args:
+        trunk: The network; it is left as it is.
+        device: Where to compute.
+        precision: `fp32`, or `bf16` for convolutions in bfloat16.
+    """
+
+    def __init__(self, trunk: Trunk, *, device: torch.device, precision: str = "fp32") -> None:
+        self.layers = trunk.layers
+        self.device = device
+        self.precision = precision
+        self._trunk = copy.deepcopy(trunk).eval()  # a copied graph begins in training mode
+        self._trunk.network.double()
+        _fold_batch_norms(self._trunk.network)
+        if precision == "bf16" and not self._is_cuda:
+            _pool_by_bits(self._trunk.network)
+        self._trunk.to(device).network.to(dtype=_DTYPES[precision]).to(memory_format=torch.channels_last)
+
+    def __call__(self, frames: NDArray[np.uint8]) -> Cubes:
+        """Feature cubes of up to `BATCH_FRAMES` frames.
+
+        Args:
+            frames: RGB frames, shape (n, H, W, 3).
+
+        Returns:
+            By layer: cubes rounded to float16, shape (n, K, K, D). Values beyond its range become its largest.
+        """
+        return self.submit(frames)()
+
+    def submit(self, frames: NDArray[np.uint8]) -> Callable[[], Cubes]:
+        """Begin with a batch, as `__call__` does; what is returned waits for its cubes.
+
+        On CUDA the next batch can be submitted before; on the CPU the work is done at once.
+        """
+        batch = torch.zeros((BATCH_FRAMES, *frames.shape[1:]), dtype=torch.uint8, pin_memory=self._is_cuda)
+        batch[: len(frames)] = torch.from_numpy(frames)
+        with torch.inference_mode(), self._exact_convolutions():
+            cubes = self._trunk(batch.to(self.device, non_blocking=True))
+            half = {layer: _half(cube[: len(frames)]) for layer, cube in cubes.items()}
+            if not self._is_cuda:
+                return lambda: {layer: cube.numpy() for layer, cube in half.items()}
+            arrived = {layer: _to_pinned(cube) for layer, cube in half.items()}
+            done = torch.cuda.current_stream(self.device).record_event()
+
+        def wait() -> Cubes:
+            done.synchronize()
+            return {layer: cube.numpy() for layer, cube in arrived.items()}
+
+        return wait
+
+    @property
+    def _is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def _exact_convolutions(self) -> contextlib.AbstractContextManager[None]:
+        """Without TensorFloat-32, which has fewer digits than fp32, and always by the same algorithm."""
+        if not self._is_cuda:
+            return contextlib.nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _half(cubes: Tensor) -> Tensor:
+    return cubes.clamp(-_LARGEST, _LARGEST).to(torch.float16).contiguous()
+
+
+def _to_pinned(cubes: Tensor) -> Tensor:
+    return torch.empty(cubes.shape, dtype=cubes.dtype, pin_memory=True).copy_(cubes, non_blocking=True)
+
+
+def _fold_batch_norms(network: fx.GraphModule) -> None:
+    """Fold every BatchNorm that follows a convolution into its weights: the same function with half of the passes."""
+    modules = dict(network.named_modules())
+    for node in list(network.graph.nodes):
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Sequential):
+            _fold_in_sequence(module)
+        if not isinstance(module, nn.BatchNorm2d):
+            continue
+        before = node.all_input_nodes[0]
+        convolution = modules.get(str(before.target)) if before.op == "call_module" else None
+        if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
+            parent, _, name = str(before.target).rpartition(".")
+            setattr(network.get_submodule(parent), name, fuse_conv_bn_eval(convolution, module))
+            node.replace_all_uses_with(before)
+            network.graph.erase_node(node)
+    network.delete_all_unused_submodules()
+    network.recompile()
+
+
+def _fold_in_sequence(sequence: nn.Sequential) -> None:
+    """The same within a block that the graph holds as one piece, such as torchvision's `Conv2dNormActivation`."""
+    for i in range(len(sequence) - 1):
+        convolution, norm = sequence[i], sequence[i + 1]
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            sequence[i], sequence[i + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+
+
+class BitwiseMaxPool(nn.Module):
+    """Max pooling of bfloat16 maps without negative values, whose order is that of their bits as integers.
+
+    torch compares integers twice as fast on the CPU, where it widens every bfloat16 to a float first.
+    """
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """What the pool gives for maps of shape (n, D, H, W)."""
+        pooled: Tensor = self.pool(maps.view(torch.int16))
+        return pooled.view(maps.dtype)
+
+
+def _pool_by_bits(network: fx.GraphModule) -> None:
+    """Quicken the max pools of a network in bfloat16 whose input cannot be negative."""
+    modules = dict(network.named_modules())
+    nonnegative: set[fx.Node] = set()
+    for node in network.graph.nodes:
+        operation = modules.get(str(node.target)) if node.op == "call_module" else node.target
+        keeps_sign = operation is torch.cat or isinstance(operation, nn.MaxPool2d | LocalResponseNorm)
+        if operation is F.relu or isinstance(operation, nn.ReLU):
+            nonnegative.add(node)
+        elif keeps_sign and nonnegative.issuperset(node.all_input_nodes):
+            nonnegative.add(node)
+            if isinstance(operation, nn.MaxPool2d):
+                parent, _, name = str(node.target).rpartition(".")
+                setattr(network.get_submodule(parent), name, BitwiseMaxPool(operation))

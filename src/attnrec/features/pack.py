@@ -1,0 +1,203 @@
+"""Packing finished videos into one feature store, which appears by renaming a complete file."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.errors import FeatureStoreError
+from attnrec.features.hdf5 import decoded, encoded, new_hdf5_file
+from attnrec.features.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
+from attnrec.features.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
+from attnrec.features.stored_boxes import GROUP, StoredBoxes
+from attnrec.files import atomic_path
+from attnrec.specs import FeatureSpec
+from attnrec.video.decode import DecodeSummary
+
+_COPY_FRAMES = 256
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """What the store says of one video, its features aside.
+
+    Attributes:
+        id: Hash of the relative path.
+        path: Relative to the dataset's folder.
+        fingerprint: SHA-256 of the content.
+        label: Class index; -1 for none, and for every video of a store whose videos may have several.
+        group: That a split must keep whole.
+    """
+
+    id: str
+    path: str
+    fingerprint: str
+    label: int
+    group: str
+
+
+def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
+    """Videos that an earlier store of the same settings holds, by part fingerprint; none if decoded otherwise."""
+    if store.decoding != DECODING:
+        return {}
+    videos = store.videos
+    return {
+        part_fingerprint(decoded(videos.fingerprint[i]), store.specs): FeatureSource(
+            store.path,
+            int(videos.first_frame[i]),
+            int(videos.num_frames[i]),
+            DecodeSummary(
+                decoded(videos.status[i]),
+                int(videos.num_frames[i]),
+                float(videos.duration[i]),
+                float(videos.declared_fps[i]),
+                float(videos.effective_fps[i]),
+                bool(videos.is_variable_rate[i]),
+            ),
+        )
+        for i in range(len(videos))
+    }
+
+
+def pack_store(
+    out: Path,
+    specs: Sequence[FeatureSpec],
+    rows: Sequence[VideoRow],
+    sources: Sequence[FeatureSource],
+    *,
+    classes: Sequence[str],
+    splits: dict[str, NDArray[np.uint8]],
+    skipped: Sequence[tuple[str, str]],
+    backbone_state: dict[str, NDArray[Any]],
+    dataset: str,
+    videos_dir: str,
+    program_version: str,
+    label_matrix: NDArray[np.uint8] | None = None,
+    boxes: StoredBoxes | None = None,
+) -> None:
+    """Pack finished videos into one store, atomically, then remove the parts.
+
+    Args:
+        out: The store.
+        specs: Settings of each layer's features, which differ in what belongs to the layer alone.
+        rows: One for each video, in the order of the store.
+        sources: Where each video's features are.
+        classes: Class names, which labels index.
+        splits: Code of each video by split name.
+        skipped: Path and reason of each video left out.
+        backbone_state: Weights of the trunk by parameter name.
+        dataset: Name of the dataset.
+        videos_dir: Folder of the videos, absolute, for `visualize` and galleries.
+        program_version: Of attnrec.
+        label_matrix: 1 where a class applies to a video, shape (V, C), where videos may have several labels.
+        boxes: Of the videos; features do not depend on them, nor does the store's fingerprint.
+    """
+    table = _video_table(rows, sources)
+    with (
+        atomic_path(out, folder=parts_dir(out)) as temporary,
+        new_hdf5_file(temporary, out, alignment_threshold=1024, alignment_interval=4096) as file,
+    ):
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        file.attrs["dataset"] = np.bytes_(encoded(dataset))
+        file.attrs["videos_dir"] = np.bytes_(encoded(videos_dir))
+        file.attrs["program_version"] = program_version
+        file.attrs["decoding"] = DECODING
+        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, classes, label_matrix)
+        file.attrs["layers"] = json.dumps([spec.layer for spec in specs])
+        for name, column in vars(table).items():
+            file[f"videos/{name}"] = column
+        if label_matrix is not None:
+            file["videos/labels"] = label_matrix
+        if boxes is not None:
+            for name, column in vars(boxes).items():
+                file[f"{GROUP}/{name}"] = column
+        file["classes"] = _bytes_column(classes)
+        for name, codes in splits.items():
+            file[f"splits/{name}"] = codes
+        file["skipped/path"] = _bytes_column([path for path, _ in skipped])
+        file["skipped/reason"] = _bytes_column([reason for _, reason in skipped])
+        for name, weight in backbone_state.items():
+            file[f"backbone/{name}"] = weight
+        for spec in specs:
+            _write_features(file, spec, sources)
+        file["frames/pts"] = np.concatenate([times_of(source) for source in sources])
+    remove_parts(out)
+
+
+def remove_parts(out: Path) -> None:
+    """Remove the part files of a store that is finished."""
+    shutil.rmtree(parts_dir(out), ignore_errors=True)
+
+
+def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[FeatureSource]) -> None:
+    """One layer's cubes of all videos, one after another, with all that identifies them."""
+    total = sum(source.num_frames for source in sources)
+    shape = (total, spec.grid_size, spec.grid_size, spec.feature_dim)
+    features = file.create_dataset(f"features/{spec.layer}", shape, "<f2")
+    sample_fps = math.inf if spec.sample_fps is None else spec.sample_fps
+    weights_id = np.bytes_(encoded(spec.weights_id))
+    features.attrs.update(identity(spec) | {"sample_fps": sample_fps, "weights_id": weights_id})
+    row = 0
+    for source in sources:
+        with h5py.File(source.path, "r") as origin:
+            cubes = origin[features.name]
+            for start in range(0, source.num_frames, _COPY_FRAMES):
+                stop = min(start + _COPY_FRAMES, source.num_frames)
+                features[row + start : row + stop] = cubes[source.first_frame + start : source.first_frame + stop]
+        row += source.num_frames
+
+
+def times_of(source: FeatureSource) -> NDArray[np.float64]:
+    """Times of a finished video's frames in seconds, shape (N,)."""
+    with h5py.File(source.path, "r") as origin:
+        times: NDArray[np.float64] = origin["frames/pts"][source.first_frame : source.first_frame + source.num_frames]
+    return times
+
+
+def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> VideoTable:
+    if not rows:
+        raise FeatureStoreError("no video could be decoded; see the reasons above")
+    counts = np.array([source.num_frames for source in sources], np.int64)
+    columns: dict[str, NDArray[Any]] = {
+        "first_frame": np.cumsum(counts) - counts,
+        "num_frames": counts,
+        "label": np.array([row.label for row in rows], np.int32),
+    }
+    for name in ("id", "path", "fingerprint", "group"):
+        columns[name] = _bytes_column([getattr(row, name) for row in rows])
+    columns["status"] = _bytes_column([source.summary.status for source in sources])
+    columns["duration"] = np.array([source.summary.duration_seconds for source in sources])
+    for name in ("declared_fps", "effective_fps"):
+        columns[name] = np.array([getattr(source.summary, name) for source in sources])
+    columns["is_variable_rate"] = np.array([source.summary.is_variable_rate for source in sources], np.uint8)
+    assert COLUMN_KINDS.keys() <= columns.keys()
+    return VideoTable(**columns)
+
+
+def _store_fingerprint(
+    specs: Sequence[FeatureSpec],
+    rows: Sequence[VideoRow],
+    classes: Sequence[str],
+    label_matrix: NDArray[np.uint8] | None,
+) -> str:
+    key: list[Any] = [[identity(spec) for spec in specs], [dataclasses.astuple(row) for row in rows], list(classes)]
+    key.append(DECODING)
+    if label_matrix is not None:
+        key.append(label_matrix.tolist())
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:
+    # An empty column still needs a width of one, for HDF5.
+    return np.array(
+        [encoded(value) for value in values], dtype=f"S{max((len(encoded(v)) for v in values), default=1) or 1}"
+    )

@@ -1,0 +1,245 @@
+"""Part files: the features of each finished video, until all are packed into one store.
+
+A kill at any moment loses at most the videos in flight: a part takes its name when it is complete and on disk.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.errors import AttnrecError, FeatureStoreError
+from attnrec.features.hdf5 import finish, give_up, hdf5_errors
+from attnrec.files import require_regular, write_error
+from attnrec.specs import FeatureSpec
+from attnrec.video.decode import DecodeSummary
+
+DECODING = 2  # a change of the frames that are kept, or of their times, makes other parts; stores without it are of 1
+LOCK = "lock"
+_TEMPORARY = "."  # first letter of the names of files that are not finished
+_JOBS_AHEAD = 8
+
+
+class FeatureSource(NamedTuple):
+    """Where a finished video's features lie until they are packed: a part file, or rows of an earlier store."""
+
+    path: Path
+    first_frame: int
+    num_frames: int
+    summary: DecodeSummary
+
+
+def parts_dir(out: Path) -> Path:
+    """Folder of the part files of a store that is being made."""
+    return out.with_name(out.name + ".parts")
+
+
+def video_id(relative_path: Path) -> str:
+    """Name of a video in the store: a hash of its relative path, 16 hexadecimal digits."""
+    return hashlib.sha256(os.fsencode(relative_path)).hexdigest()[:16]
+
+
+def part_path(out: Path, relative_path: Path) -> Path:
+    """Part file of a video."""
+    return parts_dir(out) / f"{video_id(relative_path)}.h5"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def part_fingerprint(content_sha256: str, specs: Sequence[FeatureSpec]) -> str:
+    """Hash of all that decides a video's features: its content, the settings and the rules of decoding."""
+    key = json.dumps([content_sha256, [identity(spec) for spec in specs], DECODING], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def identity(spec: FeatureSpec) -> dict[str, Any]:
+    """What decides the features: not the name of the weights, which is for people, but their hash."""
+    return {name: value for name, value in dataclasses.asdict(spec).items() if name != "weights_id"}
+
+
+@contextlib.contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Hold the folder of a store's parts alone; what an earlier process left unfinished there is removed.
+
+    Raises:
+        FeatureStoreError: Another process is writing the store.
+        AttnrecError: The folder cannot be written.
+    """
+    folder = parts_dir(out)
+    try:
+        handle = _lock(out, folder)
+    except OSError as error:
+        raise write_error(out, error) from None
+    try:
+        for left_over in folder.glob(_TEMPORARY + "*"):
+            left_over.unlink()
+        yield
+    finally:
+        # The folder goes with the lock where nothing else is in it, before anyone else can hold it.
+        if folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _lock(out: Path, folder: Path) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # whoever held it has just removed the folder
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), (folder / LOCK).stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise FeatureStoreError(
+                f"{out}: another `attnrec extract` is writing it; wait for it, or choose another name"
+            ) from None
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+class PartFile:
+    """One video's features as they come; nothing is seen of them under `path` before `commit`.
+
+    Args:
+        path: Of the part, in the folder of parts.
+        specs: Settings of each layer's features.
+    """
+
+    def __init__(self, path: Path, specs: Sequence[FeatureSpec]) -> None:
+        self.path = path
+        self._temporary = path.with_name(_TEMPORARY + path.name)
+        self._pts: list[float] = []
+        with hdf5_errors(path):
+            self._file = h5py.File(self._temporary, "w")
+            self._features = {spec.layer: self._dataset(spec) for spec in specs}
+
+    def _dataset(self, spec: FeatureSpec) -> h5py.Dataset:
+        cube = (spec.grid_size, spec.grid_size, spec.feature_dim)
+        return self._file.create_dataset(
+            f"features/{spec.layer}", (0, *cube), dtype="<f2", maxshape=(None, *cube), chunks=(8, *cube)
+        )
+
+    def append(self, cubes: Mapping[str, NDArray[np.float16]], pts: Sequence[float]) -> None:
+        """Add cubes (n, K, K, D) of every layer and the times of their frames in seconds."""
+        with hdf5_errors(self.path):
+            for layer, dataset in self._features.items():
+                dataset.resize(len(dataset) + len(pts), axis=0)
+                dataset[-len(pts) :] = cubes[layer]
+        self._pts += pts
+
+    def commit(self, fingerprint: str, summary: DecodeSummary) -> None:
+        """Say that this was all of it, and give it its name."""
+        with hdf5_errors(self.path):
+            self._file["frames/pts"] = np.asarray(self._pts, np.float64)
+            for name, value in dataclasses.asdict(summary).items():
+                self._file.attrs[name] = value
+            self._file.attrs["fingerprint"] = fingerprint
+            finish(self._file, self._temporary)
+            self._temporary.replace(self.path)
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        give_up(self._file)
+        self._temporary.unlink(missing_ok=True)
+
+
+class PartsWriter:
+    """Writes the features of several videos, each into its own part, in a thread of its own.
+
+    Use as a context manager; parts that are not finished when it is left are removed.
+
+    Args:
+        specs: Settings of each layer's features.
+    """
+
+    def __init__(self, specs: Sequence[FeatureSpec]) -> None:
+        self._specs = specs
+        self._parts: dict[Path, PartFile] = {}
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_JOBS_AHEAD)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="write-parts", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._error is None:
+            self._error = AttnrecError("interrupted")  # what is still queued is not worth writing
+        self._jobs.put(None)
+        self._thread.join()
+        for part in self._parts.values():
+            part.abort()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def append(self, path: Path, cubes: Mapping[str, NDArray[np.float16]], pts: Sequence[float]) -> None:
+        """Add to the part at `path`. Errors of earlier calls are raised here."""
+        self._submit(lambda: self._part(path).append(cubes, pts))
+
+    def commit(self, path: Path, fingerprint: str, summary: DecodeSummary) -> None:
+        """Finish the part at `path`. Errors as in `append`."""
+
+        def finish() -> None:
+            self._part(path).commit(fingerprint, summary)
+            del self._parts[path]
+
+        self._submit(finish)
+
+    def discard(self, path: Path) -> None:
+        """Remove the part at `path`, if it was begun. Errors as in `append`."""
+        self._submit(lambda: self._parts.pop(path).abort() if path in self._parts else None)
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        if self._error is not None:
+            raise self._error
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._error is None:
+                try:
+                    job()
+                except BaseException as error:
+                    self._error = error
+
+    def _part(self, path: Path) -> PartFile:
+        if path not in self._parts:
+            self._parts[path] = PartFile(path, self._specs)
+        return self._parts[path]
+
+
+def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
+    """A finished part, or None where there is none that fits the fingerprint."""
+    try:
+        require_regular(path)
+        with h5py.File(path, "r") as file:
+            if file.attrs["fingerprint"] != fingerprint:
+                return None
+            values: dict[str, Any] = {field.name: file.attrs[field.name] for field in dataclasses.fields(DecodeSummary)}
+            plain: dict[str, Any] = {name: v if isinstance(v, str) else v.item() for name, v in values.items()}
+            summary = DecodeSummary(**plain)
+            return FeatureSource(path, 0, len(file["frames/pts"]), summary)
+    except (OSError, RuntimeError, LookupError):
+        return None

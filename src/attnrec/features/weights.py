@@ -1,0 +1,185 @@
+"""Weights for a trunk: torchvision's of ImageNet, from a file, or random ones that are the same on every machine."""
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import pickle
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from attnrec.errors import WeightsError
+from attnrec.features.backbone import BACKBONES, Trunk, network_bytes
+from attnrec.features.caffemodel import read_caffemodel
+from attnrec.files import opened_regular, read_regular, reason_of, unpacked_bytes
+
+RANDOM_SEED = 0
+PICKLE_ERRORS = (
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, LookupError, ValueError, TypeError,
+    AttributeError, OverflowError, MemoryError,
+)  # fmt: skip
+_SPARE_BYTES = 64 * 2**20
+
+
+def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid_size: int = 7) -> tuple[Trunk, str]:
+    """Trunk with weights.
+
+    Args:
+        backbone: A name of `BACKBONES`.
+        weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
+        layers: See `Trunk`.
+        grid_size: See `Trunk`.
+
+    Returns:
+        The trunk, in evaluation mode on the CPU, and a name for its weights.
+
+    Raises:
+        ConfigError: There is no such backbone or layer.
+        WeightsError: The weights cannot be had or do not fit.
+    """
+    trunk = Trunk(backbone, layers=layers, grid_size=grid_size)
+    if weights == "random":
+        _initialise_random(trunk)
+        return trunk, f"random-{RANDOM_SEED}"
+    if weights == "imagenet":
+        trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
+        return trunk, str(BACKBONES[backbone].weights)
+    # Twice, for numbers of 64 bits, and room for auxiliary heads and the archive.
+    state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
+    trunk.load_weights_state(state, f"--weights {weights}")
+    return trunk, Path(weights).name
+
+
+def load_pickled_tensors(path: Path, most_bytes: int) -> Any:
+    """What `torch.save` wrote: tensors in plain containers, on the CPU; nothing else is unpickled.
+
+    Args:
+        path: The file.
+        most_bytes: That it may take in memory, which a file of a few MB can make GBs.
+
+    Raises:
+        OSError: It is no regular file, cannot be read, or takes more.
+        Exception: Another of `PICKLE_ERRORS`: it is no such file.
+    """
+    with opened_regular(path) as file:
+        if (found := unpacked_bytes(file)) > most_bytes:
+            raise OSError(errno.EFBIG, f"takes {found / 1e6:.0f} MB in memory, where {most_bytes / 1e6:.0f} are enough")
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
+    """Hash of weights: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(state.items()):
+        digest.update(f"{name} {weight.dtype.str} {weight.shape}\n".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def imagenet_weights_cached(backbone: str) -> bool:
+    """Whether ImageNet's weights are in torch's cache."""
+    name: str = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+
+
+def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> bool:
+    """Whether ImageNet's weights are in torch's cache, or their server answers within the time."""
+    if imagenet_weights_cached(backbone):
+        return True
+    try:
+        request = urllib.request.Request(BACKBONES[backbone].weights.url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=timeout_seconds):
+            return True
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _imagenet_state(backbone: str) -> dict[str, Tensor]:
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # torch announces the download on stdout
+            state: dict[str, Tensor] = BACKBONES[backbone].weights.get_state_dict(progress=False, check_hash=True)
+        return state
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        name = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+        raise WeightsError(
+            f"ImageNet weights of {backbone} cannot be downloaded ({reason_of(error)}); give {name} from another "
+            "machine by --weights PATH, or use --weights random"
+        ) from None
+
+
+def _state_of_file(path: Path, trunk: Trunk, most_bytes: int) -> dict[str, Tensor]:
+    if not path.exists():
+        raise WeightsError(f"--weights {path}: no such file; give imagenet, random or the path of a state dict")
+    if path.suffix == ".caffemodel":
+        shapes = {name: weight.shape for name, weight in trunk.network.state_dict().items()}
+        return read_caffemodel(path, shapes, most_bytes)
+    if path.suffix == ".safetensors":
+        return _safetensors_state(path, most_bytes)
+    try:
+        state = load_pickled_tensors(path, most_bytes)
+    except (*PICKLE_ERRORS, OSError) as error:
+        raise WeightsError(f"--weights {path}: not a file of weights that torch can load: {reason_of(error)}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"--weights {path}: not a state dict; save one with torch.save(network.state_dict(), PATH)")
+    return state
+
+
+def _safetensors_state(path: Path, most_bytes: int) -> dict[str, Tensor]:
+    try:
+        return load(read_regular(path, most_bytes))
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"--weights {path}: not a safetensors file: {reason_of(error)}") from None
+
+
+def _initialise_random(trunk: Trunk) -> None:
+    """Kaiming-normal convolutions and BatchNorm statistics of built-in frames, a function of `RANDOM_SEED` alone.
+
+    Everything is drawn by NumPy and rounded to float16, far above the rounding errors of any processor's own
+    instructions, so that the weights have the same hash on every machine.
+    """
+    rng = np.random.default_rng(RANDOM_SEED)
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            drawn = rng.standard_normal(tuple(module.weight.shape)) * np.sqrt(2 / fan_in)
+            module.weight.copy_(torch.from_numpy(drawn.astype(np.float16)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+            module.train()
+            module.momentum = 1.0  # take this batch's statistics as they are
+    trunk.double()
+    with torch.inference_mode():
+        trunk(torch.from_numpy(_calibration_frames(rng)))
+    for norm in _batch_norms(trunk):
+        norm.eval()
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            statistic.copy_(statistic.half())
+    trunk.float()
+
+
+def _batch_norms(trunk: Trunk) -> Iterator[nn.BatchNorm2d]:
+    return (module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def _calibration_frames(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Four seeded frames with edges and with detail at every scale, shape (4, 224, 224, 3)."""
+    frames = np.zeros((4, 224, 224, 3))
+    for side in (2, 4, 7, 14, 28, 56, 112, 224):
+        squares = rng.random((4, side, side, 3))
+        frames += squares.repeat(224 // side, axis=1).repeat(224 // side, axis=2) / 8
+    return np.round(np.clip((frames - 0.5) * 2 + 0.5, 0, 1) * 255).astype(np.uint8)

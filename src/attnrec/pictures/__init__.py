@@ -1,0 +1,1 @@
+"""Where a run looks, as moving pictures, strips and pages."""

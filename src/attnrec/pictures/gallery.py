@@ -1,0 +1,170 @@
+"""Clips that a run takes for what they are, and clips that it does not, with where it looked (Figs. 2 to 5)."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attnrec.errors import ConfigError, DataError, VideoError
+from attnrec.evaluation.evaluate import evaluate
+from attnrec.evaluation.predict import Recognizer
+from attnrec.pictures.looking import equal_steps, look_at, reason_of
+from attnrec.pictures.shown_boxes import BoxSource, box_source, note_unboxed
+from attnrec.pictures.strip import Picture, png_bytes, stacked, strip
+from attnrec.pictures.versus import require_strip
+from attnrec.pictures.writers import strip_row, write_picture
+from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import PictureConfig
+
+
+@dataclass(frozen=True)
+class GalleryReport:
+    """Examples of a run's work.
+
+    Attributes:
+        run: Folder of the run.
+        part: Part of its split.
+        out: The picture.
+        num_right: Videos of the part that it recognises.
+        num_wrong: Videos of the part that it does not.
+        right: Those of the former that are shown.
+        wrong: Those of the latter that are shown.
+        skipped: Path and reason of each that could not be drawn.
+        seconds: Taken.
+    """
+
+    run: str
+    part: str
+    out: str
+    num_right: int
+    num_wrong: int
+    right: list[str]
+    wrong: list[str]
+    skipped: list[tuple[str, str]]
+    seconds: float
+
+
+def gallery(
+    recognizer: Recognizer,
+    part: str,
+    out: Path,
+    config: PictureConfig,
+    *,
+    num_right: int = 6,
+    num_wrong: int = 6,
+    videos: Path | None = None,
+    store: Path | None = None,
+    boxes: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    jobs: int | None = None,
+    on_progress: OnProgress = no_progress,
+) -> GalleryReport:
+    """Draw strips of clips that a run recognises and of clips that it does not.
+
+    Of each kind the clips with the highest probability are shown, one of each true class in turn. The run is
+    evaluated first where it was not.
+
+    Args:
+        recognizer: A run with attention.
+        part: `test`, `validation` or `train`.
+        out: Ends in `.png`.
+        config: Style, scale, size and steps.
+        num_right: Most clips that it recognises.
+        num_wrong: Most clips that it does not.
+        videos: Folder of the videos; None takes the one that they were extracted from.
+        store: As in `evaluate`.
+        boxes: As in `visualize`.
+        overwrite: Replace a file that is there.
+        device: As in `evaluate`.
+        jobs: As in `evaluate`.
+        on_progress: Told of every clip.
+
+    Returns:
+        What was drawn.
+
+    Raises:
+        ConfigError: No clip is asked for, or `out` has another suffix.
+        DataError: A video is not in the folder, none can be shown, or the boxes cannot be used.
+        RunError: The run has no attention, or cannot be evaluated.
+        AttnrecError: `out` is there already or cannot be written.
+    """
+    started = time.monotonic()
+    require_strip(out, overwrite=overwrite)
+    if num_right + num_wrong == 0:
+        raise ConfigError("--right 0 --wrong 0: there is nothing to show")
+    run = recognizer.run
+    source = box_source(boxes, run, config, store)
+    figures = run.read_evaluation(part) or asdict(
+        evaluate(run, store, part=part, device=device, jobs=jobs, on_progress=on_progress)
+    )
+    folder = videos or Path(run.manifest.store["videos_dir"])
+    right, wrong = ([v for v in figures["videos"] if is_right(v, recognizer.classes) == kind] for kind in (True, False))
+    shown, skipped = [], []
+    for chosen in (examples(right, num_right), examples(wrong, num_wrong)):
+        pictures = {}
+        for done, video in enumerate(chosen):
+            on_progress(Progress("gallery", done, len(chosen), video["path"]))
+            try:
+                pictures[video["path"]] = _example(recognizer, folder, video, config, source, on_progress)
+            except (VideoError, ConfigError) as error:  # the latter of one that ends before the part to draw
+                skipped.append((video["path"], reason_of(error)))
+                on_progress(Progress("gallery", message=f"skipped {error}"))
+        shown.append(pictures)
+    if not any(shown):
+        raise DataError(f"{run.path}: no clip of its {part} part can be shown")
+    titles = [
+        f"{kind}: {len(pictures)} of {len(all_)} {part} clips, the surest of each class"
+        for kind, pictures, all_ in zip(("Right", "Wrong"), shown, (right, wrong), strict=True)
+    ]
+    picture = stacked(titles, [list(pictures.values()) for pictures in shown])
+    write_picture(out, png_bytes(picture), overwrite=overwrite)
+    return GalleryReport(
+        run=str(run.path),
+        part=part,
+        out=str(out),
+        num_right=len(right),
+        num_wrong=len(wrong),
+        right=list(shown[0]),
+        wrong=list(shown[1]),
+        skipped=skipped,
+        seconds=time.monotonic() - started,
+    )
+
+
+def labels_of(video: dict[str, Any], classes: Sequence[str]) -> list[str]:
+    """Classes of an evaluated video, which may be several, or one with a semicolon in its name."""
+    label: str = video["label"]
+    return [label] if label in classes else label.split(";")
+
+
+def is_right(video: dict[str, Any], classes: Sequence[str]) -> bool:
+    """Whether the class that an evaluated video was taken for is one of its own."""
+    return video["predicted"] in labels_of(video, classes)
+
+
+def examples(videos: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """So many videos, one of each label in turn, those of the highest probability first."""
+    by_label: dict[str, list[dict[str, Any]]] = {}
+    for video in sorted(videos, key=lambda v: (-v["probability"], v["path"])):
+        by_label.setdefault(video["label"], []).append(video)
+    ranked = [(rank, label, video) for label, mine in by_label.items() for rank, video in enumerate(mine)]
+    return [video for _, _, video in sorted(ranked, key=lambda item: item[:2])[:number]]
+
+
+def _example(
+    recognizer: Recognizer,
+    folder: Path,
+    video: dict[str, Any],
+    config: PictureConfig,
+    source: BoxSource | None,
+    on_progress: OnProgress,
+) -> Picture:
+    """The strip of one clip."""
+    path = folder / video["path"]
+    if not path.exists():
+        raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")
+    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=source)
+    note_unboxed([look], source, on_progress)
+    return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)

@@ -1,0 +1,153 @@
+"""Still pictures for print: steps of a clip in columns, the frame above and the attended frame below it.
+
+Legend: N columns, H and W of a frame in px.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from attnrec.pictures.boxes import outlined
+from attnrec.pictures.legend import LEGEND_PX, draw_legend, legend_text
+from attnrec.pictures.look import Look
+from attnrec.pictures.styles import attended_frame
+from attnrec.pictures.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
+from attnrec.settings import PictureConfig
+
+GAP_PX, MARGIN_PX = 8, 10
+TEXT_PX, LINE_PX = 14, 21
+NOTE_PX, NOTE_LINE_PX = 12, 17
+TIME_PX = 11
+HEAD_PX = LINE_PX + TIME_PX + 5  # the clip's name, and the times of the steps
+LEAST_WIDTH_PX = 320
+
+Picture = NDArray[np.uint8]
+
+
+class StripRow(NamedTuple):
+    """Some steps of a look.
+
+    Attributes:
+        look: A run's, at the whole clip: brightness goes by all of it.
+        steps: Indices of the samples to show, rising, shape (N,).
+        frames: RGB frames of these samples, shape (H, W, 3), of one size.
+    """
+
+    look: Look
+    steps: NDArray[np.int64]
+    frames: Sequence[Picture]
+
+
+def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
+    """Steps of a clip: its name, the first row's frames as they are, and below them each row's frames attended.
+
+    Args:
+        rows: One for each run.
+        config: Style and scale.
+
+    Returns:
+        RGB.
+
+    Raises:
+        ValueError: The rows are not of one number of steps.
+    """
+    if len({len(part) for row in rows for part in (row.steps, row.frames)}) != 1:
+        raise ValueError("the rows must have one number of steps")
+    first = rows[0]
+    height, width, _ = first.frames[0].shape
+    inner = max(len(first.steps) * (width + GAP_PX) - GAP_PX, LEAST_WIDTH_PX)
+    head = HEAD_PX + height + GAP_PX
+    notes = [wrapped(row.look.note, NOTE_PX, inner) for row in rows]
+    blocks = [LINE_PX + len(lines) * NOTE_LINE_PX + height + 4 + LEGEND_PX + GAP_PX for lines in notes]
+    total = (inner + 2 * MARGIN_PX, 2 * MARGIN_PX + head + sum(blocks) - GAP_PX)
+    canvas = Image.new("RGB", total, LIGHT.ground)
+    draw = ImageDraw.Draw(canvas)
+    name = fitted(Path(first.look.clip).name, TEXT_PX, inner)
+    draw.text((MARGIN_PX, MARGIN_PX), name, fill=LIGHT.plain, font=font(TEXT_PX))
+    for x, time in zip(_lefts(first), first.look.times[first.steps], strict=True):
+        draw.text((x, MARGIN_PX + LINE_PX), f"{time:.2f} s", fill=LIGHT.muted, font=font(TIME_PX))
+    _paste(canvas, first, first.frames, MARGIN_PX + HEAD_PX)
+    top = MARGIN_PX + head
+    for row, lines, block in zip(rows, notes, blocks, strict=True):
+        _draw_row(canvas, row, lines, top, inner, config)
+        top += block
+    return np.asarray(canvas)
+
+
+def _draw_row(
+    canvas: Image.Image, row: StripRow, notes: Sequence[str], top: int, inner: int, config: PictureConfig
+) -> None:
+    """A run's name and prediction, lines of notes, its attended frames, and what full strength is."""
+    look, steps = row.look, row.steps
+    height, width, _ = row.frames[0].shape
+    draw = ImageDraw.Draw(canvas)
+    # Either is cut at half of the line at the earliest, and only where both do not fit.
+    room = max(inner // 2, inner - text_width(fitted(look.verdict, TEXT_PX, inner), TEXT_PX))
+    label = fitted(f"{look.label}: ", TEXT_PX, room) if look.label else ""
+    draw.text((MARGIN_PX, top), label, fill=LIGHT.plain, font=font(TEXT_PX))
+    indent = text_width(label, TEXT_PX)
+    verdict = fitted(look.verdict, TEXT_PX, inner - indent)
+    colour = verdict_colour(look.correct, LIGHT)
+    draw.text((MARGIN_PX + indent, top), verdict, fill=colour, font=font(TEXT_PX))
+    for line, text in enumerate(notes):
+        place = (MARGIN_PX, top + LINE_PX + line * NOTE_LINE_PX)
+        draw.text(place, text, fill=LIGHT.plain, font=font(NOTE_PX))
+    top += len(notes) * NOTE_LINE_PX
+    full, region = look.full(config.style, config.scale)[steps], look.region_in(width, height)
+    lit = [
+        attended_frame(frame, look.attention[step], style=config.style, full=float(level), region=region)
+        for frame, step, level in zip(row.frames, steps, full, strict=True)
+    ]
+    _paste(canvas, row, lit, top + LINE_PX)
+    meaning = legend_text(full * look.attention[0].size, config)
+    draw_legend(canvas, (MARGIN_PX, top + LINE_PX + height + 4), inner, meaning, config, LIGHT)
+
+
+def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:
+    """Pictures of a row's steps, with the boxes of each."""
+    for x, step, picture in zip(_lefts(row), row.steps, pictures, strict=True):
+        height, width, _ = picture.shape
+        boxed = outlined(picture, row.look.boxes_in(int(step), width, height))
+        canvas.paste(Image.fromarray(boxed), (x, top))
+
+
+def _lefts(row: StripRow) -> list[int]:
+    """Left edge of each column in px."""
+    return [MARGIN_PX + column * (row.frames[0].shape[1] + GAP_PX) for column in range(len(row.steps))]
+
+
+def stacked(titles: Sequence[str], strips: Sequence[Sequence[Picture]]) -> Picture:
+    """Strips below one another under titles.
+
+    Args:
+        titles: Of each section.
+        strips: RGB pictures of each section.
+
+    Returns:
+        RGB, as wide as the widest.
+    """
+    pictures = [picture for section in strips for picture in section]
+    width = max([LEAST_WIDTH_PX + 2 * MARGIN_PX, *(picture.shape[1] for picture in pictures)])
+    height = sum(picture.shape[0] for picture in pictures) + len(titles) * (LINE_PX + MARGIN_PX)
+    canvas = Image.new("RGB", (width, height), LIGHT.ground)
+    draw, top = ImageDraw.Draw(canvas), 0
+    for title, section in zip(titles, strips, strict=True):
+        line = fitted(title, TEXT_PX + 2, width - 2 * MARGIN_PX)
+        draw.text((MARGIN_PX, top + MARGIN_PX), line, fill=LIGHT.plain, font=font(TEXT_PX + 2))
+        top += LINE_PX + MARGIN_PX
+        for picture in section:
+            canvas.paste(Image.fromarray(picture), (0, top))
+            top += picture.shape[0]
+    return np.asarray(canvas)
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

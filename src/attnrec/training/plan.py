@@ -1,0 +1,292 @@
+"""What a training will do: settings filled in by the preset, blocks counted, the model sized."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups, preferred_split
+from attnrec.distributed import World
+from attnrec.errors import ConfigError, RunError
+from attnrec.features.blocks import BlockTable, block_table
+from attnrec.features.store import FeatureStore, find_store
+from attnrec.files import machine_memory
+from attnrec.models.architectures import count_parameters
+from attnrec.runtime import (
+    OnProgress,
+    default_jobs,
+    no_progress,
+    prepare_cpu,
+    resolve_device,
+    resolve_precision,
+    versions,
+)
+from attnrec.settings import Recipe, TrainConfig
+from attnrec.specs import ModelConfig
+from attnrec.training.identity import run_name, settings_given
+from attnrec.training.presets import Sampling, notes_on, recipe_of, sampling_of
+from attnrec.training.records import RunManifest
+from attnrec.training.run import Run, utc_now
+
+_SCALE_SAMPLE_FRAMES = 512
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What a training on a store comes to."""
+
+    store: str  # path of the feature store
+    run_name: str  # without its number
+    multilabel: bool  # a video may have several labels
+    num_train_blocks: int
+    num_validation_blocks: int
+    updates: int  # optimiser steps at most, those of `--retrain` not counted
+    processes: int  # that share each batch
+    feature_scale: float  # factor on stored features before they enter the model
+    parts: dict[str, int]  # number of videos in each part of the split
+    leaking_groups: list[str]  # groups with videos on both sides of the split
+    num_parameters: int  # of the model
+    batch_bytes: int  # memory for the cubes of a batch, in each process; the store itself is mapped
+    state_bytes: int  # memory for parameters, gradients and the optimiser's state, likewise
+    missing_classes: list[str]  # classes without a training video
+    settings: Recipe
+    notes: list[str]  # what the dataset decided, in words
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a training needs, once its plan stands."""
+
+    store: FeatureStore
+    asked: TrainConfig
+    recipe: Recipe
+    plan: TrainPlan
+    model_config: ModelConfig
+    train: BlockTable
+    validation: BlockTable
+    device: torch.device
+    threads: int
+
+
+def prepare(
+    store_path: str | Path | None,
+    asked: TrainConfig,
+    world: World | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Session:
+    """Open the store and plan a training on it, in one of several processes. Takes and raises as `train.train`."""
+    world = world or World()
+    store = FeatureStore(find_store(Path.cwd(), on_progress) if store_path is None else store_path, asked.layer)
+    # torchrun leaves one thread to each process, whatever the machine has.
+    jobs = asked.jobs if world.size == 1 else asked.jobs or max(1, default_jobs() // world.local_size)
+    threads = prepare_cpu(jobs)
+    device = resolve_device(asked.device, world.local_rank if world.size > 1 else None)
+    if len(store.classes) < 2:
+        found = "one class" if store.classes else "no classes"
+        raise ConfigError(f"{store.path}: has {found}; a recogniser needs two, each in a folder of its own")
+    split = asked.split if asked.split is not None else preferred_split(store.split_names)
+    sampling = sampling_of(asked, split, _typical_frames(store, asked.fps))
+    train, validation = (run_blocks(store, sampling, part) for part in ("train", "validation"))
+    if asked.overfit is not None:
+        train, validation = _spread(train, asked.overfit), _spread(train, 0)
+    if not len(train):
+        raise ConfigError(f"{store.path}: split {split} has no training video; choose another by --split")
+    if asked.retrain and not len(validation):
+        raise ConfigError(f"{store.path}: split {split} has no validation video, which --retrain needs")
+    recipe = recipe_of(
+        asked,
+        sampling,
+        dataset=store.dataset,
+        feature_dim=store.spec.feature_dim,
+        multilabel=store.multilabel,
+        num_blocks=len(train),
+        has_validation=len(validation) > 0,
+        precision=resolve_precision(asked.precision, device),
+    )
+    model_config = _model_config(store, recipe)
+    plan = _plan(store, asked, recipe, model_config, train, validation, world)
+    _require_memory(plan, model_config, device)
+    return Session(store, asked, recipe, plan, model_config, train, validation, device, threads)
+
+
+def prepare_again(run: Run, store: FeatureStore, recipe: Recipe, world: World) -> Session:
+    """What `prepare` made when the run began, for going on with it.
+
+    Args:
+        run: That was interrupted.
+        store: That it was trained on.
+        recipe: Its own, but for settings that leave its weights as they are.
+        world: The processes.
+
+    Raises:
+        RunError: This attnrec would train another model than the run's.
+    """
+    session, manifest = prepare(store.path, recipe, world), run.manifest
+    if session.model_config != manifest.model or session.store.spec != manifest.features:
+        raise RunError(f"{run.path}: another attnrec began it, whose model this one does not make; train anew")
+    plan = dataclasses.replace(session.plan, feature_scale=manifest.feature_scale, run_name=run.name, notes=[])
+    return dataclasses.replace(session, plan=plan)
+
+
+def _spread(table: BlockTable, count: int) -> BlockTable:
+    """So many blocks of a table, or all, from its whole length and so of most classes."""
+    picked = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
+    return BlockTable(table.frames[picked], table.video[picked])
+
+
+def run_blocks(
+    store: FeatureStore, sampling: Sampling | Recipe, part: str, block_stride: int | None = None
+) -> BlockTable:
+    """Blocks of a part of a run's split, as its training cut them.
+
+    Args:
+        store: Of the run.
+        sampling: How they are cut.
+        part: Of the split.
+        block_stride: Stored frames between starts, where another than the training's is wanted.
+
+    Raises:
+        ConfigError: Their samples take more memory than there is.
+    """
+    videos, stride = store.split_members(sampling.split, part), block_stride or sampling.block_stride
+    T, lengths = sampling.block_frames, store.videos.num_frames[videos]
+    most_blocks = int(np.maximum(1, (lengths - T) // stride + 1).sum())
+    if 8 * T * most_blocks > machine_memory() / 2:
+        raise ConfigError(
+            f"{store.path}: {most_blocks} blocks of {T} frames would take {8 * T * most_blocks / 1e9:.1f} GB in memory "
+            "for their samples alone; lower --block-frames, or raise --stride"
+        )
+    return block_table(
+        store,
+        videos,
+        fps=sampling.fps,
+        block_frames=T,
+        block_stride=stride,
+        starts=sampling.block_starts,
+    )
+
+
+def _typical_frames(store: FeatureStore, fps: float) -> float:
+    """Samples of the median video at a rate, which the stored one bounds; of all parts, so that folds are cut alike."""
+    rates = np.minimum(store.videos.effective_fps, min(fps, store.spec.sample_fps or math.inf))
+    return float(np.median(store.videos.duration * rates))
+
+
+def _model_config(store: FeatureStore, recipe: Recipe) -> ModelConfig:
+    return ModelConfig(
+        architecture=recipe.model,
+        feature_dim=store.spec.feature_dim,
+        num_locations=store.spec.num_locations,
+        num_classes=len(store.classes),
+        attention=recipe.attention,
+        hidden_dim=recipe.hidden_dim,
+        num_layers=recipe.num_layers,
+        dropout=recipe.dropout,
+        multilabel=store.multilabel,
+        init_layers=recipe.init_layers,
+        scorer_layers=recipe.scorer_layers,
+        attention_dim=recipe.attention_dim,
+        input_dropout=recipe.input_dropout,
+        add_mean=recipe.add_mean and recipe.model == "attention",
+    )
+
+
+def _plan(
+    store: FeatureStore,
+    asked: TrainConfig,
+    recipe: Recipe,
+    model_config: ModelConfig,
+    train: BlockTable,
+    validation: BlockTable,
+    world: World,
+) -> TrainPlan:
+    num_parameters, scale = count_parameters(model_config), _feature_scale(store, train)
+    updates = recipe.epochs * math.ceil(len(train) / recipe.batch_size)
+    present = store.label_matrix[np.unique(train.video)].sum(axis=0, dtype=int).tolist()
+    cube_bytes = 4 * recipe.block_frames * store.spec.num_locations * store.spec.feature_dim
+    return TrainPlan(
+        store=str(store.path),
+        run_name=run_name(asked),
+        multilabel=store.multilabel,
+        num_train_blocks=len(train),
+        num_validation_blocks=len(validation),
+        updates=min(updates, recipe.max_steps or updates),
+        processes=world.size,
+        feature_scale=scale if recipe.preset == "auto" else 1.0,
+        parts={part: len(store.split_members(recipe.split, part)) for part in SPLIT_PARTS[:3]},
+        leaking_groups=leaking_groups(store.split(recipe.split), store.groups),
+        num_parameters=num_parameters,
+        batch_bytes=cube_bytes * min(len(train), math.ceil(recipe.batch_size / world.size)),
+        state_bytes=4 * num_parameters * (2 if recipe.optimizer == "sgd" else 4),
+        missing_classes=[name for name, count in zip(store.classes, present, strict=True) if not count],
+        settings=recipe,
+        notes=notes_on(asked, recipe, store.dataset, store.spec.backbone),
+    )
+
+
+def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
+    """Factor that brings the training features to unit mean square, so that one learning rate suits every backbone.
+
+    Raises:
+        FeatureStoreError: Some of those that are looked at are no numbers.
+    """
+    rows = np.unique(blocks.frames)
+    picked = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALE_SAMPLE_FRAMES)).astype(int)]
+    mean_square = float(np.square(store.features()[picked].astype(np.float32)).mean(dtype=np.float64))
+    if not math.isfinite(mean_square):
+        store.require_finite(picked)
+    return 1 / math.sqrt(mean_square) if mean_square > 0 else 1.0
+
+
+def _require_memory(plan: TrainPlan, model: ModelConfig, device: torch.device) -> None:
+    """Refuse what cannot be held: model, gradients, optimiser, and a batch's cubes and scorer inputs."""
+    scored = 0
+    if model.architecture == "attention" and model.attention == "content":
+        width = model.attention_dim or model.hidden_dim
+        scored = plan.batch_bytes // model.feature_dim * width * model.scorer_layers
+    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine_memory()
+    if (needed := plan.state_bytes + plan.batch_bytes + scored) > there:
+        raise ConfigError(
+            f"a training of this size takes over {needed / 1e9:.1f} GB: {plan.state_bytes / 1e9:.1f} for model and "
+            f"optimiser, {(plan.batch_bytes + scored) / 1e9:.1f} for a batch; {device} has {there / 1e9:.1f} GB. Lower "
+            "--hidden, --layers, --batch-size or --block-frames"
+        )
+
+
+def machine_of(session: Session) -> dict[str, Any]:
+    """What else the last digits of a training depend on."""
+    machine: dict[str, Any] = {"device": str(session.device), "threads": session.threads}
+    return machine | ({"processes": session.plan.processes} if session.plan.processes > 1 else {})
+
+
+def manifest_of(session: Session) -> RunManifest:
+    """The manifest of a run that is about to be trained."""
+    store, plan = session.store, session.plan
+    return RunManifest(
+        name=plan.run_name,
+        created_at=utc_now(),
+        model=session.model_config,
+        training=session.recipe,
+        features=store.spec,
+        feature_scale=plan.feature_scale,
+        classes=store.classes,
+        store={
+            "path": str(store.path.absolute()),
+            "fingerprint": store.fingerprint,
+            "dataset": store.dataset,
+            "videos_dir": store.videos_dir,
+        },
+        split={
+            "name": plan.settings.split,
+            "sha256": store.split_sha256(plan.settings.split),
+            "leaking_groups": plan.leaking_groups,
+            "parts": plan.parts,
+        },
+        versions=versions(),
+        given=settings_given(session.asked),
+        machine=machine_of(session),
+    )

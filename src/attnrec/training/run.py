@@ -1,0 +1,324 @@
+"""The run directory: a trained recogniser with all that is needed to use, reproduce and compare it.
+
+What its JSON files say is read without torch; weights alone, and the networks that they fit, load it.
+"""
+
+import dataclasses
+import datetime
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from attnrec.errors import RunError, WeightsError
+from attnrec.files import (
+    atomic_path,
+    json_safe,
+    machine_memory,
+    opened_regular,
+    read_regular,
+    reason_of,
+    require_regular,
+    write_error,
+    write_text,
+)
+from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.training.records import RunManifest, read_evaluation, read_log, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from attnrec.features.backbone import Trunk
+
+CONFIG, MODEL, BACKBONE, LOG = "config.json", "model.safetensors", "backbone.safetensors", "training.jsonl"
+_HEADER_BYTES = 16 * 2**20  # of a file of tensors, at most
+
+
+class Run:
+    """A run directory.
+
+    Args:
+        path: Its folder.
+
+    Raises:
+        RunError: It is not there, no run, of another version, or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / CONFIG).exists():
+            raise RunError(f"{self.path}: not a run, it has no {CONFIG}; make one with `attnrec train`")
+        self.manifest = read_manifest(self.path / CONFIG)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training came to an end."""
+        return self.manifest.finished_at is not None
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the manifest, on disk as well."""
+        self.manifest = dataclasses.replace(self.manifest, **changes)
+        write_manifest(self.path / CONFIG, self.manifest)
+
+    def save_model(self, model: "nn.Module") -> None:
+        """Write the recogniser's parameters, atomically."""
+        state = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in model.state_dict().items()}
+        with atomic_path(self.path / MODEL) as temporary:
+            temporary.write_bytes(save(state))  # not save_file, whose errors do not say that the disk is full
+
+    def load_model(self, device: "torch.device") -> "nn.Module":
+        """The trained recogniser in evaluation mode.
+
+        Raises:
+            RunError: Its weights are missing, damaged, or of another architecture.
+        """
+        import torch
+
+        from attnrec.models.architectures import build_model
+
+        state = self._model_state()
+        model = build_model(self.manifest.model)
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+        return model.to(device).eval()
+
+    @property
+    def model_sha256(self) -> str:
+        """Hash of the recogniser's parameters. Raises as `load_model`."""
+        from attnrec.features.weights import weights_sha256
+
+        return weights_sha256(self._model_state())
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Of the recogniser, as the file of its weights says without their being read; None where it does not."""
+        path = self.path / MODEL
+        try:
+            require_regular(path)
+            with safetensors.safe_open(path, framework="numpy") as file:
+                names = file.keys()  # cannot be iterated itself
+                return int(sum(math.prod(file.get_slice(name).get_shape()) for name in names))
+        except (OSError, ValueError, safetensors.SafetensorError):
+            return None
+
+    def require_weights(self) -> None:
+        """Check that the recogniser's parameters can be read. Raises as `load_model`."""
+        self._model_state()
+
+    def _model_state(self) -> dict[str, NDArray[Any]]:
+        from attnrec.models.architectures import state_shapes
+
+        shapes = state_shapes(self.manifest.model)
+        state = _load_tensors(self.path / MODEL, sum(4 * math.prod(shape) for shape in shapes.values()))
+        if {name: value.shape for name, value in state.items()} != shapes:
+            raise RunError(f"{self.path / MODEL}: its weights do not fit {CONFIG}; train again")
+        return state
+
+    def load_trunk(self) -> "Trunk":
+        """The CNN trunk that made the run's features, on the CPU.
+
+        Raises:
+            RunError: Its weights are missing, damaged, or not those that made the features.
+        """
+        from attnrec.features.backbone import Trunk, network_bytes
+        from attnrec.features.weights import weights_sha256
+
+        spec = self.manifest.features
+        trunk = Trunk(spec.backbone, layers=[spec.layer], grid_size=spec.grid_size)
+        try:
+            state = _load_tensors(self.path / BACKBONE, network_bytes(spec.backbone))
+            trunk.load_weights_state(state, str(self.path / BACKBONE))
+        except WeightsError as error:
+            raise RunError(f"{error}; train again") from None
+        if weights_sha256(trunk.weights_state()) != spec.weights_sha256:
+            raise RunError(f"{self.path / BACKBONE}: not the weights that made the run's features; train again")
+        return trunk
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a line to `training.jsonl`."""
+        path = self.path / LOG
+        try:
+            with opened_regular(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY) as file:
+                file.write((json.dumps(json_safe(record)) + "\n").encode())
+        except OSError as error:
+            raise write_error(path, error) from None
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of `training.jsonl`, the first first; none where there is no such file.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        path = self.path / LOG
+        return read_log(path) if path.exists() else []
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of `training.jsonl`."""
+        path = self.path / LOG
+        return path.stat().st_size if path.exists() else 0
+
+    def cut_log(self, num_bytes: int) -> None:
+        """Drop what `training.jsonl` says beyond its first `num_bytes`: lines that a killed training wrote last."""
+        if self.log_bytes > num_bytes:
+            os.truncate(self.path / LOG, num_bytes)
+
+    def mend(self, backbone_state: Callable[[], dict[str, NDArray[Any]]]) -> None:
+        """Remove what a killed process left half written, and write the backbone if it did not come to that."""
+        for name in map(Path, (CONFIG, MODEL, BACKBONE)):
+            for left_over in self.path.glob(f".{name.stem}-*{name.suffix}"):
+                left_over.unlink()
+        if not (self.path / BACKBONE).exists():
+            _save_backbone(self, backbone_state())
+
+    def write_evaluation(self, part: str, report: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        """Write `evaluation-<part>.json` and `predictions-<part>.npz`, each atomically."""
+        with atomic_path(self.path / f"predictions-{part}.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        write_text(self.path / f"evaluation-{part}.json", json.dumps(json_safe(report), indent=2) + "\n")
+        self._drop_tables(part)
+
+    def drop_evaluations(self) -> None:
+        """Remove the figures of all parts, which are of other weights once a training has gone on."""
+        for path in (*self.path.glob("evaluation-*.json"), *self.path.glob("predictions-*.npz")):
+            path.unlink()
+        self._drop_tables("*")
+
+    def _drop_tables(self, part: str) -> None:
+        """Remove the CSV files that earlier versions wrote beside the predictions: nobody renews what they say."""
+        for path in (*self.path.glob(f"predictions-{part}.csv"), *self.path.glob(f"blocks-{part}.csv")):
+            if path.is_file():
+                path.unlink()
+
+    def read_evaluation(self, part: str) -> dict[str, Any] | None:
+        """What `write_evaluation` wrote, or None."""
+        path = self.path / f"evaluation-{part}.json"
+        return read_evaluation(path, self.manifest.classes) if path.exists() else None
+
+
+def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, NDArray[Any]]) -> Run:
+    """Make the folder of a run that is about to be trained.
+
+    Args:
+        runs_dir: Folder of all runs.
+        manifest: Of the run; its `name` gets the next free number appended.
+        backbone_state: Weights of the trunk by parameter name.
+
+    Returns:
+        The run.
+
+    Raises:
+        AttnrecError: The folder cannot be written.
+    """
+    number = 1
+    while True:
+        path = runs_dir / f"{manifest.name}-{number}"
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise RunError(f"{path}: cannot be made: {error.strerror}") from None
+    write_manifest(path / CONFIG, dataclasses.replace(manifest, name=path.name))
+    run = Run(path)
+    _save_backbone(run, backbone_state)
+    return run
+
+
+def find_runs(runs_dir: Path, *, finished: bool | None = True, on_progress: OnProgress = no_progress) -> list[Run]:
+    """All runs in a folder that are finished, or not, the oldest first.
+
+    Args:
+        runs_dir: The folder.
+        finished: Which of them; None for all, those that are not finished first.
+        on_progress: Told of runs that cannot be read and are left out; folders that are none are passed over.
+    """
+    found = []
+    for config in sorted(runs_dir.glob(f"*/{CONFIG}")):
+        try:
+            run = Run(config.parent)
+        except RunError as error:
+            on_progress(left_out(error))
+            continue
+        if finished in (None, run.finished):
+            found.append(run)
+    return sorted(found, key=_age)
+
+
+def _age(run: Run) -> tuple[bool, str, str]:
+    return run.finished, run.manifest.finished_at or run.manifest.created_at, run.name
+
+
+def left_out(error: RunError) -> Progress:
+    """Says that one run of many is not looked at, as it cannot be read."""
+    return Progress("runs", message=f"left out: {error}")
+
+
+def newest_run(runs_dir: Path, *, with_attention: bool = False, on_progress: OnProgress = no_progress) -> Run:
+    """The run that finished last, of those whose weights can be read; takes `on_progress` as `find_runs` does.
+
+    Raises:
+        RunError: There is none.
+    """
+    kind = "finished run with attention" if with_attention else "finished run"
+    for run in reversed(find_runs(runs_dir, on_progress=on_progress)):
+        if with_attention and run.manifest.model.architecture != "attention":
+            continue
+        try:
+            run.require_weights()
+        except RunError as error:
+            on_progress(left_out(error))
+            continue
+        return run
+    raise RunError(f"{runs_dir}: no {kind} here; make one with `attnrec train`, or name one by --run")
+
+
+def utc_now() -> str:
+    """The time, UTC, ISO 8601 with microseconds, so that runs sort by it."""
+    return datetime.datetime.now(datetime.UTC).isoformat()
+
+
+def _save_backbone(run: Run, state: dict[str, NDArray[Any]]) -> None:
+    target, data = run.path / BACKBONE, save(state)
+    for other in find_runs(run.path.parent):
+        if other.manifest.features.weights_sha256 == run.manifest.features.weights_sha256:
+            try:
+                # What is damaged there would be damaged here.
+                if read_regular(other.path / BACKBONE, len(data)) != data:
+                    continue
+                os.link(other.path / BACKBONE, target)
+                return
+            except OSError:
+                continue  # damaged, or a file system without links: a copy serves
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def _load_tensors(path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:
+    """The tensors of a file that holds no more bytes than they should take, all of them numbers."""
+    if most_bytes > machine_memory():
+        raise RunError(f"{path}: would take {most_bytes / 1e9:.1f} GB, more than this machine's memory")
+    try:
+        require_regular(path)
+        if path.stat().st_size > most_bytes + _HEADER_BYTES:
+            raise ValueError(f"holds {path.stat().st_size / 1e6:.1f} MB where the network has {most_bytes / 1e6:.1f}")
+        tensors: dict[str, NDArray[Any]] = load_file(path)
+    except (OSError, ValueError, TypeError, LookupError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path}: cannot be read ({reason_of(error)}); was the run's training ended early?") from None
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise RunError(f"{path}: {name} holds NaN or infinity; train again")
+    return tensors

@@ -1,0 +1,102 @@
+"""Running a recogniser over blocks: the one path that training, evaluation, prediction and pictures share.
+
+Legend: M blocks, T time-steps, L locations, C classes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnrec.features.feed import CubeFeed
+from attnrec.models.head import class_probs
+
+# One batch shape, so that a video's scores do not depend on what else is scored with it.
+BATCH_BLOCKS = 16
+
+_Item = TypeVar("_Item", bound=np.generic)
+
+
+class BlockScores(NamedTuple):
+    """What a recogniser says of blocks.
+
+    Attributes:
+        frame_probs: Class probabilities of each time-step, shape (M, T, C).
+        attention: Location probabilities, shape (M, T, L); None without attention or where not asked for.
+    """
+
+    frame_probs: NDArray[np.float32]
+    attention: NDArray[np.float32] | None
+
+
+def score_blocks(
+    model: nn.Module,
+    feed: CubeFeed,
+    frames: NDArray[np.int64],
+    *,
+    multilabel: bool = False,
+    keep_attention: bool = False,
+    given: NDArray[np.float32] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> BlockScores:
+    """Score blocks in batches of one fixed shape.
+
+    Args:
+        model: A recogniser, left in evaluation mode.
+        feed: Of the cubes, on the model's device.
+        frames: Rows of each block's samples, shape (M, T), M at least 1.
+        multilabel: Sigmoids in place of the softmax.
+        keep_attention: Keep the location probabilities.
+        given: Attention for the model to look with in place of its own, shape (M, T, L).
+        on_batch: Called with the number of blocks done so far.
+
+    Returns:
+        Scores of all blocks in order.
+    """
+    model.eval()
+    probs: NDArray[np.float32] | None = None
+    attention: NDArray[np.float32] | None = None
+    with torch.inference_mode():
+        for rows, cubes in cube_batches(feed, frames):
+            replaced = {} if given is None else {"given": torch.from_numpy(_filled(given[rows])).to(cubes.device)}
+            output = model(cubes, **replaced)
+            if probs is None:
+                # All at once: small results that stay between large ones that go would leave holes in memory.
+                probs = _empty_like(output.frame_logits, len(frames))
+                if keep_attention and output.attention is not None:
+                    attention = _empty_like(output.attention, len(frames))
+            num_blocks = rows.stop - rows.start
+            probs[rows] = class_probs(output.frame_logits, multilabel)[:num_blocks].cpu().numpy()
+            if attention is not None:
+                attention[rows] = output.attention[:num_blocks].cpu().numpy()
+            if on_batch is not None:
+                on_batch(rows.stop)
+    assert probs is not None
+    return BlockScores(probs, attention)
+
+
+def cube_batches(feed: CubeFeed, frames: NDArray[np.int64]) -> Iterator[tuple[slice, Tensor]]:
+    """Cubes of blocks in batches of one fixed shape, the last one filled up.
+
+    Args:
+        feed: Of the cubes.
+        frames: Rows of each block's samples, shape (M, T).
+
+    Yields:
+        The blocks that a batch is of, and their cubes, valid until the next are asked for.
+    """
+    starts = range(0, len(frames), BATCH_BLOCKS)
+    parts = [slice(start, min(start + BATCH_BLOCKS, len(frames))) for start in starts]
+    yield from zip(parts, feed.batches(_filled(frames[rows]) for rows in parts), strict=True)
+
+
+def _filled(batch: NDArray[_Item]) -> NDArray[_Item]:
+    """A batch of the fixed shape: the last row repeated as often as rows are missing."""
+    return np.concatenate([batch, np.repeat(batch[-1:], BATCH_BLOCKS - len(batch), axis=0)])
+
+
+def _empty_like(batch: Tensor, num_blocks: int) -> NDArray[np.float32]:
+    return np.empty((num_blocks, *batch.shape[1:]), np.float32)

@@ -1,0 +1,216 @@
+"""One optimiser step of a training, in one process or shared by several.
+
+Legend: B blocks in a batch.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from attnrec.distributed import World
+from attnrec.features.blocks import BlockTable
+from attnrec.features.feed import CubeFeed
+from attnrec.models.architectures import build_model
+from attnrec.models.head import RecognizerOutput
+from attnrec.models.losses import doubly_stochastic_penalty, mean_entropy, recognition_loss
+from attnrec.models.recurrence import BatchShare
+from attnrec.runtime import derived_seed
+from attnrec.settings import DecayPer, OptimizerName
+from attnrec.training.plan import Session
+
+
+class Batch(NamedTuple):
+    """A batch, and the part of it that this process works on.
+
+    Attributes:
+        blocks: Indices of the whole batch's blocks, shape (B,).
+        first: The first of the rows that this process computes.
+        num_rows: How many of them count: all, or not even the one that it computes where it has none.
+        cubes: Of these rows, shape (rows, T, L, D), on the device.
+        targets: Likewise.
+    """
+
+    blocks: NDArray[np.int64]
+    first: int
+    num_rows: int
+    cubes: Tensor
+    targets: Tensor
+
+
+class StepFigures(NamedTuple):
+    """What a step was like, over the whole batch.
+
+    Attributes:
+        loss: Eq. 7 without its decay, mean over blocks.
+        penalty: Of Eq. 7 before lambda, likewise; 0 without attention.
+        entropy: Of the attention, as a share of the uniform one's; likewise.
+        num_blocks: B.
+        gradient_norm: Before clipping.
+        stop: Whether a process was asked to end.
+    """
+
+    loss: float
+    penalty: float
+    entropy: float
+    num_blocks: int
+    gradient_norm: float
+    stop: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether the step led anywhere; the parameters are as they were where it did not."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+def build_optimizer(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    *,
+    kind: OptimizerName = "adam",
+    decay_per: DecayPer = "block",
+    batch_size: int = 1,
+) -> torch.optim.Optimizer:
+    """Adam, or plain gradient steps, with Eq. 7's weight decay: its gradient 2 gamma theta is coupled decay at 2 gamma.
+
+    Args:
+        model: Whose parameters are trained.
+        learning_rate: Of either.
+        weight_decay: gamma.
+        kind: `adam` or `sgd`.
+        decay_per: `block` adds gamma theta^2 to the mean over a batch's blocks; `batch` to their sum, as the released
+            code does, which makes it less by the factor `batch_size`.
+        batch_size: Blocks in a batch.
+    """
+    decay = 2 * weight_decay / (batch_size if decay_per == "batch" else 1)
+    optimizer = torch.optim.SGD if kind == "sgd" else torch.optim.Adam
+    return optimizer(model.parameters(), lr=learning_rate, weight_decay=decay)
+
+
+class Stepper:
+    """A recogniser with fresh parameters, its optimiser, and how they take a step.
+
+    Args:
+        session: The training.
+        world: The processes that share each batch.
+    """
+
+    def __init__(self, session: Session, world: World) -> None:
+        self.session = session
+        self.world = world
+        self.feed = CubeFeed(session.store.features(), session.plan.feature_scale, session.device)
+        self.targets = torch.from_numpy(session.store.targets)
+        recipe = session.recipe
+        torch.manual_seed(derived_seed(recipe.seed, "parameters"))
+        self.model = build_model(session.model_config).to(session.device)
+        self.optimizer = build_optimizer(
+            self.model,
+            recipe.learning_rate,
+            recipe.weight_decay,
+            kind=recipe.optimizer,
+            decay_per=recipe.decay_per,
+            batch_size=recipe.batch_size,
+        )
+        self._parallel = self.model if world.size == 1 else DistributedDataParallel(self.model)
+
+    def batches(self, table: BlockTable, batches: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
+        """Batches with their cubes, each valid until the next is asked for.
+
+        Args:
+            table: Of the blocks.
+            batches: Indices of each whole batch's blocks, shape (B,).
+        """
+        shares = [self.world.rows(len(blocks)) for blocks in batches]
+        # A process without a row computes one for nothing, so that no other waits for it.
+        computed = [rows if rows.stop > rows.start else slice(0, 1) for rows in shares]
+        mine = [blocks[rows] for blocks, rows in zip(batches, computed, strict=True)]
+        feed = self.feed.batches(table.frames[blocks] for blocks in mine)
+        for i, cubes in enumerate(feed):
+            targets = self.targets[torch.from_numpy(table.video[mine[i]])].to(self.session.device)
+            yield Batch(batches[i], computed[i].start, shares[i].stop - shares[i].start, cubes, targets)
+
+    def take(self, batch: Batch, step: int, stop: bool = False) -> StepFigures:
+        """Take a step along the gradient of a batch, unless that is no number.
+
+        Args:
+            batch: Of `batches`.
+            step: Its number, which with the seed decides the dropout.
+            stop: Whether this process was asked to end.
+
+        Raises:
+            AttnrecError: Another process has ended.
+        """
+        batch_size, num_rows = len(batch.blocks), batch.num_rows
+        output = self._forward(batch, step)
+        loss = self._loss(output, batch.targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        # Processes average their gradients: what each weighs makes that the mean over the batch.
+        self._backward(loss * (num_rows * self.world.size / batch_size) if self.world.size > 1 else loss)
+        norm = self._clipped_norm()
+        sums = [figure * num_rows for figure in (loss.item(), *_attention_figures(output))]
+        *totals, stops = self.world.total([*sums, float(stop)])
+        means = [total / batch_size for total in totals]
+        figures = StepFigures(means[0], means[1], means[2], batch_size, norm, stops > 0)
+        if figures.finite:
+            self.optimizer.step()
+        return figures
+
+    def _forward(self, batch: Batch, step: int) -> RecognizerOutput:
+        # Dropout is a function of seed and step, whatever was drawn before and however many share the batch.
+        generator = torch.Generator(self.session.device)
+        generator.manual_seed(derived_seed(self.session.recipe.seed, "step", step))
+        share = BatchShare(generator, len(batch.blocks), batch.first)
+        with self._autocast():
+            output: RecognizerOutput = self._parallel(batch.cubes, generator if self.world.size == 1 else share)
+        if self.session.recipe.precision == "bf16":
+            attention = None if output.attention is None else output.attention.float()
+            output = RecognizerOutput(output.frame_logits.float(), attention)
+        return output
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        enabled = self.session.recipe.precision == "bf16"
+        return torch.autocast(self.session.device.type, torch.bfloat16, enabled=enabled)
+
+    def _loss(self, output: RecognizerOutput, targets: Tensor) -> Tensor:
+        recipe = self.session.recipe
+        return recognition_loss(
+            output,
+            targets,
+            attention_penalty=recipe.attention_penalty,
+            penalty_reduction=recipe.penalty_reduction,
+        )
+
+    def _backward(self, loss: Tensor) -> None:
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if self.world.size > 1 and _is_of_network(error):
+                raise self.world.ended(error) from None
+            raise
+
+    def _clipped_norm(self) -> float:
+        """The gradient's norm; a gradient beyond the limit is made shorter."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.session.recipe.clip:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.session.recipe.clip, norm)
+        return norm.item()
+
+
+def _attention_figures(output: RecognizerOutput) -> tuple[float, float]:
+    if output.attention is None:
+        return 0.0, 0.0
+    with torch.no_grad():
+        return doubly_stochastic_penalty(output.attention).item(), mean_entropy(output.attention).item()
+
+
+def _is_of_network(error: RuntimeError) -> bool:
+    """Whether torch complains of another process and not of us."""
+    return any(word in str(error) for word in ("gloo", "NCCL", "Connection", "ProcessGroup"))

@@ -1,0 +1,278 @@
+"""Feature cubes to a trained run: plan, optimise Eq. 7, keep the weights that validate best; go on after an end."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from attnrec.distributed import World, joined_world, world_of_torchrun
+from attnrec.errors import RunError
+from attnrec.runtime import OnProgress, Progress, cuda_devices, deferred_interruption, no_progress, resolve_device
+from attnrec.settings import TrainConfig
+from attnrec.training.checkpoint import load_checkpoint, remove_checkpoint, sole_maker, sole_trainer
+from attnrec.training.loop import RetrainReport, Training
+from attnrec.training.origin import store_of_run
+from attnrec.training.plan import Session, TrainPlan, machine_of, manifest_of, prepare, prepare_again
+from attnrec.training.run import Run, create_run, utc_now
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What `train` did.
+
+    Attributes:
+        run: Folder of the run.
+        plan: What was planned.
+        best_epoch: Epoch that validated best, from 1; its weights were kept, or its loss was trained to again.
+        epochs: Epochs done, those of the second training not counted.
+        updates: Optimiser steps done, all in all.
+        validation_accuracy: At the best epoch; None without validation videos and for several labels a video.
+        validation_map: The same for several labels a video.
+        validation_loss: Mean negative log probability of the true class, likewise.
+        attention_entropy: Mean over that epoch's training blocks, 1 for uniform attention; None without attention.
+        retrained: The second training, if one was asked for.
+        seconds: Taken, those before an interruption included.
+    """
+
+    run: str
+    plan: TrainPlan
+    best_epoch: int
+    epochs: int
+    updates: int
+    validation_accuracy: float | None
+    validation_map: float | None
+    validation_loss: float | None
+    attention_entropy: float | None
+    retrained: RetrainReport | None
+    seconds: float
+
+
+def plan_training(
+    store: str | Path | None = None, config: TrainConfig | None = None, *, on_progress: OnProgress = no_progress
+) -> TrainPlan:
+    """What `train` would do, without doing it. Takes and raises the same."""
+    return prepare(store, config or TrainConfig(), world_of_torchrun(), on_progress).plan
+
+
+def plan_resumption(run: str | Path, store: str | Path | None = None) -> TrainPlan:
+    """What `resume` would go on with. Takes and raises the same."""
+    opened = _unfinished(run)
+    return prepare_again(opened, store_of_run(opened, store), opened.manifest.training, world_of_torchrun()).plan
+
+
+def changed_settings(run: str | Path, config: TrainConfig, names: Collection[str]) -> list[str]:
+    """Those of the named settings that a run, which `resume` would go on with, has otherwise.
+
+    Raises:
+        RunError: It is no run, or is finished.
+    """
+    recorded = _unfinished(run).manifest.training
+    return sorted(name for name in names if getattr(config, name) != getattr(recorded, name))
+
+
+def train(
+    store: str | Path | None = None,
+    config: TrainConfig | None = None,
+    *,
+    runs_dir: str | Path = "runs",
+    on_progress: OnProgress = no_progress,
+) -> TrainReport:
+    """Train a recogniser on the training videos of a split and keep the weights that validate best.
+
+    The labels of test videos are not read. Under torchrun the processes share each batch: the weights are those of a
+    single process but for rounding.
+
+    Args:
+        store: Feature store; None takes the only one in the current folder.
+        config: Settings.
+        runs_dir: Folder in which the run gets its own.
+        on_progress: Told of every step.
+
+    Returns:
+        What was done.
+
+    Raises:
+        FeatureStoreError: The store cannot be used or has no such split.
+        ConfigError: The settings do not fit the store.
+        RunError: The run cannot be written, or the loss became infinite.
+        KeyboardInterrupt: The process was asked to end, by Ctrl-C or SIGTERM; `resume` goes on after its last step.
+    """
+    config = config or TrainConfig()
+    with _world_of(config) as world, ExitStack() as held:
+        session, path = prepare(store, config, world, on_progress), None
+        if world.is_first:
+            with sole_maker(Path(runs_dir)):
+                path = _begun(session, Path(runs_dir), held).path
+        return _complete(session, Run(world.from_first(path)), world, on_progress)
+
+
+def train_once(
+    store: str | Path, config: TrainConfig, find: Callable[[], Run | None], runs_dir: Path, on_progress: OnProgress
+) -> tuple[Run, Literal["there", "resumed", "trained"]]:
+    """Train as `train` does, as one process, unless there is such a run: one that is not finished is gone on with.
+
+    Args:
+        store: Feature store.
+        config: Settings.
+        find: Looks for the run, while no other process can begin it.
+        runs_dir: As in `train`.
+        on_progress: Likewise.
+
+    Returns:
+        The finished run, and what was done for it.
+
+    Raises:
+        RunBusyError: Another process trains it.
+        AttnrecError: As `train` and `resume` do.
+    """
+    session = prepare(store, config)
+    with ExitStack() as held:
+        with sole_maker(runs_dir):
+            found = find()
+            run = _begun(session, runs_dir, held) if found is None else _held(found, held)
+        if run.finished:
+            return run, "there"
+        if found is not None:
+            recipe = dataclasses.replace(run.manifest.training, device=config.device, jobs=config.jobs or None)
+            session = prepare_again(run, store_of_run(run, store), recipe, World())
+        _complete(session, run, World(), on_progress)
+    return Run(run.path), "trained" if found is None else "resumed"
+
+
+def _begun(session: Session, runs_dir: Path, held: ExitStack) -> Run:
+    """A new run, which this process holds."""
+    return _held(create_run(runs_dir, manifest_of(session), session.store.backbone_state()), held)
+
+
+def _held(run: Run, held: ExitStack) -> Run:
+    """A run that this process holds, as it is now: another may have come to its end meanwhile."""
+    if not run.finished:
+        held.enter_context(sole_trainer(run.path))
+        run = Run(run.path)
+        if run.finished:
+            remove_checkpoint(run.path)
+    return run
+
+
+def resume(
+    run: str | Path,
+    store: str | Path | None = None,
+    *,
+    device: str | None = None,
+    jobs: int | None = None,
+    save_every: float | None = None,
+    on_progress: OnProgress = no_progress,
+) -> TrainReport:
+    """Go on with a run that was interrupted or killed, at whatever moment.
+
+    On the CPU, with as many threads and processes as before, its weights become those of a run that was not.
+
+    Args:
+        run: Its folder.
+        store: The feature store that it is trained on; None looks where it was, then in the current folder.
+        device: As in `TrainConfig`; None takes the run's. So do the next two.
+        jobs: Likewise.
+        save_every: Likewise.
+        on_progress: Told of every step.
+
+    Returns:
+        What was done, the part before the interruption included.
+
+    Raises:
+        RunError: It is no run, is finished, belongs to another store or split, or another process is at work on it.
+        FeatureStoreError: The store cannot be used.
+        KeyboardInterrupt: As in `train`.
+    """
+    opened = _unfinished(run)
+    given: dict[str, Any] = {"device": device, "jobs": jobs, "save_every": save_every}
+    recipe = dataclasses.replace(opened.manifest.training, **{k: v for k, v in given.items() if v is not None})
+    features = store_of_run(opened, store, on_progress)
+    with _world_of(recipe) as world, ExitStack() as held:
+        session = prepare_again(opened, features, recipe, world)
+        if world.is_first and _held(opened, held).finished:
+            raise _finished(run)
+        return _complete(session, opened, world, on_progress)
+
+
+def _unfinished(path: str | Path) -> Run:
+    run = Run(path)
+    if run.finished:
+        raise _finished(path)
+    return run
+
+
+def _finished(path: str | Path) -> RunError:
+    return RunError(f"{path}: is finished; to train longer, train anew with more --epochs")
+
+
+@contextmanager
+def _world_of(config: TrainConfig) -> Iterator[World]:
+    """The processes of this torchrun. Those that share a CUDA device cannot use NCCL."""
+    local_size = world_of_torchrun().local_size
+    cuda = local_size > 1 and resolve_device(config.device).type == "cuda" and cuda_devices() >= local_size
+    with joined_world(cuda=cuda) as world:
+        yield world
+
+
+def _complete(session: Session, run: Run, world: World, on_progress: OnProgress) -> TrainReport:
+    """Train a run, which the first process holds, to its end from its checkpoint, or from the start without one."""
+    with ExitStack() as stack:
+        if world.is_first:
+            _note_other_machine(session, run, on_progress)
+            run.mend(session.store.backbone_state)
+        world.gather(None)  # the first holds the run
+        interruption = stack.enter_context(deferred_interruption(patient=world.size > 1))
+        training = Training(session, run, world, interruption, on_progress)
+        training.restore(load_checkpoint(run.path))
+        try:
+            training.search()
+            retrained = training.retrain() if session.recipe.retrain else None
+        except KeyboardInterrupt as error:
+            line = f"attnrec train --resume {shlex.quote(str(run.path))}"
+            raise KeyboardInterrupt(f"{str(error) or 'interrupted'}; go on with `{line}`") from None
+        report = _report(session, run, training, retrained)
+        if world.is_first:
+            _record(run, report, training)
+            remove_checkpoint(run.path)
+        return report
+
+
+def _report(session: Session, run: Run, training: Training, retrained: RetrainReport | None) -> TrainReport:
+    position = training.position
+    best = position.best
+    return TrainReport(
+        run=str(run.path),
+        plan=session.plan,
+        best_epoch=best["epoch"],
+        epochs=position.search_epochs or position.epoch,
+        updates=position.step,
+        validation_accuracy=best.get("validation_accuracy"),
+        validation_map=best.get("validation_map"),
+        validation_loss=best.get("validation_loss"),
+        attention_entropy=best.get("attention_entropy"),
+        retrained=retrained,
+        seconds=training.seconds,
+    )
+
+
+def _record(run: Run, report: TrainReport, training: Training) -> None:
+    result = {k: v for k, v in vars(report).items() if k not in ("run", "plan", "retrained")}
+    result["penalty_above_floor"] = training.position.best.get("penalty_above_floor")
+    retrained = None if report.retrained is None else vars(report.retrained)
+    run.drop_evaluations()
+    run.update(finished_at=utc_now(), result=result | {"retrained": retrained})
+
+
+def _note_other_machine(session: Session, run: Run, on_progress: OnProgress) -> None:
+    """Record, and say, that a run goes on where the last digits may differ."""
+    began, now = dict(run.manifest.machine), machine_of(session)
+    resumed = began.pop("resumed_on", [])
+    if now == began:
+        return
+    changes = ", ".join(f"{name} {now.get(name)}" for name in sorted(now | began) if now.get(name) != began.get(name))
+    on_progress(Progress("train", message=f"note: now with {changes}; the weights may differ in their last digits"))
+    if now not in resumed:
+        run.update(machine=began | {"resumed_on": [*resumed, now]})

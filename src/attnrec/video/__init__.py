@@ -1,0 +1,1 @@
+"""Videos in and out: ffmpeg's frames with their exact times, and moving pictures."""

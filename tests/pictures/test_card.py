@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+from looks import made_look, noise_frames
+from PIL import Image, ImageDraw
+
+from attnrec.pictures.boxes import outlined
+from attnrec.pictures.card import GAP_PX, LEAST_WIDTH_PX, MARGIN_PX, NOTE_PX, cards
+from attnrec.pictures.styles import attended_frame
+from attnrec.pictures.text import DARK, drawable, fitted, font, text_width, wrapped
+from attnrec.pictures.timeline import HEIGHT_PX, LEFT_PX, LETTERS_PX, timeline
+from attnrec.settings import PictureConfig
+
+CONFIG = PictureConfig()
+
+
+def drawn(height: int = 120, width: int = 160, config: PictureConfig = CONFIG, **changes: object) -> np.ndarray:
+    look = made_look(3, **changes)
+    return np.stack(list(cards(look, noise_frames(3, height, width), config)))
+
+
+def below(pictures: np.ndarray, height: int = 120) -> np.ndarray:
+    return pictures[:, height:]
+
+
+def colours(area: np.ndarray) -> set[tuple[int, ...]]:
+    return {tuple(pixel) for pixel in area.reshape(-1, 3).tolist()}
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (120, 160), (427, 240), (99, 201)])
+def test_frames_stand_beside_themselves_attended(height, width):
+    look, frames = made_look(3), noise_frames(3, height, width)
+    pictures = list(cards(look, frames, CONFIG))
+    full = look.full("paper", "clip")
+    for step, picture in enumerate(pictures):
+        assert picture.dtype == np.uint8
+        assert picture.shape[0] % 2 == picture.shape[1] % 2 == 0
+        assert picture.shape[1] >= max(LEAST_WIDTH_PX, 2 * width + GAP_PX)
+        left = (picture.shape[1] - 2 * width - GAP_PX) // 2
+        np.testing.assert_array_equal(picture[:height, left : left + width], frames[step])
+        lit = attended_frame(frames[step], look.attention[step], style="paper", full=float(full[step]))
+        right = left + width + GAP_PX
+        np.testing.assert_array_equal(picture[:height, right : right + width], lit)
+
+
+def test_what_is_written_does_not_change_the_size():
+    shapes = {drawn(predicted=text, truth=truth, correct=None if truth is None else False).shape
+              for text in ("", "x" * 500) for truth in (None, "y" * 300)}  # fmt: skip
+    assert len(shapes) == 1
+
+
+@pytest.mark.parametrize(
+    ("correct", "colour", "other"), [(True, DARK.right, DARK.wrong), (False, DARK.wrong, DARK.right)]
+)
+def test_right_and_wrong_have_their_colours(correct, colour, other):
+    seen = colours(below(drawn(correct=correct, truth="jump" if correct else "run")))
+    assert colour in seen
+    assert other not in seen
+
+
+def test_an_unknown_truth_has_neither_colour():
+    assert not colours(below(drawn())) & {DARK.right, DARK.wrong}
+
+
+def test_the_true_class_and_the_verdict_are_written():
+    look = made_look(correct=False, truth="run")
+    assert look.verdict == "jump 93%, wrong: is run"
+    assert made_look(correct=True, truth="jump").verdict == "jump 93%, right"
+    assert made_look().verdict == "jump 93%"
+    texts = {below(drawn(correct=False, truth=truth)).tobytes() for truth in ("run", "bend", "walk")}
+    assert len(texts) == 3
+
+
+@pytest.mark.parametrize(("field", "value"), [("style", "heat"), ("scale", "frame"), ("scale", "fixed")])
+def test_the_legend_says_style_and_scale(field, value):
+    assert (below(drawn()) != below(drawn(config=PictureConfig(**{field: value})))).any()
+
+
+def test_the_cursor_moves_from_left_to_right():
+    look = made_look(4, end=1.0, entropy=np.full(4, 0.5))
+    pictures = np.stack(list(cards(look, noise_frames(4), CONFIG))).astype(int)
+    chart = pictures[:, -80:-10, :190]  # without the figures beside it
+    still = np.median(chart, axis=0)
+    places = []
+    for picture in chart:
+        columns = np.flatnonzero((np.abs(picture - still).sum(axis=2) > 30).mean(axis=0) > 0.9)
+        assert len(columns) == 1
+        places.append(int(columns[0]))
+    # Samples are at 0, 1/4, 2/4 and 3/4 of the time that is drawn.
+    assert np.diff(places).tolist() == pytest.approx([(places[3] - places[0]) / 3] * 3, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "escape"),
+    [
+        ("\n", r"\n"),
+        ("\t", r"\t"),
+        ("\0", r"\x00"),
+        ("\x1b", r"\x1b"),
+        ("\u202e", r"\u202e"),
+        ("\udce9", r"\udce9"),
+        ("\u8155", r"\u8155"),  # Chinese, which the font lacks
+    ],
+)
+def test_what_cannot_be_drawn_is_an_escape(text, escape):
+    odd = drawn(predicted=f"a{text}b", classes=(f"c{text}d", "x", "y"))
+    np.testing.assert_array_equal(odd, drawn(predicted=f"a{escape}b", classes=(f"c{escape}d", "x", "y")))
+
+
+@pytest.mark.parametrize("name", ["прыжок", "جري", "πηδώ", "søvn"])
+def test_other_scripts_have_letters_of_their_own(name):
+    assert drawable(name) == name
+    *letters, missing = [bytes(font(20).getmask(letter)) for letter in [*name, "\ufffe"]]
+    assert missing not in letters
+
+
+@pytest.mark.parametrize("name", ["جري", "جري سريع", "ריצה"])
+def test_a_line_reads_from_left_to_right_whatever_letters_a_name_has(name):
+    """What the clip is taken for stands at the left and what it is at the right, or they would pass for each other."""
+
+    def columns(text: str) -> np.ndarray:
+        canvas = Image.new("L", (400, 40))
+        ImageDraw.Draw(canvas).text((5, 5), fitted(text, 20, 400), fill=255, font=font(20))
+        return np.asarray(canvas)[:, 5:]
+
+    alone, width = columns(name), text_width(fitted(name, 20, 400), 20)
+    assert alone[:, :width].any()
+    np.testing.assert_array_equal(columns(f"{name} 93 %, wrong: is jump")[:, :width], alone[:, :width])
+    before, line = columns("jump 93 %, wrong: is"), columns(f"jump 93 %, wrong: is {name}")
+    width = text_width("jump 93 %, wrong: is", 20)
+    np.testing.assert_array_equal(line[:, :width], before[:, :width])
+    assert line[:, width:].any()
+
+
+def test_each_clip_is_named():
+    one, other = drawn(clip="/videos/one.mp4"), drawn(clip="/videos/other.mp4")
+    assert (one != other).any()
+    np.testing.assert_array_equal(one, drawn(clip="/elsewhere/one.mp4"))
+
+
+@pytest.mark.parametrize(("width", "is_whole"), [(320, False), (700, True)])
+def test_class_names_are_cut_only_where_half_of_the_width_does_not_hold_them(width, is_whole):
+    names = ("wave_one_hand_above_the_head", "arms_sweep", "hands_raise")
+    chart = timeline(made_look(3, classes=names), width, DARK)
+    room = width - chart.plot - 3 * LEFT_PX - text_width("100%", LETTERS_PX)
+    assert (fitted(names[0], LETTERS_PX, room) == names[0]) is is_whole
+    assert chart.plot >= width // 2
+
+
+def test_both_pictures_have_the_boxes_of_their_step():
+    boxes = {1: [(8, 6, 16, 24), (40, 12, 64, 48)]}  # in px of 64 x 48
+    without, with_ = drawn(), drawn(boxes=boxes)
+    for step in (0, 2):
+        np.testing.assert_array_equal(with_[step], without[step])
+    for left in (0, 160 + GAP_PX):
+        frame = without[1, :120, left : left + 160]
+        expected = outlined(frame, [(20, 15, 40, 60), (100, 30, 160, 120)])
+        np.testing.assert_array_equal(with_[1, :120, left : left + 160], expected)
+    np.testing.assert_array_equal(with_[1, 120:], without[1, 120:])
+
+
+NOTE = "attention is close to uniform: this run looks nowhere in particular"
+
+
+@pytest.mark.parametrize(("width", "num_lines"), [(64, 2), (240, 1)])
+def test_a_note_stands_below_the_name_in_as_many_lines_as_it_takes(width, num_lines):
+    plain, noted = drawn(width=width), drawn(width=width, note=NOTE)
+    more = noted.shape[1] - plain.shape[1]
+    assert more >= num_lines * NOTE_PX
+    top = plain.shape[1] - HEIGHT_PX - MARGIN_PX  # of the chart
+    np.testing.assert_array_equal(noted[:, :top], plain[:, :top])
+    np.testing.assert_array_equal(noted[:, top + more :], plain[:, top:])
+    note = noted[0, top : top + more]
+    assert DARK.plain in colours(note)
+    assert (note[:, -MARGIN_PX:] == DARK.ground).all()  # none of it is cut off
+    assert len(wrapped(NOTE, NOTE_PX, noted.shape[2] - 3 * MARGIN_PX)) == num_lines
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "lines"),
+    [("", 99, []), ("one two", 999, ["one two"]), ("one two", 50, ["one", "two"]), ("one two", 1, ["one", "two"])],
+)
+def test_words_are_wrapped(text, room, lines):
+    assert wrapped(text, 20, room) == lines
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((320, 240), (240, 180)),
+        ((64, 64), (240, 240)),
+        ((1920, 1080), (240, 136)),
+        ((144, 256), (240, 426)),
+        ((10, 1000), (4, 480)),
+        ((1000, 1), (240, 2)),
+    ],
+)
+def test_frames_keep_their_aspect_in_a_box(size, shown):
+    assert made_look(size=size).shown_size(240) == shown

@@ -1,0 +1,101 @@
+"""Steps that several processes take together, and the optimiser."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ranks import run_ranks
+from safetensors.numpy import load_file
+from small_store import quick
+
+from attnrec.training.run import Run
+from attnrec.training.step import build_optimizer
+from attnrec.training.train import resume, train
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = folder.iterdir()
+    return run
+
+
+def log(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines()]
+
+
+def assert_follows(run: Path, single: Path) -> None:
+    """The same curve and weights but for rounding, every line once."""
+    lines, expected = log(run), log(single)
+    assert [(line["kind"], line["step"]) for line in lines] == [(line["kind"], line["step"]) for line in expected]
+    for line, other in zip(lines, expected, strict=True):
+        for name in {"loss", "penalty", "attention_entropy", "gradient_norm", "validation_loss"} & other.keys():
+            assert line[name] == pytest.approx(other[name], rel=2e-4, abs=1e-6), (name, other["step"])
+    weights = load_file(run / "model.safetensors")
+    for name, value in load_file(single / "model.safetensors").items():
+        np.testing.assert_allclose(weights[name], value, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        (2, {"attention_penalty": 1.0, "dropout": 0.5, "epochs": 3, "num_layers": 2}),
+        (3, {"batch_size": 2, "max_steps": 12}),  # a process of each three has no row
+    ],
+)
+def test_processes_follow_the_single_one(tiny_store, tmp_path, size, changes):
+    config = quick(precision="fp32", **changes)  # in bfloat16 other shares of a batch are rounded otherwise
+    single = Path(train(tiny_store, config, runs_dir=tmp_path / "one").run)
+    assert run_ranks(size, train, tiny_store, config, runs_dir=tmp_path / "ranks") == [0] * size
+    run = only_run(tmp_path / "ranks")
+    assert Run(run).manifest.machine["processes"] == size
+    assert {path.name for path in run.iterdir()} == {path.name for path in single.iterdir()}
+    assert_follows(run, single)
+
+
+def test_processes_follow_the_single_one_in_retraining_and_in_going_on(tiny_store, tmp_path):
+    config = quick(epochs=2, retrain=True, save_every=0.0, model="avg-pool", precision="fp32")
+    single = Path(train(tiny_store, config, runs_dir=tmp_path / "one").run)
+
+    def end(event) -> None:
+        if event.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_store, config, runs_dir=tmp_path / "ranks", on_progress=end)
+    run = only_run(tmp_path / "ranks")
+    assert run_ranks(2, resume, run) == [0, 0]
+    assert_follows(run, single)
+
+
+def test_a_process_that_fails_ends_the_others(tiny_store, tmp_path):
+    """The first cannot write its run; the second must not wait for ever."""
+    (tmp_path / "runs").write_text("a file")
+    assert 0 not in run_ranks(2, train, tiny_store, quick(epochs=1), runs_dir=tmp_path / "runs")
+
+
+@pytest.mark.slow
+def test_torchrun_follows_the_single_process(tiny_store, tmp_path):
+    options = "--fps 10 --block-frames 4 --block-stride 4 --hidden 16 --jobs 1 --epochs 2 --batch-size 8 --device cpu"
+    options += " --precision fp32"  # as above
+    command = ["-m", "attnrec", "train", str(tiny_store), *options.split(), "--json", "--runs"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    one = subprocess.run([sys.executable, *command, tmp_path / "one"], capture_output=True, text=True)
+    two = subprocess.run([*torchrun, *command, tmp_path / "two"], capture_output=True, text=True, env=os.environ)
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert json.loads(two.stdout)["plan"]["processes"] == 2
+    assert_follows(only_run(tmp_path / "two"), only_run(tmp_path / "one"))
+
+
+def test_decay_per_batch_is_less_by_the_batch_size():
+    model = torch.nn.Linear(2, 2)
+    block = build_optimizer(model, 0.1, 0.5, batch_size=128)
+    batch = build_optimizer(model, 0.1, 0.5, kind="sgd", decay_per="batch", batch_size=128)
+    assert isinstance(block, torch.optim.Adam)
+    assert isinstance(batch, torch.optim.SGD)
+    assert block.defaults["weight_decay"] == 1.0
+    assert batch.defaults["weight_decay"] == 1 / 128
+    assert batch.defaults["momentum"] == 0
