@@ -13,19 +13,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class World:
-    """The processes that work together; a single one where there is no torchrun.
+    """The processes that work together; a single one where there is no torchrun."""
 
-    Attributes:
-        rank: Number of this process, from 0.
-        size: Processes in all.
-        local_rank: Number of this process on its machine.
-        local_size: Processes on this machine.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
+    rank: int = 0  # number of this process, from 0
+    size: int = 1  # processes in all
+    local_rank: int = 0  # number of this process on its machine
+    local_size: int = 1  # processes on this machine
 
     @property
     def is_first(self) -> bool:

@@ -19,21 +19,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a workflow, for whoever shows it.
+    """One step of a workflow, for whoever shows it."""
 
-    Attributes:
-        stage: What is being done, in one or two words.
-        done: Units finished.
-        total: Units in all.
-        detail: The latest figures or the current item.
-        message: A sentence to keep on the screen, such as a warning; None for a mere tick.
-    """
-
-    stage: str
-    done: int = 0
-    total: int = 0
-    detail: str = ""
-    message: str | None = None
+    stage: str  # what is being done, in one or two words
+    done: int = 0  # units finished
+    total: int = 0  # units in all
+    detail: str = ""  # the latest figures or the current item
+    message: str | None = None  # A sentence to keep on the screen, such as a warning; None for a mere tick
 
 
 OnProgress = Callable[[Progress], None]

@@ -19,8 +19,7 @@ from attnrec.errors import AttnrecError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.features.blocks import block_table
 from attnrec.features.store import FeatureStore
-from attnrec.training.identity import identity_of
-from attnrec.training.repeating import commands_of
+from attnrec.training.identity import commands_of, identity_of
 from attnrec.training.run import Run, find_runs
 from attnrec.training.train import train
 

@@ -26,7 +26,7 @@ from attnrec.pictures.shown_boxes import BoxSource, box_source
 from attnrec.pictures.writers import WRITERS, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress, versions
 from attnrec.settings import PictureConfig
-from attnrec.training.repeating import commands_of
+from attnrec.training.identity import commands_of
 from attnrec.training.run import Run, utc_now
 
 EXAMPLES = 3  # clips of the gallery, right and wrong each

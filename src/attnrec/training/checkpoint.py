@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from attnrec.features.weights import PICKLE_ERRORS, load_pickled_tensors
 from attnrec.files import atomic_path, reason_of, write_error
 from attnrec.models.architectures import state_shapes
 from attnrec.training.run import Run
+from attnrec.training.step import Means
 
 FOLDER, STATE, LOCK = "checkpoint", "state.pt", "lock"
 VERSION = 1
@@ -34,33 +35,42 @@ _SPARE_BYTES = 16 * 2**20
 _BEST = {"key", "epoch", "loss"}  # what the next step looks at of the best epoch
 
 
+class Running(NamedTuple):
+    """Sums over the blocks of an epoch so far."""
+
+    loss: float = 0.0
+    penalty: float = 0.0
+    entropy: float = 0.0
+    num_blocks: float = 0.0
+
+    def plus(self, means: Means, num_blocks: int) -> "Running":
+        """With the blocks of one more batch, of which these are the means."""
+        added = (*(mean * num_blocks for mean in means), num_blocks)
+        return Running(*(total + value for total, value in zip(self, added, strict=True)))
+
+    @property
+    def means(self) -> Means:
+        """Over the blocks so far."""
+        return Means(*(total / self.num_blocks for total in self[:3]))
+
+
 @dataclass
 class Position:
-    """How far a training has come. Dropout and the order of blocks are functions of it and of the seed.
+    """How far a training has come. Dropout and the order of blocks are functions of it and of the seed."""
 
-    Attributes:
-        phase: `search` for the epoch that validates best, or the second training, `retrain`.
-        epoch: Epochs of the phase that are done.
-        batch: Batches done of the epoch after them.
-        step: Optimiser steps done, all in all.
-        sums: Over the blocks of that epoch so far: loss, penalty, entropy, number of blocks.
-        best: Figures of the epoch that validated best; empty before the first.
-        search_epochs: Epochs of the first phase, once it is over.
-        last_loss: Training loss of the phase's last epoch.
-        seconds: Taken so far.
-        log_bytes: Size of `training.jsonl`.
-    """
-
+    # `search` for the epoch that validates best, or the second training, `retrain`
     phase: Literal["search", "retrain"] = "search"
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    epoch: int = 0  # epochs of the phase that are done
+    batch: int = 0  # batches done of the epoch after them
+    step: int = 0  # optimiser steps done, all in all
+    # Over the blocks of that epoch so far: loss, penalty, entropy, number of blocks; see `Running`
+    sums: list[float] = field(default_factory=lambda: [*Running()])
+    # Figures of the epoch that validated best; empty before the first
     best: dict[str, Any] = field(default_factory=dict)
-    search_epochs: int = 0
-    last_loss: float | None = None
-    seconds: float = 0.0
-    log_bytes: int = 0
+    search_epochs: int = 0  # epochs of the first phase, once it is over
+    last_loss: float | None = None  # training loss of the phase's last epoch
+    seconds: float = 0.0  # taken so far
+    log_bytes: int = 0  # size of `training.jsonl`
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def load_checkpoint(run_path: Path) -> Checkpoint | None:
         if state["version"] != VERSION:
             raise ValueError(f"version {state['version']}")
         position = config_from_dict(Position, json.loads(state["position"]))
-        if len(position.sums) != len(Position().sums) or (position.epoch and not position.best.keys() >= _BEST):
+        if len(position.sums) != len(Running()) or (position.epoch and not position.best.keys() >= _BEST):
             raise ValueError("no position of a training")
         if {name: tuple(value.shape) for name, value in state["model"].items()} != shapes:
             raise ValueError("weights of another model")

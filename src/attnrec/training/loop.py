@@ -16,11 +16,11 @@ from attnrec.features.blocks import BlockTable
 from attnrec.metrics import accuracy, binary_log_loss, log_loss, mean_average_precision, reduce_blocks
 from attnrec.models.losses import penalty_floor
 from attnrec.runtime import Interruption, OnProgress, Progress, derived_seed
-from attnrec.training.checkpoint import Checkpoint, Position, restore_optimizer, save_checkpoint
+from attnrec.training.checkpoint import Checkpoint, Position, Running, restore_optimizer, save_checkpoint
 from attnrec.training.plan import Session
 from attnrec.training.run import Run
 from attnrec.training.score import score_blocks
-from attnrec.training.step import StepFigures, Stepper
+from attnrec.training.step import Means, StepFigures, Stepper
 
 RETRAIN_EPOCHS = 2  # times the planned epochs, after which retraining gives up reaching its cost
 LOG_STEPS = 10  # between lines of training.jsonl within an epoch
@@ -29,19 +29,12 @@ SHOWN_VIDEOS = 3  # of a batch, in an error
 
 @dataclass(frozen=True)
 class RetrainReport:
-    """The second training, on training and validation videos.
+    """The second training, on training and validation videos."""
 
-    Attributes:
-        target_loss: Training loss of the first training's best epoch, which ends the second.
-        loss: Of its last epoch.
-        epochs: Done.
-        reached: Whether the loss came down to the target.
-    """
-
-    target_loss: float
-    loss: float
-    epochs: int
-    reached: bool
+    target_loss: float  # training loss of the first training's best epoch, which ends the second
+    loss: float  # of its last epoch
+    epochs: int  # done
+    reached: bool  # whether the loss came down to the target
 
 
 class Training:
@@ -154,14 +147,10 @@ class Training:
                 raise self._no_number(figures, table, batch.blocks)
             position.batch += 1
             position.step += 1
-            position.sums = [
-                total + figure * figures.num_blocks
-                for total, figure in zip(position.sums, (*figures[:3], 1.0), strict=True)
-            ]
+            position.sums = [*Running(*position.sums).plus(figures.means, figures.num_blocks)]
             seen += figures.num_blocks
             self._after_step(figures, speed())
-        *sums, count = position.sums
-        return self._named([total / count for total in sums]) | {"blocks_per_second": speed()}
+        return self._named(Running(*position.sums).means) | {"blocks_per_second": speed()}
 
     def _batches(self, table: BlockTable, order: tuple[str, int]) -> list[NDArray[np.int64]]:
         """Indices of blocks, each once, in an order that is a function of seed and epoch."""
@@ -172,9 +161,9 @@ class Training:
 
     def _after_step(self, figures: StepFigures, speed: float) -> None:
         position = self.position
-        named = self._named(list(figures[:3])) | {"gradient_norm": figures.gradient_norm, "blocks_per_second": speed}
+        named = self._named(figures.means) | {"gradient_norm": figures.gradient_norm, "blocks_per_second": speed}
         left = (self.session.plan.updates - position.step) * self.session.recipe.batch_size / speed
-        self._tell(named | {"loss": position.sums[0] / position.sums[3]})
+        self._tell(named | {"loss": Running(*position.sums).means.loss})
         if position.step % LOG_STEPS == 0:
             kind = "step" if position.phase == "search" else "retrain-step"
             self._log(named | {"kind": kind, "epoch": position.epoch + 1, "eta_seconds": max(0.0, left)})
@@ -189,7 +178,7 @@ class Training:
         position = self.position
         position.epoch += 1
         position.last_loss = figures["loss"]
-        position.batch, position.sums = 0, [0.0] * 4
+        position.batch, position.sums = 0, [*Running()]
         self._log(figures | {"epoch": position.epoch, "seconds": self.seconds})
         self._save()
         if self._is_best():
@@ -227,7 +216,8 @@ class Training:
         paths = sorted({store.path_of(video) for video in table.video[batch]})
         more = f" and {len(paths) - SHOWN_VIDEOS} more" if len(paths) > SHOWN_VIDEOS else ""
         shown = ", ".join(paths[:SHOWN_VIDEOS]) + more
-        what, value = ("loss", figures.loss) if not math.isfinite(figures.loss) else ("gradient", figures.gradient_norm)
+        loss, norm = figures.means.loss, figures.gradient_norm
+        what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
         best = position.best.get("epoch")
         kept = f"the weights of epoch {best} are kept" if best else "no epoch was finished"
         return RunError(
@@ -264,17 +254,16 @@ class Training:
             }
         return {"validation_accuracy": accuracy(targets, probs), "validation_loss": log_loss(targets, means)}
 
-    def _named(self, figures: list[float]) -> dict[str, Any]:
-        """Loss, penalty and entropy by name; the last two only where there is attention."""
-        loss, penalty, entropy = figures
+    def _named(self, means: Means) -> dict[str, Any]:
+        """As the log calls them; what is of attention only where there is some."""
         if self.session.model_config.architecture != "attention":
-            return {"loss": loss}
+            return {"loss": means.loss}
         floor = penalty_floor(self.session.recipe.block_frames, self.session.model_config.num_locations)
         return {
-            "loss": loss,
-            "penalty": penalty,
-            "penalty_above_floor": penalty - floor,
-            "attention_entropy": entropy,
+            "loss": means.loss,
+            "penalty": means.penalty,
+            "penalty_above_floor": means.penalty - floor,
+            "attention_entropy": means.entropy,
         }
 
     def _tell(self, figures: dict[str, Any]) -> None:

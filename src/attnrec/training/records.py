@@ -105,38 +105,23 @@ class LogLine(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class RunManifest:
-    """What `config.json` says.
+    """What `config.json` says."""
 
-    Attributes:
-        name: Of the run and its folder.
-        created_at: UTC, ISO 8601.
-        model: Architecture and sizes.
-        training: Settings of `train`, as the preset filled them in.
-        given: Those that were not left to their defaults; None in runs of an attnrec that did not record them.
-        features: Settings of the features it was trained on, which a clip's must equal.
-        feature_scale: Factor on stored features before they enter the model.
-        classes: Class names, which the model's outputs index.
-        store: Path, fingerprint, dataset and videos folder of the feature store.
-        split: Name and hash of the split, its leaking groups, and the number of videos in each part.
-        versions: Of attnrec and what its numbers depend on.
-        machine: Device, CPU threads, and the like.
-        finished_at: UTC, ISO 8601; None while training or after an interruption.
-        result: Best epoch, its validation figures, training time.
-    """
-
-    name: str
-    created_at: str
-    model: ModelConfig
-    training: Recipe
-    features: FeatureSpec
-    feature_scale: float
-    classes: list[str]
-    store: StoreOrigin
-    split: SplitOrigin
-    versions: dict[str, str]
-    machine: dict[str, Any]
+    name: str  # of the run and its folder
+    created_at: str  # UTC, ISO 8601
+    model: ModelConfig  # architecture and sizes
+    training: Recipe  # settings of `train`, as the preset filled them in
+    features: FeatureSpec  # settings of the features it was trained on, which a clip's must equal
+    feature_scale: float  # factor on stored features before they enter the model
+    classes: list[str]  # class names, which the model's outputs index
+    store: StoreOrigin  # path, fingerprint, dataset and videos folder of the feature store
+    split: SplitOrigin  # name and hash of the split, its leaking groups, and the number of videos in each part
+    versions: dict[str, str]  # of attnrec and what its numbers depend on
+    machine: dict[str, Any]  # device, CPU threads, and the like
+    # Those that were not left to their defaults; None in runs of an attnrec that did not record them
     given: dict[str, Any] | None = None
-    finished_at: str | None = None
+    finished_at: str | None = None  # UTC, ISO 8601; None while training or after an interruption
+    # Best epoch, its validation figures, training time
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 

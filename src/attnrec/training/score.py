@@ -21,14 +21,10 @@ _Item = TypeVar("_Item", bound=np.generic)
 
 
 class BlockScores(NamedTuple):
-    """What a recogniser says of blocks.
+    """What a recogniser says of blocks."""
 
-    Attributes:
-        frame_probs: Class probabilities of each time-step, shape (M, T, C).
-        attention: Location probabilities, shape (M, T, L); None without attention or where not asked for.
-    """
-
-    frame_probs: NDArray[np.float32]
+    frame_probs: NDArray[np.float32]  # class probabilities of each time-step, shape (M, T, C)
+    # Location probabilities, shape (M, T, L); None without attention or where not asked for
     attention: NDArray[np.float32] | None
 
 

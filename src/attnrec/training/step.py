@@ -27,46 +27,35 @@ from attnrec.training.plan import Session
 
 
 class Batch(NamedTuple):
-    """A batch, and the part of it that this process works on.
+    """A batch, and the part of it that this process works on."""
 
-    Attributes:
-        blocks: Indices of the whole batch's blocks, shape (B,).
-        first: The first of the rows that this process computes.
-        num_rows: How many of them count: all, or not even the one that it computes where it has none.
-        cubes: Of these rows, shape (rows, T, L, D), on the device.
-        targets: Likewise.
-    """
+    blocks: NDArray[np.int64]  # indices of the whole batch's blocks, shape (B,)
+    first: int  # the first of the rows that this process computes
+    num_rows: int  # how many of them count: all, or not even the one that it computes where it has none
+    cubes: Tensor  # of these rows, shape (rows, T, L, D), on the device
+    targets: Tensor  # likewise
 
-    blocks: NDArray[np.int64]
-    first: int
-    num_rows: int
-    cubes: Tensor
-    targets: Tensor
+
+class Means(NamedTuple):
+    """Means over blocks."""
+
+    loss: float  # Eq. 7 without its decay
+    penalty: float  # of Eq. 7 before lambda; 0 without attention
+    entropy: float  # of the attention, as a share of the uniform one's; likewise
 
 
 class StepFigures(NamedTuple):
-    """What a step was like, over the whole batch.
+    """What a step was like, over the whole batch."""
 
-    Attributes:
-        loss: Eq. 7 without its decay, mean over blocks.
-        penalty: Of Eq. 7 before lambda, likewise; 0 without attention.
-        entropy: Of the attention, as a share of the uniform one's; likewise.
-        num_blocks: B.
-        gradient_norm: Before clipping.
-        stop: Whether a process was asked to end.
-    """
-
-    loss: float
-    penalty: float
-    entropy: float
-    num_blocks: int
-    gradient_norm: float
-    stop: bool
+    means: Means
+    num_blocks: int  # B
+    gradient_norm: float  # before clipping
+    stop: bool  # whether a process was asked to end
 
     @property
     def finite(self) -> bool:
         """Whether the step led anywhere; the parameters are as they were where it did not."""
-        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+        return math.isfinite(self.means.loss) and math.isfinite(self.gradient_norm)
 
 
 def build_optimizer(
@@ -156,8 +145,8 @@ class Stepper:
         norm = self._clipped_norm()
         sums = [figure * num_rows for figure in (loss.item(), *_attention_figures(output))]
         *totals, stops = self.world.total([*sums, float(stop)])
-        means = [total / batch_size for total in totals]
-        figures = StepFigures(means[0], means[1], means[2], batch_size, norm, stops > 0)
+        means = Means(*(total / batch_size for total in totals))
+        figures = StepFigures(means, batch_size, norm, stops > 0)
         if figures.finite:
             self.optimizer.step()
         return figures

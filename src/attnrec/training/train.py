@@ -21,33 +21,21 @@ from attnrec.training.run import Run, create_run, utc_now
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What `train` did.
+    """What `train` did."""
 
-    Attributes:
-        run: Folder of the run.
-        plan: What was planned.
-        best_epoch: Epoch that validated best, from 1; its weights were kept, or its loss was trained to again.
-        epochs: Epochs done, those of the second training not counted.
-        updates: Optimiser steps done, all in all.
-        validation_accuracy: At the best epoch; None without validation videos and for several labels a video.
-        validation_map: The same for several labels a video.
-        validation_loss: Mean negative log probability of the true class, likewise.
-        attention_entropy: Mean over that epoch's training blocks, 1 for uniform attention; None without attention.
-        retrained: The second training, if one was asked for.
-        seconds: Taken, those before an interruption included.
-    """
-
-    run: str
-    plan: TrainPlan
-    best_epoch: int
-    epochs: int
-    updates: int
+    run: str  # folder of the run
+    plan: TrainPlan  # what was planned
+    best_epoch: int  # epoch that validated best, from 1; its weights were kept, or its loss was trained to again
+    epochs: int  # epochs done, those of the second training not counted
+    updates: int  # optimiser steps done, all in all
+    # At the best epoch; None without validation videos and for several labels a video
     validation_accuracy: float | None
-    validation_map: float | None
-    validation_loss: float | None
+    validation_map: float | None  # the same for several labels a video
+    validation_loss: float | None  # mean negative log probability of the true class, likewise
+    # Mean over that epoch's training blocks, 1 for uniform attention; None without attention
     attention_entropy: float | None
-    retrained: RetrainReport | None
-    seconds: float
+    retrained: RetrainReport | None  # the second training, if one was asked for
+    seconds: float  # taken, those before an interruption included
 
 
 def plan_training(
