@@ -1,21 +1,73 @@
-"""The `attnrec` program: registers the commands, turns errors into one line and an exit code."""
+"""The `attnrec` program: its commands, each loaded when it is called; errors become one line and an exit code."""
 
 import io
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from attnrec.cli import compare, demo, evaluate, extract, info, predict, train, visualize
 from attnrec.cli.output import printable
 from attnrec.distributed import world_of_torchrun
 from attnrec.errors import AttnrecError
 
+COMMANDS = {
+    "extract": "Extract CNN features of videos into a feature store.",
+    "train": "Train a recogniser on a feature store.",
+    "evaluate": "Score a run: accuracy or mAP, per class and per video.",
+    "visualize": "Draw where a run looks in clips.",
+    "compare": "Compare runs, or train and compare a grid of them.",
+    "predict": "Predict class probabilities of clips.",
+    "info": "Describe a feature store, a run, a video or this machine.",
+    "demo": "Run the whole chain on generated clips.",
+}
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
-class ErrorReportingGroup(TyperGroup):
-    """Ends a command that failed with one line on stderr; `ATTNREC_DEBUG=1` keeps the traceback."""
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each made of the file of that name when it is asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            if name not in COMMANDS:
+                raise KeyError(name)
+            module = import_module(f"attnrec.cli.{name}")
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_CONTEXT)
+            alone.command(name, epilog=module.EXAMPLES)(getattr(module, name))
+            self._made[name] = typer.main.get_command(alone)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class CommandGroup(TyperGroup):
+    """Loads a command when it is called, and ends one that failed with one line on stderr.
+
+    `ATTNREC_DEBUG=1` keeps the traceback.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands."""
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command: exit code 1 for an error, 130 for an interruption."""
@@ -42,11 +94,11 @@ def _print_version(wanted: bool) -> None:
 
 app = typer.Typer(
     name="attnrec",
-    cls=ErrorReportingGroup,
+    cls=CommandGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
 
 
@@ -61,11 +113,6 @@ def _attnrec(
     The soft attention model of Sharma, Kiros and Salakhutdinov, Action Recognition using Visual Attention (arXiv
     1511.04119), with its baselines.
     """
-
-
-for _command in (extract, train, evaluate, visualize, compare, predict, info, demo):
-    _name = _command.__name__.rpartition(".")[2]
-    app.command(_name, epilog=_command.EXAMPLES)(getattr(_command, _name))
 
 
 def main() -> None:

@@ -33,31 +33,18 @@ BACKBONE: BackboneName = "googlenet"
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo made.
+    """What the demo made."""
 
-    Attributes:
-        videos: Folder of the clips, with `boxes.csv` beside them.
-        store: Feature store.
-        backbone: Network that the features are from.
-        weights: `imagenet` or `random`.
-        attention: Test figures of the attention recogniser.
-        baseline: Test figures of the average-pooled one.
-        picture: The GIF.
-        table: Both runs side by side.
-        page: The same as a page, with plots and clips.
-        seconds: Taken.
-    """
-
-    videos: str
-    store: str
-    backbone: str
-    weights: str
-    attention: EvaluationReport
-    baseline: EvaluationReport
-    picture: VisualizeReport
-    table: CompareReport
-    page: str
-    seconds: float
+    videos: str  # folder of the clips, with `boxes.csv` beside them
+    store: str  # feature store
+    backbone: str  # network that the features are from
+    weights: str  # `imagenet` or `random`
+    attention: EvaluationReport  # test figures of the attention recogniser
+    baseline: EvaluationReport  # test figures of the average-pooled one
+    picture: VisualizeReport  # the GIF
+    table: CompareReport  # both runs side by side
+    page: str  # the same as a page, with plots and clips
+    seconds: float  # taken
 
 
 def demo(

@@ -12,15 +12,10 @@ from attnrec.models.recurrence import MaskSource, dropout_mask
 
 
 class RecognizerOutput(NamedTuple):
-    """What every recogniser returns.
+    """What every recogniser returns."""
 
-    Attributes:
-        frame_logits: Class scores of each time-step before the softmax, shape (B, T, C).
-        attention: Location probabilities l_t, shape (B, T, L); None for models without attention.
-    """
-
-    frame_logits: Tensor
-    attention: Tensor | None
+    frame_logits: Tensor  # class scores of each time-step before the softmax, shape (B, T, C)
+    attention: Tensor | None  # location probabilities l_t, shape (B, T, L); None for models without attention
 
 
 class ClassHead(nn.Module):

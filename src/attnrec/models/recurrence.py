@@ -12,17 +12,11 @@ from torch import Tensor, nn
 
 
 class BatchShare(NamedTuple):
-    """Randomness of a process that holds some rows of a batch: masks are drawn for the whole batch, its rows taken.
+    """Randomness of a process that holds some rows of a batch: masks are drawn for the whole batch, its rows taken."""
 
-    Attributes:
-        generator: In the same state in every process.
-        batch_size: Rows of the whole batch.
-        first: The first of the rows held here.
-    """
-
-    generator: torch.Generator
-    batch_size: int
-    first: int
+    generator: torch.Generator  # in the same state in every process
+    batch_size: int  # rows of the whole batch
+    first: int  # the first of the rows held here
 
 
 MaskSource = torch.Generator | BatchShare | None  # None takes torch's own randomness
