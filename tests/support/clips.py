@@ -54,7 +54,7 @@ def write_actions(folder: Path, **options: int | float) -> list[list[object]]:
     for clip in generate_clips(**options):
         path = folder / clip.action / f"{clip.name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, clip.frames, "-pix_fmt", "yuv420p", fps=clip.fps, codec=("-c:v", "libx264"))
+        write(path, clip.frames, "-pix_fmt", "yuv420p", fps=clip.fps, codec=("-c:v", "libx264", "-threads", "1"))
         name = path.relative_to(folder).as_posix()
         rows += [[name, frame / clip.fps, *map(int, box)] for frame, box in enumerate(clip.boxes)]
     return rows
