@@ -22,6 +22,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the programs that tests star
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes the real data, directly or by another fixture."""
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("real")
+
+
 @pytest.fixture(autouse=True)
 def _random_state() -> Iterator[None]:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
@@ -40,7 +48,7 @@ def _cuda_gate(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real clips, splits and weights; tests that take it are skipped where it is not."""
+    """Folder of real clips, splits and weights; tests that take it are `real`, and skipped where it is not."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     path = Path(os.environ.get("ATTNREC_TEST_DATA", default))
     if not path.is_dir():

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_store import write_store
+from small_store import SPEC, write_store
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
@@ -19,7 +20,7 @@ from attnrec.errors import DataError
 from attnrec.features.store import FeatureStore
 from attnrec.training.run import Run, find_runs
 
-CLIP = "videos/bend/v_bend_g01_c01.mp4"
+CLIP = "videos/jump/v_jump_g01_c01.mp4"
 TEXT = "not a video\n" * 100
 QUICK = ("--epochs", "1", "--hidden", "16", "--jobs", "1")
 
@@ -59,21 +60,12 @@ def assert_refused(result, message: str) -> None:
     assert result.stdout == ""
 
 
-@pytest.fixture(scope="module")
-def options(squeezenet_weights) -> list[object]:
-    """Settings of every extraction here."""
-    return ["--backbone", "squeezenet1_0", "--weights", squeezenet_weights, "--fps", "5", "--jobs", "1"]
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory, real_data, options):
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory, sample_clips, options):
     """A folder in which the tour of the README was typed, and what each command said."""
     folder = tmp_path_factory.mktemp("chain")
-    for action in ("bend", "jack"):
-        (folder / "videos" / action).mkdir(parents=True)
-        for group in range(1, 6):
-            name = f"v_{action}_g{group:02d}_c01.mp4"
-            shutil.copy(real_data / "weizmann4" / action / name, folder / "videos" / action / name)
+    for action in ("jump", "wave"):
+        shutil.copytree(sample_clips / action, folder / "videos" / action, ignore=shutil.ignore_patterns("*_g06_*"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         said = {
@@ -111,7 +103,7 @@ def test_the_tour_works_as_written(chain):
         "training.jsonl",
     }  # fmt: skip
     assert "out.h5: 10 videos" in said["extract"].stdout
-    assert "7 x 7 x 512" in said["extract"].stdout
+    assert "7 x 7 x 16" in said["extract"].stdout
     with Image.open(folder / "golf.gif") as picture:
         assert picture.n_frames > 5
 
@@ -161,9 +153,8 @@ def test_extracting_again_extracts_nothing(folder, options):
     assert listing(folder) == before
 
 
-def test_a_video_that_was_added_is_the_only_one_extracted(folder, options, real_data):
-    name = "v_jack_g06_c01.mp4"
-    shutil.copy(real_data / "weizmann4" / "jack" / name, folder / "videos" / "jack" / name)
+def test_a_video_that_was_added_is_the_only_one_extracted(folder, options, sample_clips):
+    shutil.copy(sample_clips / "wave/v_wave_g06_c01.mp4", "videos/wave")
     old = FeatureStore("out.h5")
     before = {old.path_of(i): old.features()[old.videos.first_frame[i]].tobytes() for i in range(10)}
     report = document(attnrec("extract", "videos", "out.h5", *options, "--json"))
@@ -202,9 +193,9 @@ def test_changed_settings_are_refused(folder, options, changed, message):
 
 
 def test_changed_settings_are_taken_with_overwrite(folder, options):
-    shutil.rmtree("videos/jack")
+    shutil.rmtree("videos/wave")
     for group in (2, 3, 4, 5):
-        Path(f"videos/bend/v_bend_g0{group}_c01.mp4").unlink()
+        Path(f"videos/jump/v_jump_g0{group}_c01.mp4").unlink()
     result = attnrec("extract", "videos", "out.h5", *options, "--fps", "2", "--overwrite", "--json")
     report = document(result)
     assert (report["num_videos"], report["num_extracted"]) == (1, 1)
@@ -213,7 +204,7 @@ def test_changed_settings_are_taken_with_overwrite(folder, options):
 
 def test_other_videos_are_refused(folder, options):
     Path("videos").rename("old")
-    shutil.copytree("old/bend", "videos/bow")
+    shutil.copytree("old/jump", "videos/bow")
     before = listing(folder)
     assert_refused(attnrec("extract", "videos", "out.h5", *options), "5 of its 10 videos are not here any more")
     assert listing(folder) == before
@@ -224,37 +215,37 @@ def test_a_dry_run_of_extract_writes_nothing(folder, options):
     plan = document(attnrec("extract", "videos", "new.h5", *options, "--dry-run", "--json"))
     stored = FeatureStore("out.h5").shape[0]
     assert plan["num_videos"] == 10
-    assert plan["classes"] == {"bend": 5, "jack": 5}
+    assert plan["classes"] == {"jump": 5, "wave": 5}
     assert stored / 2 < plan["estimated_frames"] < stored * 2
     assert listing(folder) == before
 
 
 def test_a_text_among_videos_is_skipped_and_listed(folder, options):
-    Path("videos/bend/notes.mp4").write_text(TEXT)
-    Path("videos/jack/empty.avi").touch()
+    Path("videos/jump/notes.mp4").write_text(TEXT)
+    Path("videos/wave/empty.avi").touch()
     result = attnrec("extract", "videos", "out.h5", *options)
     assert result.exit_code == 1
     assert "2 of 12 videos were skipped" in result.stderr
-    assert re.search(r"^warning:   bend/notes\.mp4: (not-a-video|truncated)$", result.stderr, re.MULTILINE)
-    assert re.search(r"^warning:   jack/empty\.avi: empty-file$", result.stderr, re.MULTILINE)
+    assert re.search(r"^warning:   jump/notes\.mp4: (not-a-video|truncated)$", result.stderr, re.MULTILINE)
+    assert re.search(r"^warning:   wave/empty\.avi: empty-file$", result.stderr, re.MULTILINE)
     assert "Traceback" not in result.stderr
     store = FeatureStore("out.h5")
     assert len(store.videos) == 10
-    assert sorted(path for path, _ in store.skipped) == ["bend/notes.mp4", "jack/empty.avi"]
-    assert dict(store.skipped)["jack/empty.avi"] == "empty-file"
+    assert sorted(path for path, _ in store.skipped) == ["jump/notes.mp4", "wave/empty.avi"]
+    assert dict(store.skipped)["wave/empty.avi"] == "empty-file"
 
 
 def test_on_error_fail_stops_at_it_and_leaves_the_store(folder, options):
-    Path("videos/bend/notes.mp4").write_text(TEXT)
+    Path("videos/jump/notes.mp4").write_text(TEXT)
     before = listing(folder)
     result = attnrec("extract", "videos", "out.h5", *options, "--on-error", "fail", "--quiet")
-    assert_refused(result, r"bend/notes\.mp4: (not-a-video|truncated)")
+    assert_refused(result, r"jump/notes\.mp4: (not-a-video|truncated)")
     assert listing(folder)["out.h5"] == before["out.h5"]
 
 
 @pytest.mark.parametrize("on_error", ["skip", "fail"])
 def test_a_bad_video_leaves_no_folder_of_parts(folder, options, on_error):
-    Path("videos/bend/notes.mp4").write_text(TEXT)
+    Path("videos/jump/notes.mp4").write_text(TEXT)
     assert attnrec("extract", "videos", "out.h5", *options).exit_code == 1
     assert attnrec("extract", "videos", "out.h5", *options, "--on-error", on_error).exit_code == 1
     assert not Path("out.h5.parts").exists()
@@ -262,13 +253,13 @@ def test_a_bad_video_leaves_no_folder_of_parts(folder, options, on_error):
 
 def test_only_texts_for_videos(tmp_path, options, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("videos/bend").mkdir(parents=True)
+    Path("videos/jump").mkdir(parents=True)
     for name in ("a.mp4", "b.mp4"):
-        Path("videos/bend", name).write_text(TEXT)
+        Path("videos/jump", name).write_text(TEXT)
     before = listing(tmp_path)
     result = attnrec("extract", "videos", "out.h5", *options, "--quiet")
     assert_refused(
-        result, r"videos: none of 2 videos could be decoded; the first is bend/a\.mp4: (not-a-video|truncated)"
+        result, r"videos: none of 2 videos could be decoded; the first is jump/a\.mp4: (not-a-video|truncated)"
     )
     assert listing(tmp_path) == before
 
@@ -330,7 +321,7 @@ def test_only_texts_for_videos(tmp_path, options, monkeypatch):
 def test_errors_are_one_line_and_leave_nothing_behind(folder, arguments, message):
     Path("empty").mkdir()
     Path("one").mkdir()
-    write_store(Path("one/one.h5"), classes=("bend",), num_groups=2)
+    write_store(Path("one/one.h5"), classes=("bend",), num_groups=2, spec=replace(SPEC, layer="features.1"))
     before = listing(folder)
     jobs = [] if arguments[0] in ("compare", "info") else ["--jobs", "1"]
     assert_refused(attnrec(*arguments, *jobs), message)
@@ -401,33 +392,33 @@ def test_predict_visualize_and_evaluate_agree_on_a_video(folder):
 
 
 def test_predictions_of_a_folder_go_to_csv_and_skip_what_is_no_video(folder):
-    shutil.rmtree("videos/jack")
+    shutil.rmtree("videos/wave")
     for group in (3, 4, 5):
-        Path(f"videos/bend/v_bend_g0{group}_c01.mp4").unlink()
-    Path("videos/bend/notes.mp4").write_text(TEXT)
+        Path(f"videos/jump/v_jump_g0{group}_c01.mp4").unlink()
+    Path("videos/jump/notes.mp4").write_text(TEXT)
     result = attnrec("predict", "videos", "--csv", "p.csv", "--jobs", "1")
     assert result.exit_code == 1
     assert "1 clips could not be decoded" in result.stderr
     lines = Path("p.csv").read_text().splitlines()
-    assert lines[0] == "path,predicted,probability,bend,jack"
-    assert [line.split(",")[0] for line in lines[1:]] == [f"videos/bend/v_bend_g0{n}_c01.mp4" for n in (1, 2)]
+    assert lines[0] == "path,predicted,probability,jump,wave"
+    assert [line.split(",")[0] for line in lines[1:]] == [f"videos/jump/v_jump_g0{n}_c01.mp4" for n in (1, 2)]
 
 
 def test_odd_names_survive_the_chain(folder, options):
     odd = [os.fsdecode(b"broken \xff\xfe.mp4"), "new\nline.mp4", "\x1b[31mred.mp4", "épée 動画.mp4"]
     for group, name in enumerate(odd, start=1):
-        Path(f"videos/bend/v_bend_g{group:02d}_c01.mp4").rename(Path("videos/bend", name))
-    Path("videos/jack").rename(Path("videos", os.fsdecode(b"j\xe4ck \n")))
+        Path(f"videos/jump/v_jump_g{group:02d}_c01.mp4").rename(Path("videos/jump", name))
+    Path("videos/wave").rename(Path("videos", os.fsdecode(b"w\xe4ve \n")))
     extracted = attnrec("extract", "videos", "out.h5", *options, "--json")
     assert document(extracted)["num_extracted"] == 0  # known by their content
-    assert set(document(extracted)["classes"]) == {"bend", "j\udce4ck \n"}
+    assert set(document(extracted)["classes"]) == {"jump", "w\udce4ve \n"}
     assert attnrec("train", *QUICK).exit_code == 0
     for part in ("train", "validation", "test"):
         videos = document(attnrec("evaluate", "--part", part, "--json", "--jobs", "1"))["videos"]
         assert videos
         for video in videos:
             assert Path("videos", video["path"]).is_file()
-    clips = [Path("videos/bend", name) for name in odd[:3]]
+    clips = [Path("videos/jump", name) for name in odd[:3]]
     predictions = document(attnrec("predict", *clips, "--json", "--jobs", "1", "--csv", "p.csv"))["predictions"]
     assert [Path(prediction["path"]) for prediction in predictions] == clips
     for arguments in (["predict", clips[2], "--jobs", "1"], ["info", "out.h5"]):
@@ -466,9 +457,11 @@ def test_a_negative_seed_is_refused_or_served(folder, options):
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-def test_an_interrupted_extraction_continues(folder, options):
-    Path("out.h5").unlink()
-    command = [sys.executable, "-m", "attnrec", "extract", "videos", "out.h5", *map(str, options)]
+def test_an_interrupted_extraction_continues(folder):
+    for path in (Path("out.h5"), *Path("videos").rglob("*_g0[45]_*")):
+        path.unlink()
+    options = ("--backbone", "squeezenet1_0", "--weights", "random", "--jobs", "1")  # slow enough to be interrupted
+    command = [sys.executable, "-m", "attnrec", "extract", "videos", "out.h5", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(Path("out.h5.parts").glob("[!.]*.h5")) and process.poll() is None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from clips import write_actions
 from PIL import Image
 
 from attnrec.errors import ConfigError, FeatureStoreError, VideoError
@@ -32,14 +33,12 @@ def config(weights: Path | str = "random", **changes) -> ExtractConfig:
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory, real_data) -> Path:
-    """Six real clips of two classes and three groups."""
+def videos(tmp_path_factory) -> Path:
+    """Six clips of two classes and three groups."""
     folder = tmp_path_factory.mktemp("data") / "videos"
-    for action in ("bend", "jack"):
-        (folder / action).mkdir(parents=True)
-        for group in (1, 2, 3):
-            name = f"v_{action}_g0{group}_c01.mp4"
-            shutil.copy(real_data / "weizmann4" / action / name, folder / action / name)
+    write_actions(folder, num_groups=3, num_frames=40, fps=20)
+    for action in ("pushup", "walk"):
+        shutil.rmtree(folder / action)
     return folder
 
 
@@ -160,11 +159,11 @@ def test_a_changed_video_is_extracted_again(videos, store, tmp_path):
     folder, out = tmp_path / "videos", tmp_path / "out.h5"
     shutil.copytree(videos, folder)
     shutil.copy(store, out)
-    shutil.copy(folder / "jack" / "v_jack_g01_c01.mp4", folder / "bend" / "v_bend_g02_c01.mp4")
+    shutil.copy(folder / "wave" / "v_wave_g01_c01.mp4", folder / "jump" / "v_jump_g02_c01.mp4")
     report = extract(folder, out, config())
     # Its content is known from another video, so that nothing has to be computed.
     assert (report.data.num_videos, report.num_extracted) == (6, 0)
-    (folder / "bend" / "v_bend_g02_c01.mp4").write_bytes((folder / "jack" / "v_jack_g01_c01.mp4").read_bytes() + b"\0")
+    (folder / "jump" / "v_jump_g02_c01.mp4").write_bytes((folder / "wave" / "v_wave_g01_c01.mp4").read_bytes() + b"\0")
     assert extract(folder, out, config()).num_extracted == 1
 
 
@@ -172,10 +171,10 @@ def test_a_renamed_video_is_not_extracted_again(videos, store, tmp_path):
     folder, out = tmp_path / "videos", tmp_path / "out.h5"
     shutil.copytree(videos, folder)
     shutil.copy(store, out)
-    (folder / "bend" / "v_bend_g02_c01.mp4").rename(folder / "bend" / "v_bend_g09_c01.mp4")
+    (folder / "jump" / "v_jump_g02_c01.mp4").rename(folder / "jump" / "v_jump_g09_c01.mp4")
     report = extract(folder, out, config())
     assert (report.data.num_videos, report.num_extracted) == (6, 0)
-    assert "bend/v_bend_g09_c01.mp4" in [FeatureStore(out).path_of(i) for i in range(6)]
+    assert "jump/v_jump_g09_c01.mp4" in [FeatureStore(out).path_of(i) for i in range(6)]
 
 
 def killed_after(arguments: list[str], seconds: float) -> bool:
@@ -217,16 +216,16 @@ def spoilt(videos, tmp_path) -> Path:
     folder = tmp_path / "spoilt"
     shutil.copytree(videos, folder)
     subprocess.run(
-        [ffmpeg_path(), "-loglevel", "error", "-i", videos / "bend" / "v_bend_g01_c01.mp4", "-c", "copy",
-         folder / "bend" / "cut.mkv"], check=True,
+        [ffmpeg_path(), "-loglevel", "error", "-i", videos / "jump" / "v_jump_g01_c01.mp4", "-c", "copy",
+         folder / "jump" / "cut.mkv"], check=True,
     )  # fmt: skip
-    data = (folder / "bend" / "cut.mkv").read_bytes()
-    (folder / "bend" / "cut.mkv").write_bytes(data[: len(data) // 2])
-    data = bytearray((folder / "jack" / "v_jack_g01_c01.mp4").read_bytes())
+    data = (folder / "jump" / "cut.mkv").read_bytes()
+    (folder / "jump" / "cut.mkv").write_bytes(data[: len(data) // 2])
+    data = bytearray((folder / "wave" / "v_wave_g01_c01.mp4").read_bytes())
     middle = len(data) // 2
     data[middle : middle + 2000] = random.Random(0).randbytes(2000)
-    (folder / "jack" / "noisy.mp4").write_bytes(data)
-    (folder / "jack" / "notes.mp4").write_text("no video\n" * 100)
+    (folder / "wave" / "noisy.mp4").write_bytes(data)
+    (folder / "wave" / "notes.mp4").write_text("no video\n" * 100)
     return folder
 
 
@@ -234,20 +233,20 @@ def test_damage_is_kept_and_told(spoilt, tmp_path):
     messages = []
     report = extract(spoilt, tmp_path / "out.h5", config(), on_progress=messages.append)
     assert report.data.num_videos == 8
-    assert dict(report.damaged) == {"bend/cut.mkv": "truncated", "jack/noisy.mp4": "damaged"}
-    assert report.skipped == [("jack/notes.mp4", "not-a-video")]
+    assert dict(report.damaged) == {"jump/cut.mkv": "truncated", "wave/noisy.mp4": "damaged"}
+    assert report.skipped == [("wave/notes.mp4", "not-a-video")]
     assert any("notes.mp4: not-a-video" in (event.message or "") for event in messages)
     store = FeatureStore(tmp_path / "out.h5")
     status = {store.path_of(i): store.videos.status[i].decode() for i in range(8)}
-    assert status.pop("bend/cut.mkv") == "truncated"
-    assert status.pop("jack/noisy.mp4") == "damaged"
+    assert status.pop("jump/cut.mkv") == "truncated"
+    assert status.pop("wave/noisy.mp4") == "damaged"
     assert set(status.values()) == {"ok"}
-    assert store.skipped == [("jack/notes.mp4", "not-a-video")]
+    assert store.skipped == [("wave/notes.mp4", "not-a-video")]
 
 
 def test_strict_leaves_damage_out(spoilt, tmp_path):
     out = tmp_path / "out.h5"
-    expected = [("bend/cut.mkv", "truncated"), ("jack/noisy.mp4", "damaged"), ("jack/notes.mp4", "not-a-video")]
+    expected = [("jump/cut.mkv", "truncated"), ("wave/noisy.mp4", "damaged"), ("wave/notes.mp4", "not-a-video")]
     report = extract(spoilt, out, config(strict=True))
     assert (report.data.num_videos, report.skipped, report.damaged) == (6, expected, [])
     # Damage that an earlier store holds is left out as well, and comes back.
@@ -256,11 +255,11 @@ def test_strict_leaves_damage_out(spoilt, tmp_path):
     assert (report.data.num_videos, report.num_extracted, report.skipped) == (6, 0, expected)
 
 
-@pytest.mark.parametrize("name", ["bend/cut.mkv", "jack/noisy.mp4"])
+@pytest.mark.parametrize("name", ["jump/cut.mkv", "wave/noisy.mp4"])
 def test_strict_can_fail(spoilt, tmp_path, name):
     folder = tmp_path / "one"
-    (folder / "bend").mkdir(parents=True)
-    shutil.copy(spoilt / name, folder / "bend")
+    (folder / "jump").mkdir(parents=True)
+    shutil.copy(spoilt / name, folder / "jump")
     with pytest.raises(VideoError, match=r"(truncated|damaged): \d+ frames could be decoded"):
         extract(folder, tmp_path / "out.h5", config(strict=True, on_error="fail"))
     assert not (tmp_path / "out.h5").exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from attnrec.demo.sample import generate_clips
 from attnrec.errors import VideoError
 from attnrec.video.decode import REASONS, FrameReader, probe
 from attnrec.video.ffmpeg import ffmpeg_path
@@ -45,6 +46,18 @@ def write_timed(path: Path, milliseconds: list[int]) -> Path:
     timing = ("-vf", f"settb=1/1000,setpts={table}", "-fps_mode", "passthrough", "-enc_time_base", "1/1000", "-bf", "0")
     tracks = ("-video_track_timescale", "1000") if path.suffix == ".mp4" else ()
     return write(path, numbered(len(milliseconds)), *timing, *tracks)
+
+
+def write_actions(folder: Path, **options: int | float) -> list[list[object]]:
+    """The demo's clips in class folders, and the rows of a `boxes.csv` for them; options as in `generate_clips`."""
+    rows: list[list[object]] = []
+    for clip in generate_clips(**options):
+        path = folder / clip.action / f"{clip.name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, clip.frames, "-pix_fmt", "yuv420p", fps=clip.fps, codec=("-c:v", "libx264", "-threads", "1"))
+        name = path.relative_to(folder).as_posix()
+        rows += [[name, frame / clip.fps, *map(int, box)] for frame, box in enumerate(clip.boxes)]
+    return rows
 
 
 def decode(path: Path, **options) -> tuple[NDArray[np.uint8], list[float], FrameReader]:

@@ -18,19 +18,6 @@ from attnrec.info import describe
 from attnrec.training.run import Run, find_runs, newest_run
 
 
-@pytest.fixture(autouse=True)
-def _in_time() -> Iterator[None]:
-    """What hangs fails."""
-
-    def fail(*_: object) -> None:
-        raise AssertionError("hangs")
-
-    signal.signal(signal.SIGALRM, fail)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-
-
 @pytest.fixture
 def runs(trained, tmp_path) -> Path:
     """A folder with a good run, and one that is to be spoilt and would be the newest."""
@@ -40,6 +27,22 @@ def runs(trained, tmp_path) -> Path:
         Run(folder / name).update(finished_at=finished_at)
         evaluate(folder / name)
     return folder
+
+
+@pytest.fixture
+def spoil(runs) -> Iterator[Callable[[Callable[[Path], None]], None]]:
+    """Spoil the newer run; what hangs from then on fails. Making the file itself may take a while."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("hangs")
+
+    def start(make: Callable[[Path], None]) -> None:
+        make(runs / "spoilt")
+        signal.alarm(30)
+
+    signal.signal(signal.SIGALRM, fail)
+    yield start
+    signal.alarm(0)
 
 
 def edited(**changes: object) -> Callable[[Path], None]:
@@ -101,7 +104,7 @@ def arrays(shape: tuple[int, ...], held: int, compression: int) -> Callable[[Pat
     header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
     def make(run: Path) -> None:
-        with zipfile.ZipFile(run / "predictions-test.npz", "w", compression) as archive:
+        with zipfile.ZipFile(run / "predictions-test.npz", "w", compression, compresslevel=1) as archive:
             for name in ("video_path", "video_group", "video_label", "video_probs"):
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     file.write(header)
@@ -135,9 +138,9 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_a_config_that_cannot_be_is_named_and_left_out(runs, kind):
-    spoil, message = CONFIGS[kind]
-    spoil(runs / "spoilt")
+def test_a_config_that_cannot_be_is_named_and_left_out(runs, spoil, kind):
+    make, message = CONFIGS[kind]
+    spoil(make)
     for use in (Run, evaluate, describe, lambda path: compare([path])):
         with pytest.raises(RunError, match=message) as caught:
             use(runs / "spoilt")
@@ -153,7 +156,7 @@ def test_a_config_that_cannot_be_is_named_and_left_out(runs, kind):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("make", "message"),
     [
         (fifo("model.safetensors"), "not a regular file"),
         (endless("model.safetensors"), "not a regular file"),
@@ -163,8 +166,8 @@ def test_a_config_that_cannot_be_is_named_and_left_out(runs, kind):
         (replaced("model.safetensors", b""), "cannot be read"),
     ],
 )
-def test_weights_that_cannot_be_are_passed_over_for_the_next_run(runs, spoil, message):
-    spoil(runs / "spoilt")
+def test_weights_that_cannot_be_are_passed_over_for_the_next_run(runs, spoil, make, message):
+    spoil(make)
     with pytest.raises(RunError, match=rf"spoilt/model\.safetensors: .*{message}"):
         evaluate(runs / "spoilt")
     said: list[str | None] = []
@@ -189,8 +192,8 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("kind", FIGURES)
-def test_figures_that_cannot_be_are_named_and_left_out_of_the_table(runs, kind):
-    FIGURES[kind](runs / "spoilt")
+def test_figures_that_cannot_be_are_named_and_left_out_of_the_table(runs, spoil, kind):
+    spoil(FIGURES[kind])
     with pytest.raises(RunError, match=r"spoilt/.*: cannot be read"):
         compare([runs / "good", runs / "spoilt"])
     said: list[str] = []
@@ -201,7 +204,7 @@ def test_figures_that_cannot_be_are_named_and_left_out_of_the_table(runs, kind):
     assert f"{runs}/spoilt/" in line
 
 
-def test_a_log_that_is_a_fifo_is_not_written_to(runs):
-    fifo("training.jsonl")(runs / "spoilt")
+def test_a_log_that_is_a_fifo_is_not_written_to(runs, spoil):
+    spoil(fifo("training.jsonl"))
     with pytest.raises(Exception, match=r"training\.jsonl: cannot be written"):
         Run(runs / "spoilt").log({"loss": 1.0})
