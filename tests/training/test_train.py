@@ -424,6 +424,18 @@ def test_every_option_of_the_released_code_changes_the_training(tiny_store, tmp_
 # Limits, debugging
 
 
+def test_a_name_of_many_settings_is_one_that_a_file_system_takes(tiny_store, tmp_path):
+    config = quick(
+        attention="content", scorer_layers=2, attention_dim=8, optimizer="sgd", decay_per="batch", init_layers=1,
+        penalty_reduction="mean", input_dropout=0.123456, block_starts="by-frame", reduction="vote", last_steps=2,
+        clip=123.5, patience=7, epochs=1, save_every=5.0, weight_decay=0.000123456, attention_penalty=0.123456, seed=7,
+        max_steps=1,
+    )  # fmt: skip
+    run = Run(train(tiny_store, config, runs_dir=tmp_path).run)
+    assert 200 <= len(run.name) <= 255
+    assert run.name.startswith("attention-content-noaddmean-lambda0.123456-fps10")
+
+
 def test_max_steps_ends_within_an_epoch_which_is_validated(tiny_store, tmp_path):
     report = train(tiny_store, quick(epochs=5, max_steps=8), runs_dir=tmp_path)
     assert (report.updates, report.plan.updates, report.epochs) == (8, 8, 2)

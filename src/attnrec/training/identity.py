@@ -9,6 +9,7 @@ from attnrec.settings import Recipe, TrainConfig, settings_of, words_of
 from attnrec.training.run import Run
 
 _SETTINGS = settings_of(TrainConfig)
+_MOST_NAME_BYTES = 200  # file systems take 255, with the number behind it
 SCHEDULE = tuple(name for name, setting in _SETTINGS.items() if setting.by_data)
 
 
@@ -23,9 +24,10 @@ def settings_given(config: TrainConfig) -> dict[str, Any]:
 
 
 def run_name(config: TrainConfig) -> str:
-    """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`."""
+    """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`; the rest of a long one is cut."""
     given = {name: v for name, v in settings_given(config).items() if name != "model" and _is_decisive(name, config)}
-    return "-".join([config.model, *(part_of_name(*item) for item in given.items())]).replace("/", "_")
+    name = "-".join([config.model, *(part_of_name(*item) for item in given.items())]).replace("/", "_")
+    return name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
 
 
 def part_of_name(name: str, value: Any) -> str:
