@@ -14,11 +14,12 @@ from attnrec.cli.options import (
     given_settings,
     takes,
 )
-from attnrec.cli.output import Output, counted
-from attnrec.cli.training import note_gaze, plan_line, show_plan, show_report, warn_of
+from attnrec.cli.output import Output, counted, percent, say, size
+from attnrec.runtime import duration
 from attnrec.settings import TrainConfig, option_of, settings_of
 
 if TYPE_CHECKING:
+    from attnrec.training.plan import TrainPlan
     from attnrec.training.train import TrainReport
 
 EXAMPLES = examples(
@@ -64,11 +65,11 @@ def train(
         if store is None:
             output.note(f"store {plan.store}")
             store = Path(plan.store)
-        warn_of(plan, output)
+        _warn_of(plan, output)
         if dry_run:
-            output.result(plan, lambda: show_plan(plan))
+            output.result(plan, lambda: _show_plan(plan))
             return
-        output.note(plan_line(plan))
+        output.note(_plan_line(plan))
         _tell(workflow.train(store, config, runs_dir=runs, on_progress=output.progress), output)
         output.note("next: attnrec evaluate")
 
@@ -85,7 +86,7 @@ def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], 
         )
     if dry_run:
         plan = workflow.plan_resumption(run, store)
-        output.result(plan, lambda: show_plan(plan))
+        output.result(plan, lambda: _show_plan(plan))
         return
     others = {name: getattr(config, name) for name in free & given}
     _tell(workflow.resume(run, store, **others, on_progress=output.progress), output)
@@ -93,10 +94,93 @@ def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], 
 
 
 def _tell(report: "TrainReport", output: Output) -> None:
-    output.result(report, lambda: show_report(report))
-    note_gaze(report, output)
+    output.result(report, lambda: _show_report(report))
+    _note_gaze(report, output)
     if report.retrained is not None and not report.retrained.reached:
         output.warn(
             f"retraining ended after {counted(report.retrained.epochs, 'epoch')} at a loss of "
             f"{report.retrained.loss:.3f}, over the {report.retrained.target_loss:.3f} that it should have reached"
         )
+
+
+def _plan_line(plan: "TrainPlan") -> str:
+    """The plan in a line, for stderr."""
+    notes = "".join(f"; {note}" for note in plan.notes)
+    recipe = plan.settings
+    clipping = f"gradients clipped at {recipe.clip:g}" if recipe.clip else "no gradient clipping"
+    processes = f"; {plan.processes} processes share each batch" if plan.processes > 1 else ""
+    return (
+        f"split {recipe.split}, {plan.num_train_blocks} training blocks of {plan.parts['train']} videos, "
+        f"batches of {recipe.batch_size}, "
+        f"at most {recipe.epochs} epochs ({plan.updates} updates), learning rate {recipe.learning_rate:g}, "
+        f"{recipe.hidden_dim} hidden units, {recipe.precision}, {clipping}{processes}{notes}"
+    )
+
+
+def _warn_of(plan: "TrainPlan", output: Output) -> None:
+    """Say what will make the figures of a training worse than they look, or impossible."""
+    if plan.leaking_groups:
+        output.warn(
+            f"split {plan.settings.split} has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures "
+            "will be too good"
+        )
+    if plan.missing_classes:
+        output.warn(f"no training video of {', '.join(plan.missing_classes)}; add groups or choose another --split")
+    if plan.settings.overfit is not None:
+        output.warn(f"--overfit: trains on {plan.num_train_blocks} blocks and validates on none; for debugging alone")
+    elif not plan.parts["validation"]:
+        output.warn("no validation video: the last epoch is kept; add groups for early stopping")
+
+
+def _note_gaze(report: "TrainReport", output: Output) -> None:
+    """Say where a run has not learnt to look at anything in particular: its pictures would be an even grey."""
+    from attnrec.evaluation.gaze import gaze_advice
+
+    if words := gaze_advice(report.attention_entropy, report.plan.settings.attention):
+        output.note(f"{report.run}: {words}")
+
+
+def _show_report(report: "TrainReport") -> None:
+    """Print what a training did."""
+    name, figure = (
+        ("mAP", report.validation_map) if report.plan.multilabel else ("accuracy", report.validation_accuracy)
+    )
+    validation = f", validation {name} {percent(figure)} %" if figure is not None else ""
+    entropy = report.attention_entropy
+    gaze = f", attention entropy {entropy:.3f} of uniform" if entropy is not None else ""
+    again = report.retrained
+    kept = "kept" if again is None else f"best, {again.epochs} more on training and validation videos"
+    say(
+        f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}{gaze}, "
+        f"{report.updates} updates in {duration(report.seconds)}"
+    )
+
+
+def _show_plan(plan: "TrainPlan") -> None:
+    """Print what a training would do."""
+    recipe = plan.settings
+    stopping = f"after {recipe.patience} epochs without a better validation loss" if recipe.patience else "never early"
+    clipping = f"gradients of a norm over {recipe.clip:g} are clipped" if recipe.clip else "no gradient clipping"
+    say(f"run         {plan.run_name}")
+    say(f"store       {plan.store}")
+    say(f"split       {recipe.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
+    say(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
+    say(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
+    say(f"batches     {recipe.batch_size} blocks; {recipe.epochs} epochs, {plan.updates} updates at most")
+    say(f"stopping    {stopping}")
+    layers = counted(recipe.num_layers, "LSTM layer")
+    say(f"model       {layers} of {recipe.hidden_dim} hidden units, {plan.num_parameters} parameters")
+    say(f"rate        {recipe.learning_rate:g}; {clipping}")
+    say(f"numbers     {recipe.precision}")
+    say(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
+    if plan.processes > 1:
+        say(f"processes   {plan.processes}, which share each batch")
+    say(f"features    times {plan.feature_scale:.4g}")
+    say(f"loss        decay per {recipe.decay_per}, penalty's {recipe.penalty_reduction}, {recipe.optimizer}")
+    say(f"sampling    {recipe.block_starts}; predictions by {recipe.reduction} of the last {recipe.last_steps} steps")
+    if recipe.model == "attention":
+        beside = ", with the mean beside the glimpse" if recipe.add_mean else ""
+        deep = f", {counted(recipe.scorer_layers, 'scoring layer')}" if recipe.attention == "content" else ""
+        say(f"attention   {recipe.attention}{deep}{beside}")
+    for note in plan.notes:
+        say(f"note        {note}")

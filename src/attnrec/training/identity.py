@@ -24,7 +24,7 @@ def settings_given(config: TrainConfig) -> dict[str, Any]:
 
 
 def run_name(config: TrainConfig) -> str:
-    """`<model>-<what differs from the defaults>`, for example `attention-lambda1-fps6`; the rest of a long one is cut."""
+    """`<model>-<what differs from the defaults>`, such as `attention-lambda1-fps6`; a long one is cut."""
     given = {name: v for name, v in settings_given(config).items() if name != "model" and _is_decisive(name, config)}
     name = "-".join([config.model, *(part_of_name(*item) for item in given.items())]).replace("/", "_")
     return name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
