@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Predict class probabilities of clips.",
     "info": "Describe a feature store, a run, a video or this machine.",
     "demo": "Run the whole chain on generated clips.",
+    "guide": "Read a guide: videos, datasets, training, pictures and more.",
 }
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
