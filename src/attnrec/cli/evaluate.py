@@ -75,7 +75,8 @@ def evaluate(
         bool,
         typer.Option(
             "--faithfulness",
-            help="Test the attention: replace it, remove cells, compare it with boxes and, for several runs, between them.",
+            help="Test the attention: replace it, remove cells, compare it with boxes and, for several runs, between "
+            "them.",
         ),
     ] = False,
     boxes: Annotated[

@@ -14,7 +14,7 @@ import typer
 from docutils import nodes
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-from attnrec.cli.app import app
+from attnrec.cli.app import COMMANDS, app
 from attnrec.cli.guide import Guide, all_guides
 from attnrec.cli.manpage import definitions, literal, page, paragraph, section, sections_of
 
@@ -63,12 +63,11 @@ def command_page(title: str, command: Any, last: Iterable[nodes.Node]) -> str:
     summary, *rest = (" ".join(text.split()) for text in inspect.cleandoc(command.help or "").split("\n\n"))
     synopsis = nodes.paragraph("", "", nodes.strong("", title), nodes.Text(f" {_synopsis(command)}"))
     example_lines = [line.strip() for line in (command.epilog or "").splitlines()[2:]]
-    commands = getattr(command, "commands", {})
     sections = [
         section("SYNOPSIS", [synopsis]),
         section("DESCRIPTION", [paragraph(text) for text in (summary, *rest)]),
         *_parameters(command),
-        *definitions("COMMANDS", [(name, _first_paragraph(sub)) for name, sub in commands.items()]),
+        *definitions("COMMANDS", COMMANDS.items() if hasattr(command, "commands") else ()),
         *([section("EXAMPLES", [literal("\n".join(example_lines))])] if example_lines else []),
         *definitions("EXIT STATUS", [(str(code), text) for code, text in _EXIT_CODES]),
         *definitions("ENVIRONMENT", _ENVIRONMENT),
@@ -91,10 +90,6 @@ def _synopsis(command: Any) -> str:
 def _argument_name(parameter: Any) -> str:
     name = f"{parameter.name.upper()}{'...' if parameter.nargs == -1 else ''}"
     return name if parameter.required else f"[{name}]"
-
-
-def _first_paragraph(command: Any) -> str:
-    return inspect.cleandoc(command.help or "").split("\n\n")[0]
 
 
 def _parameters(command: Any) -> list[nodes.Node]:
