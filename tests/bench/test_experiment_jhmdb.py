@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+import experiment_jhmdb as experiment
 import numpy as np
 import pytest
-from bench import experiment_jhmdb as experiment
 from small_store import CLASSES, quick, write_store
 
 from attnrec.features.store import FeatureStore
