@@ -17,7 +17,7 @@ from attnrec.errors import AttnrecError
 COMMANDS = {
     "extract": "Extract CNN features of videos into a feature store.",
     "train": "Train a recogniser on a feature store.",
-    "evaluate": "Score a run: accuracy or mAP, per class and per video.",
+    "evaluate": "Evaluate a run: accuracy or mAP, per class and per video.",
     "visualize": "Draw where a run looks in clips.",
     "compare": "Compare runs, or train and compare a grid of them.",
     "predict": "Predict class probabilities of clips.",
