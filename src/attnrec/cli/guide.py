@@ -38,8 +38,8 @@ def guide(
 ) -> None:
     """Read a guide: videos, datasets, training, pictures and more.
 
-    On a terminal it is typeset; into a pipe or a file it goes as Markdown. The same text is in man pages, such as
-    `man attnrec-training`.
+    It is typeset on a terminal, and Markdown in a pipe or a file. The repository has it as man pages as well, such as
+    man/attnrec-training.7.
     """
     with Output(json=json, quiet=quiet) as output:
         if topic is None:
