@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import attnrec
 from attnrec.cli.app import app
 from attnrec.cli.guide import Topic, all_guides, read_guide
+from attnrec.settings import TrainConfig, settings_of
 
 FOLDER = Path(attnrec.__file__).parent / "guide"
 TOPICS = get_args(Topic)
@@ -82,3 +83,9 @@ def test_options_in_a_guide_exist(topic):
              for option in (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
     text = re.sub(r"^(torchrun|python tests).*|`tests/bench.*?`", "", read(topic), flags=re.MULTILINE)
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) <= known | {"--full"}  # of the experiment's script
+
+
+def test_settings_without_an_option_are_explained():
+    unnamed = {name for name, setting in settings_of(TrainConfig).items() if not setting.has_option}
+    section = read("training").partition("## Settings without an option")[2].partition("## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == unnamed
