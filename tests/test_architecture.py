@@ -46,6 +46,8 @@ OWNERS = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "click": (),
+    "docutils": ("cli/reference.py", "cli/manpage.py"),
+    "markdown_it": ("cli/manpage.py",),
     "h5py": ("features/store.py", "features/pack.py", "features/parts.py", "features/hdf5.py"),
     "imageio_ffmpeg": ("video/ffmpeg.py",),
     "torchvision": ("features/backbone.py",),
@@ -175,7 +177,7 @@ def test_every_command_is_one_file_above_and_one_below():
     from attnrec.cli.app import COMMANDS
 
     below = {module.rpartition(".")[2] for module in MODULES if layer(module) != "cli"}
-    for name in COMMANDS:
+    for name in COMMANDS.keys() - {"guide"}:  # which only prints what is written
         assert f"attnrec.cli.{name}" in MODULES
         assert name in below
 

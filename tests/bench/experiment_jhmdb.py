@@ -1,11 +1,12 @@
 """Does attention help on real actions, and does it look at the actor? J-HMDB with the paper's own network.
 
-    python tests/bench/experiment_jhmdb.py VIDEOS --weights bvlc_googlenet.pth --out DIR [--seeds 3] [--write README.md]
+    python tests/bench/experiment_jhmdb.py VIDEOS --weights bvlc_googlenet.pth --out DIR [--seeds 3] [--write]
 
 Extracts what is not there yet, trains every row with every seed, evaluates all on the test part of the first split, and
 prints Markdown tables. The same command goes on after an interruption and takes what is finished; a new row in `ROWS`
-trains that row alone. `--write` puts the tables between the markers of a Markdown file, and their pictures into
-`.assets` beside it. `--full` leaves out what was cut to fit a small machine; `--dry-run` says how long either takes.
+trains that row alone. `--write` puts the tables between the markers of the guide on results, a summary between those of
+README, and their pictures into `.assets`. `--full` leaves out what was cut to fit a small machine; `--dry-run` says how
+long either takes.
 
 Legend: S seeds, V videos of the test part.
 """
@@ -14,6 +15,7 @@ import argparse
 import base64
 import dataclasses
 import io
+import os
 import shlex
 import sys
 import textwrap
@@ -76,7 +78,8 @@ FULL_LAMBDAS, FULL_RATES = (0.0, 1.0, 10.0), (6.0, 30.0)
 BACKBONE = "bvlc_googlenet"
 SPLITS = ("jhmdb-1", "hmdb51-1")  # one split under two names, by how the videos are laid out
 PART = "test"
-BEGIN, END = "<!-- jhmdb:begin -->", "<!-- jhmdb:end -->"
+TOP = Path(__file__).resolve().parents[2]
+README, GUIDE, ASSETS = TOP / "README.md", TOP / "src/attnrec/guide/results.md", TOP / ".assets"
 BASELINES = {"centre": "centre of the frame", "frequent": "most frequent cell", "uniform": "uniform attention"}
 SHOWN_CLASSES = 3  # in the picture of clips that are recognised, and of those that are not
 MOST_PICTURE_BYTES = 390_000
@@ -102,9 +105,10 @@ def main() -> None:
             evaluate_missing(run, store_path, options)
         rows.append(row_of(name, runs, [looked(run, store, targets, options.out) for run in runs]))
     text = report(rows, options, store_path)
-    if options.write is not None:
+    if options.write:
         text += "\n\n" + write_figures(rows, options)
-        write_text(options.write, between(options.write.read_text(encoding="utf-8"), text))
+        for path, mark, body in ((GUIDE, "jhmdb", text), (README, "jhmdb-summary", summary_table(rows))):
+            write_text(path, between(path.read_text(encoding="utf-8"), mark, body))
     print(text)
 
 
@@ -120,7 +124,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="CPU threads")
     parser.add_argument("--max-steps", type=int, help="end each training early, to try the script")
     parser.add_argument("--rows", help="only these rows, by their numbers from 1, as 1,4")
-    parser.add_argument("--write", type=Path, help="Markdown file with the two markers")
+    parser.add_argument("--write", action="store_true", help="renew the guide on results, README and their pictures")
     parser.add_argument("--full", action="store_true", help="nothing cut")
     parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and how long it takes")
     options = parser.parse_args()
@@ -371,6 +375,23 @@ def accuracy_table(rows: Sequence[Row]) -> str:
     return f"{table}\n\n{about}"
 
 
+def summary_table(rows: Sequence[Row]) -> str:
+    """Accuracy and where each row looks, for those who read no more than one table."""
+    lines = []
+    for row in rows:
+        accuracy, uniform = figure_of(row.hits, row.groups), uniform_cells(row)[0]
+        lines.append([row.name, *with_spread(accuracy), uniform, pointing_cell(row, "pointing")])
+    for key, name in BASELINES.items():
+        if attentive(rows) and f"pointing_{key}" in attentive(rows)[0].looks:
+            lines.append([name, "", "", "", pointing_cell(attentive(rows)[0], f"pointing_{key}")])
+    heads = ["trained as", "accuracy %", "95 %", "with uniform attention", "peak touches the person's box %"]
+    return markdown(heads, lines)
+
+
+def pointing_cell(row: Row, name: str) -> str:
+    return percent(figure_of(row.looks[name], row.groups).value) if name in row.looks else ""
+
+
 def accuracy_cells(row: Row, reference: Row | None) -> list[str]:
     sd = percent(float(np.std(row.hits.mean(axis=1), ddof=1))) if len(row.runs) > 1 else ""
     accuracy = figure_of(row.hits, row.groups)
@@ -465,7 +486,7 @@ def signed(found: PairedDifference) -> str:
 def command(options: argparse.Namespace, *, full: bool) -> str:
     """The line that makes the tables again, with the names of files left open."""
     words = ["python", "tests/bench/experiment_jhmdb.py", "JHMDB/", "--weights", "bvlc_googlenet.pth", "--out", "jhmdb"]
-    words += ["--seeds", str(options.seeds), "--write", "README.md", *(["--full"] if full else [])]
+    words += ["--seeds", str(options.seeds), "--write", *(["--full"] if full else [])]
     for name in ("rows", "max_steps", "jobs"):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -533,30 +554,30 @@ def forecast_seconds(rows: Mapping[str, dict[str, Any]], options: argparse.Names
     return sum(plan.seconds for plan in plans)
 
 
-def between(text: str, body: str) -> str:
-    """A Markdown text with what stands between the markers replaced."""
-    head, found, rest = text.partition(BEGIN)
-    _, closed, tail = rest.partition(END)
-    if not (found and closed) or BEGIN in rest:
-        raise SystemExit(f"the file to write needs one {BEGIN} and behind it one {END}")
-    return f"{head}{BEGIN}\n{body.strip()}\n{END}{tail}"
+def between(text: str, mark: str, body: str) -> str:
+    """A Markdown text with what stands between the two markers of a name replaced."""
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not (found and closed) or begin in rest:
+        raise SystemExit(f"the file to write needs one {begin} and behind it one {end}")
+    return f"{head}{begin}\n{body.strip()}\n{end}{tail}"
 
 
 # What is drawn
 
 
 def write_figures(rows: Sequence[Row], options: argparse.Namespace) -> str:
-    """Figures into `.assets` beside the Markdown file; returns the lines that show them there."""
-    assets = options.write.parent / ".assets"
-    assets.mkdir(exist_ok=True)
-    shown = [write_plot(assets / "jhmdb-accuracy.svg", "Test accuracy", accuracy_plot(rows))]
+    """Figures into `.assets`; returns the lines that show them in the guide."""
+    ASSETS.mkdir(exist_ok=True)
+    shown = [write_plot(ASSETS / "jhmdb-accuracy.svg", "Test accuracy", accuracy_plot(rows))]
     if attentive(rows):
         chosen = best(attentive(rows))
         if "pointing" in chosen.looks:
             plot = pointing_plot(attentive(rows))
-            shown.append(write_plot(assets / "jhmdb-pointing.svg", "Peak touches the person's box", plot))
-        write_jpeg(assets / "jhmdb-looks.jpg", examples(chosen.runs[0], options))
-        shown.append("![Clips with where it looked and the person's box](.assets/jhmdb-looks.jpg)")
+            shown.append(write_plot(ASSETS / "jhmdb-pointing.svg", "Peak touches the person's box", plot))
+        write_jpeg(ASSETS / "jhmdb-looks.jpg", examples(chosen.runs[0], options))
+        shown.append(f"![Clips with where it looked and the person's box]({address(ASSETS / 'jhmdb-looks.jpg')})")
         shown.append(
             wrapped(
                 f"*{chosen.name}, the best with attention, its first seed: in order of paths the first clip of each "
@@ -585,7 +606,12 @@ def plot_of(figures: Mapping[str, Figure]) -> Plot:
 
 def write_plot(path: Path, title: str, plot: Plot) -> str:
     path.write_bytes(base64.b64decode(plot.address.partition("base64,")[2]))
-    return f"**{title}**\n\n![{title}. {plot.words}](.assets/{path.name})"
+    return f"**{title}**\n\n![{title}. {plot.words}]({address(path)})"
+
+
+def address(path: Path) -> str:
+    """Where a picture is, as seen from the guide."""
+    return os.path.relpath(path, GUIDE.parent)
 
 
 def examples(run: Run, options: argparse.Namespace) -> Picture:

@@ -3,16 +3,17 @@
 import argparse
 from pathlib import Path
 
+import experiment_jhmdb as experiment
 import numpy as np
 import pytest
-from bench import experiment_jhmdb as experiment
 from small_store import CLASSES, quick, write_store
 
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
 
 NUM_VIDEOS, NUM_FRAMES = 24, 12  # of the store below: three classes of eight groups
-MARKED = f"before\n{experiment.BEGIN}\n{experiment.END}\nafter\n"
+BEGIN, END = "<!-- jhmdb:begin -->", "<!-- jhmdb:end -->"
+MARKED = f"before\n{BEGIN}\n{END}\nafter\n"
 
 
 def boxed_store(path: Path) -> FeatureStore:
@@ -42,15 +43,25 @@ def made_row(folder: Path, name: str, **settings: object) -> experiment.Row:
 
 
 def test_the_rest_of_the_file_stays_and_tables_are_replaced_not_doubled() -> None:
-    once = experiment.between(MARKED, "| a |\n\ntext")
-    assert once == f"before\n{experiment.BEGIN}\n| a |\n\ntext\n{experiment.END}\nafter\n"
-    assert experiment.between(once, "| b |") == f"before\n{experiment.BEGIN}\n| b |\n{experiment.END}\nafter\n"
+    once = experiment.between(MARKED, "jhmdb", "| a |\n\ntext")
+    assert once == f"before\n{BEGIN}\n| a |\n\ntext\n{END}\nafter\n"
+    assert experiment.between(once, "jhmdb", "| b |") == f"before\n{BEGIN}\n| b |\n{END}\nafter\n"
 
 
-@pytest.mark.parametrize("text", ["no markers", f"{experiment.END} {experiment.BEGIN}", experiment.BEGIN, MARKED * 2])
+def test_what_is_written_has_its_place_and_its_pictures() -> None:
+    guide, readme = (path.read_text(encoding="utf-8") for path in (experiment.GUIDE, experiment.README))
+    written = experiment.between(guide, "jhmdb", "tables")
+    assert f"{BEGIN}\ntables\n{END}" in written
+    assert "tables" in experiment.between(readme, "jhmdb-summary", "tables")
+    for name in ("jhmdb-accuracy.svg", "jhmdb-pointing.svg", "jhmdb-looks.jpg"):
+        assert f"]({experiment.address(experiment.ASSETS / name)})" in guide
+        assert (experiment.ASSETS / name).is_file()
+
+
+@pytest.mark.parametrize("text", ["no markers", f"{END} {BEGIN}", BEGIN, MARKED * 2])
 def test_a_file_without_one_pair_of_markers_is_not_written(text: str) -> None:
     with pytest.raises(SystemExit, match="one <!-- jhmdb:begin -->"):
-        experiment.between(text, "body")
+        experiment.between(text, "jhmdb", "body")
 
 
 def test_paired_differences_are_those_of_the_means_over_seeds_and_intervals_those_over_groups() -> None:
@@ -110,7 +121,17 @@ def test_rows_agree_with_the_evaluations_of_their_runs_and_are_taken_up_again(tm
     assert lines[0].endswith("| difference from pooled | with uniform attention | fall |")
     assert lines[2].startswith("| pooled |")
     assert lines[2].endswith("| | | |")
+    summary = [line.split(" | ") for line in experiment.summary_table([plain, row]).splitlines()]
+    assert [cells[0] for cells in summary[2:]] == [
+        "| pooled",
+        "| attention",
+        "| centre of the frame",
+        "| most frequent cell",
+        "| uniform attention",
+    ]
+    assert summary[3][1:4] == [cell for i, cell in enumerate(lines[3].split(" | ")) if i in (1, 3, 5)]
     table = experiment.pointing_table([row])
+    assert [cells[4].removesuffix(" |") for cells in summary[3:4]] == [table.splitlines()[2].split(" | ")[1]]
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [
         "| attention",
         "| centre of the frame",

@@ -17,12 +17,13 @@ from attnrec.errors import AttnrecError
 COMMANDS = {
     "extract": "Extract CNN features of videos into a feature store.",
     "train": "Train a recogniser on a feature store.",
-    "evaluate": "Score a run: accuracy or mAP, per class and per video.",
+    "evaluate": "Evaluate a run: accuracy or mAP, per class and per video.",
     "visualize": "Draw where a run looks in clips.",
     "compare": "Compare runs, or train and compare a grid of them.",
     "predict": "Predict class probabilities of clips.",
     "info": "Describe a feature store, a run, a video or this machine.",
     "demo": "Run the whole chain on generated clips.",
+    "guide": "Read a guide: videos, datasets, training, pictures and more.",
 }
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 

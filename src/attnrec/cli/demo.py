@@ -17,12 +17,13 @@ EXAMPLES = examples("attnrec demo", "attnrec demo --out try --seed 1 --weights r
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.", metavar="DIR")] = Path(
-        "attnrec-demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for all files of the demo.", metavar="DIR")] = Path("attnrec-demo"),
     weights: Annotated[
         str | None,
-        typer.Option(help="GoogLeNet's weights; ImageNet's where they can be had within seconds, else random ones."),
+        typer.Option(
+            help="Weights of GoogLeNet: imagenet, random or a file; default: imagenet if available in seconds, else "
+            "random."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,

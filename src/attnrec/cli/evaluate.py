@@ -36,7 +36,7 @@ _NAMES = {
 EXAMPLES = examples(
     "attnrec evaluate",
     "attnrec evaluate --run runs/attention-lambda1-fps6-1 --part validation",
-    "attnrec evaluate --run runs/attention-splitcv3-1-1,runs/attention-splitcv3-2-1",
+    "attnrec evaluate --faithfulness --run runs/attention-1,runs/attention-seed1-1",
     "attnrec evaluate --reduce vote --last-steps 16 --top-k 5",
     "attnrec evaluate --json > figures.json",
     "attnrec evaluate --faithfulness --boxes boxes.csv",
@@ -46,40 +46,44 @@ EXAMPLES = examples(
 def evaluate(
     run: Annotated[
         list[str] | None,
-        typer.Option("--run", help="Run to use, or several, parted by commas; the newest if not given.", metavar="DIR"),
+        typer.Option("--run", help="Run to evaluate, or several, comma-separated; default: the newest.", metavar="DIR"),
     ] = None,
     features: FeaturesOption = None,
     part: PartOption = "test",
     reduction: Annotated[
         Reduction | None,
         typer.Option(
-            "--reduce", help="How blocks make a video's prediction: mean probability, or vote; the run's if not given."
+            "--reduce",
+            help="How the blocks of a video make its prediction: mean probability, or vote; default: as in training.",
         ),
     ] = None,
     last_steps: Annotated[
         int | None,
-        typer.Option(help="Steps at a block's end that count; the run's if not given.", min=1, metavar="N"),
+        typer.Option(
+            help="Last steps of a block that make its prediction; default: as in training.", min=1, metavar="N"
+        ),
     ] = None,
     block_stride: Annotated[
         int | None,
-        typer.Option("--stride", help="Stored frames between the starts of blocks; the run's if not given.", min=1),
+        typer.Option("--stride", help="Stored frames between the starts of blocks; default: as in training.", min=1),
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(help="Count a video as right among its K most probable classes as well.", min=1, metavar="K"),
+        typer.Option(help="Report also how often the true class is among the K most probable.", min=1, metavar="K"),
     ] = None,
     faithfulness: Annotated[
         bool,
         typer.Option(
             "--faithfulness",
-            help="Test the attention: others in its place, cells removed, boxes; of several runs, whether they agree.",
+            help="Test the attention: replace it, remove cells, compare it with boxes and, for several runs, between "
+            "them.",
         ),
     ] = False,
     boxes: Annotated[
         Path | None,
         typer.Option(
             help="CSV of boxes or points for --faithfulness: path, seconds or frame, and x0,y0,x1,y1 or x,y in px; "
-            "those in the feature store if not given.",
+            "default: those in the feature store.",
             metavar="FILE",
         ),
     ] = None,
@@ -89,11 +93,11 @@ def evaluate(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a run on the test part of its split: accuracy or mAP, per class, confusion, per video.
+    """Evaluate a run on the test part of its split: accuracy or mAP, per class, with confusion.
 
     Writes evaluation-<part>.json and predictions-<part>.npz into the run.
-    Of several runs, such as the folds of a dataset, the mean is given as well.
-    With --faithfulness it costs eight such evaluations and 37 passes over at most four blocks a video.
+    --faithfulness costs about eight such evaluations and 37 passes over at most four blocks per video.
+    For means over seeds and folds see `attnrec compare`.
     """
     from attnrec.evaluation.gaze import gaze_advice
     from attnrec.evaluation.summary import evaluate_runs

@@ -41,9 +41,9 @@ def extract(
     """Extract CNN feature cubes from a folder of videos into one feature store.
 
     Labels come from class folders, from names like v_<class>_g<group>_c<clip>, from a CSV, or from the official lists
-    of UCF-11, UCF-101, HMDB-51, J-HMDB and Hollywood2, which are known by themselves. Without official or given lists,
-    videos of one group are kept on one side of every split. Run it again to continue after an interruption, to add
-    videos, or to change labels, splits or boxes, for which nothing is extracted anew.
+    of UCF-11, UCF-101, HMDB-51, J-HMDB and Hollywood2, which are detected. Without official or given lists, all videos
+    of a group are on the same side of every split. Run it again to continue after an interruption, to add videos, or to
+    change labels, splits or boxes, which extracts nothing again.
     """
     from attnrec.features import extract as workflow
     from attnrec.features.plan import plan_extraction

@@ -15,12 +15,12 @@ EXAMPLES = examples(
 
 def info(
     path: Annotated[
-        Path | None, typer.Argument(help="A feature store, a run or a video; this machine where not given.")
+        Path | None, typer.Argument(help="A feature store, a run or a video; default: this machine.")
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Describe a feature store, a run or a video; without a path, this machine."""
+    """Describe a feature store, a run, a video or, without a path, this machine."""
     from attnrec.info import describe
 
     with Output(json=json, quiet=quiet) as output:

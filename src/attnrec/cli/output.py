@@ -29,6 +29,17 @@ def say(line: str) -> None:
     print(printable(line))
 
 
+def markdown(text: str) -> None:
+    """Print a text of our own in Markdown on stdout: typeset on a terminal, as it is written elsewhere."""
+    if not sys.stdout.isatty():
+        print(text, end="")
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
+
+
 class Output:
     """Output of one command; use as a context manager around its work. Under torchrun the first process alone speaks.
 

@@ -29,10 +29,10 @@ EXAMPLES = examples(
 
 
 def predict(
-    videos: Annotated[list[Path], typer.Argument(help="Clips and folders of clips.")],
+    videos: Annotated[list[Path], typer.Argument(help="Videos, and folders of videos.")],
     run: RunOption = None,
     csv_path: Annotated[
-        Path | None, typer.Option("--csv", help="Write the probabilities as CSV as well.", metavar="FILE")
+        Path | None, typer.Option("--csv", help="Also write the probabilities as CSV.", metavar="FILE")
     ] = None,
     force: ForceOption = False,
     runs: RunsDirOption = Path("runs"),
@@ -41,7 +41,7 @@ def predict(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict the class probabilities of clips, as evaluate would."""
+    """Predict class probabilities of videos, in the same way as evaluate."""
     from attnrec.evaluation import predict as workflow
     from attnrec.training.run import Run, newest_run
 

@@ -1,19 +1,22 @@
-"""Shell completions and man pages, generated from the commands themselves.
+"""Shell completions and man pages, generated from the commands and the guides.
 
 `python -m attnrec.cli.reference` writes `completions/` and `man/` of the current folder; `--check` only says whether
-they are what it would write.
+they are what it would write. docutils and markdown-it-py come with `pip install -e ".[dev]"`.
 """
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
+from docutils import nodes
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-from attnrec.cli.app import app
+from attnrec.cli.app import COMMANDS, app
+from attnrec.cli.guide import Guide, all_guides
+from attnrec.cli.manpage import definitions, literal, page, paragraph, section, sections_of
 
 PROGRAM = "attnrec"
 _SHELLS = {"bash": "attnrec.bash", "zsh": "_attnrec", "fish": "attnrec.fish"}
@@ -31,10 +34,14 @@ _ENVIRONMENT = (
 
 def reference_files() -> dict[Path, str]:
     """Content of every generated file, by its path from the top of the repository."""
-    root = typer.main.get_command(app)
-    pages = {Path("man", f"{PROGRAM}.1"): man_page(PROGRAM, root)}
+    root, guides = typer.main.get_command(app), all_guides()
+    readable = definitions("GUIDES", [(f"{PROGRAM}-{guide.topic}(7)", guide.summary) for guide in guides])
+    see_also = [section("SEE ALSO", [paragraph(f"{PROGRAM}(1), which lists the other commands and the guides")])]
+    pages = {Path("man", f"{PROGRAM}.1"): command_page(PROGRAM, root, readable)}
     for name, command in root.commands.items():  # type: ignore[attr-defined]
-        pages[Path("man", f"{PROGRAM}-{name}.1")] = man_page(f"{PROGRAM} {name}", command)
+        pages[Path("man", f"{PROGRAM}-{name}.1")] = command_page(f"{PROGRAM} {name}", command, see_also)
+    for guide in guides:
+        pages[Path("man", f"{PROGRAM}-{guide.topic}.7")] = guide_page(guide)
     variable = f"_{PROGRAM.upper()}_COMPLETE"
     for shell, file_name in _SHELLS.items():
         script = get_completion_script(prog_name=PROGRAM, complete_var=variable, shell=shell)
@@ -42,34 +49,36 @@ def reference_files() -> dict[Path, str]:
     return pages
 
 
-def man_page(title: str, command: Any) -> str:
+def command_page(title: str, command: Any, last: Iterable[nodes.Node]) -> str:
     """A command as a page for man(1).
 
     Args:
         title: The command with its program, as typed.
         command: Its command object, of typer.
+        last: Sections at its end.
 
     Returns:
         Text in the man macros of roff.
     """
-    summary, _, rest = inspect.cleandoc(command.help or "").partition("\n\n")
-    summary = " ".join(summary.split())
-    lines = [
-        f'.TH "{title.upper().replace(" ", "-")}" "1" "" "{PROGRAM}" "User commands"',
-        ".SH NAME",
-        f"{_escaped(title.replace(' ', '-'))} \\- {_escaped(summary.rstrip('.'))}",
-        ".SH SYNOPSIS",
-        f".B {_escaped(title)}",
-        _escaped(_synopsis(command)),
-        ".SH DESCRIPTION",
-        _escaped(summary),
+    summary, *rest = (" ".join(text.split()) for text in inspect.cleandoc(command.help or "").split("\n\n"))
+    synopsis = nodes.paragraph("", "", nodes.strong("", title), nodes.Text(f" {_synopsis(command)}"))
+    example_lines = [line.strip() for line in (command.epilog or "").splitlines()[2:]]
+    sections = [
+        section("SYNOPSIS", [synopsis]),
+        section("DESCRIPTION", [paragraph(text) for text in (summary, *rest)]),
+        *_parameters(command),
+        *definitions("COMMANDS", COMMANDS.items() if hasattr(command, "commands") else ()),
+        *([section("EXAMPLES", [literal("\n".join(example_lines))])] if example_lines else []),
+        *definitions("EXIT STATUS", [(str(code), text) for code, text in _EXIT_CODES]),
+        *definitions("ENVIRONMENT", _ENVIRONMENT),
+        *(each.deepcopy() for each in last),
     ]
-    for paragraph in filter(None, rest.split("\n\n")):
-        lines += [".PP", _escaped(" ".join(paragraph.split()))]
-    lines += _parameters(command) + _subcommands(command) + _examples(command)
-    lines += _definitions("EXIT STATUS", [(str(code), text) for code, text in _EXIT_CODES])
-    lines += _definitions("ENVIRONMENT", _ENVIRONMENT)
-    return "\n".join(lines) + "\n"
+    return page(title.replace(" ", "-"), 1, summary, sections)
+
+
+def guide_page(guide: Guide) -> str:
+    """A guide as a page for man(7)."""
+    return page(f"{PROGRAM}-{guide.topic}", 7, guide.summary, sections_of(guide.text))
 
 
 def _synopsis(command: Any) -> str:
@@ -83,33 +92,12 @@ def _argument_name(parameter: Any) -> str:
     return name if parameter.required else f"[{name}]"
 
 
-def _parameters(command: Any) -> list[str]:
+def _parameters(command: Any) -> list[nodes.Node]:
     arguments = [(_argument_name(p), p.help or "") for p in command.params if p.param_type_name == "argument"]
     context = typer.Context(command)
     records = [p.get_help_record(context) for p in command.params if p.param_type_name == "option" and not p.hidden]
     records.append(("-h, --help", "Show a summary and exit."))
-    return _definitions("ARGUMENTS", arguments) + _definitions("OPTIONS", records)
-
-
-def _subcommands(command: Any) -> list[str]:
-    commands = getattr(command, "commands", {})
-    rows = [(name, inspect.cleandoc(sub.help).partition("\n\n")[0]) for name, sub in commands.items()]
-    return _definitions("COMMANDS", [(name, " ".join(text.split())) for name, text in rows])
-
-
-def _examples(command: Any) -> list[str]:
-    lines = (command.epilog or "").splitlines()[2:]
-    return [".SH EXAMPLES", ".nf", *(_escaped(line.strip()) for line in lines), ".fi"] if lines else []
-
-
-def _definitions(title: str, rows: Any) -> list[str]:
-    pairs = [line for term, text in rows for line in (".TP", f".B {_escaped(term)}", _escaped(text))]
-    return [f".SH {title}", *pairs] if pairs else []
-
-
-def _escaped(text: str) -> str:
-    escaped = text.replace("\\", "\\e").replace("-", "\\-")
-    return f"\\&{escaped}" if escaped[:1] in (".", "'") else escaped
+    return [*definitions("ARGUMENTS", arguments), *definitions("OPTIONS", records)]
 
 
 def _stale(pages: dict[Path, str]) -> Iterator[Path]:

@@ -39,42 +39,45 @@ EXAMPLES = examples(
 @takes(PictureConfig, "config", reserved=("boxes",))
 def visualize(
     config: PictureConfig,
-    clips: Annotated[list[Path] | None, typer.Argument(help="Videos to look at, and folders of them.")] = None,
+    clips: Annotated[list[Path] | None, typer.Argument(help="Videos, and folders of videos.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Picture to write, .gif, .mp4, .png (a strip of steps) or .html (a page to step through), or a "
-            "folder for several clips; the clip's name with .gif here if not given."
+            help="File to write: .gif, .mp4, .png (a strip of steps) or .html (a page to step through); for several "
+            "clips a folder. Default: the clip's name with .gif, in the current folder."
         ),
     ] = None,
     run: RunOption = None,
     format_: Annotated[
-        str, typer.Option("--format", help="Kind of the pictures in a folder: gif, mp4, png or html.", metavar="SUFFIX")
+        str,
+        typer.Option("--format", help="Format of the pictures in a folder: gif, mp4, png or html.", metavar="SUFFIX"),
     ] = "gif",
     raw: Annotated[
         Path | None,
-        typer.Option(help="Write attention, times and probabilities as .npz; alone or with --out.", metavar="FILE"),
+        typer.Option(help="Write attention, times and probabilities as .npz, alone or with --out.", metavar="FILE"),
     ] = None,
     versus: Annotated[
-        list[str] | None, typer.Option(help="Runs to show below one another in a .png.", metavar="RUN,...")
+        list[str] | None, typer.Option(help="Runs to compare in a .png, one below the other.", metavar="RUN,...")
     ] = None,
     gallery: Annotated[
-        SplitPart | None, typer.Option(help="Show clips of this part of the run's split, right and wrong, in a .png.")
+        SplitPart | None,
+        typer.Option(help="Draw rightly and wrongly recognised clips of this part of the run's split in a .png."),
     ] = None,
-    right: Annotated[int, typer.Option(help="Rightly recognised clips of a gallery.", min=0)] = 6,
-    wrong: Annotated[int, typer.Option(help="Wrongly recognised clips of a gallery.", min=0)] = 6,
+    right: Annotated[int, typer.Option(help="Number of rightly recognised clips in a gallery.", min=0)] = 6,
+    wrong: Annotated[int, typer.Option(help="Number of wrongly recognised clips in a gallery.", min=0)] = 6,
     videos: Annotated[
         Path | None,
-        typer.Option(help="Folder of a gallery's videos; where they were extracted if not given.", metavar="DIR"),
+        typer.Option(help="Folder of a gallery's videos; default: the one they were extracted from.", metavar="DIR"),
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(help="Feature store, where a gallery has to evaluate the run first.", metavar="STORE")
+        Path | None,
+        typer.Option(help="Feature store, for a gallery of a run that has not been evaluated.", metavar="STORE"),
     ] = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
             help="Draw boxes or points of a CSV as thin lines: path, seconds or frame, and x0,y0,x1,y1 or x,y in px; "
-            "those in the run's feature store if not given.",
+            "default: those in the run's feature store.",
             metavar="FILE",
         ),
     ] = None,
@@ -86,7 +89,7 @@ def visualize(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw where a run looks in clips: each clip beside itself with the attention over it, at its own speed."""
+    """Draw where a run looks in videos: each video beside itself with the attention over it, at its own speed."""
     if boxes is not None and no_boxes:
         raise typer.BadParameter("either boxes of a file are drawn, or none", param_hint="--boxes, --no-boxes")
     config = dataclasses.replace(config, boxes=not no_boxes)

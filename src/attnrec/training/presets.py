@@ -19,7 +19,7 @@ AUTO_CLIP = 500.0  # gradient norm; some ten times the usual one, so that only o
 _AUTO_UPDATES = 600
 _AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # below so many blocks, batches of so many
 _AUTO_LARGE = 20_000  # from so many on the paper's 15 epochs are enough updates
-_AUTO_SMALL = 5_000  # blocks below which fewer and narrower layers generalise better, see README
+_AUTO_SMALL = 5_000  # blocks below which fewer and narrower layers generalise better, see `attnrec guide results`
 _SMALL_HIDDEN = 128
 PAPER_FRAMES = 30  # of a block, T
 
