@@ -14,41 +14,23 @@ from attnrec.errors import ConfigError
 # at most 2.8 times what the other half gets, and runs that never left their uniform start have 0.99 and more.
 NEARLY_UNIFORM = 0.97
 
-# Figures and reductions by name, and what is asked for in their place where videos have one label or several.
-_FOR_ONE_LABEL = {
-    "accuracy": "map",
-    "mean_class_accuracy": "map",
-    "top_k_accuracy": "map",
-    "per_class_accuracy": "average_precision",
-    "confusion": "average_precision",
-    "log_loss": "map",
-    "vote": "mean",
-}
-_FOR_SEVERAL_LABELS = {"map": "accuracy", "average_precision": "per_class_accuracy"}
+# What says nothing of videos with several labels, and what is asked for in its place: a majority vote can elect but one
+# class, and no single class is there to be among the most probable.
+_FOR_ONE_LABEL = {"top_k_accuracy": "map", "vote": "mean"}
 
 
 def require_fitting(name: str, *, multilabel: bool) -> None:
     """Refuse a figure or a reduction that says nothing about this kind of labels.
 
-    Accuracy of videos with several labels has no meaning, a majority vote can elect but one class, and the mean
-    average precision of single labels is another figure than their accuracy with the look of the same.
-
     Args:
-        name: `accuracy`, `mean_class_accuracy`, `top_k_accuracy`, `per_class_accuracy`, `confusion`, `log_loss`,
-            `vote`, `map`, `average_precision` or, which fits both, `mean`.
+        name: `top_k_accuracy`, `vote`, or what fits both kinds.
         multilabel: Whether videos may have several labels.
 
     Raises:
         ConfigError: It does not fit.
-        ValueError: There is no such figure.
     """
-    known = _FOR_ONE_LABEL | _FOR_SEVERAL_LABELS
-    if name != "mean" and name not in known:
-        raise ValueError(f"no figure is called {name!r}; there are mean, {', '.join(known)}")
     if multilabel and name in _FOR_ONE_LABEL:
-        raise ConfigError(f"{name} is for videos of one label each, and these have several; use {known[name]}")
-    if not multilabel and name in _FOR_SEVERAL_LABELS:
-        raise ConfigError(f"{name} is for videos of several labels, and these have one each; use {known[name]}")
+        raise ConfigError(f"{name} is for videos of one label each, and these have several; use {_FOR_ONE_LABEL[name]}")
 
 
 def reduce_blocks(
@@ -131,16 +113,6 @@ def per_class_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     return shares
 
 
-def mean_class_accuracy(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
-    """Mean of the classes' accuracies; classes without videos are left out."""
-    return _mean_of_known(per_class_accuracy(confusion(labels, probs)))
-
-
-def top_k_accuracy(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int) -> float:
-    """Share of videos whose label is among the k most probable classes (see `top_k_hits`)."""
-    return float(top_k_hits(labels, probs, k).mean())
-
-
 def top_k_hits(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
     """Whether each video's label is among its k most probable classes.
 
@@ -188,7 +160,9 @@ def average_precision(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -
 
 def mean_average_precision(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> float:
     """mAP: the mean of `average_precision` over the classes that have videos, NaN where none has."""
-    return _mean_of_known(average_precision(targets, scores))
+    figures = average_precision(targets, scores)
+    known = figures[~np.isnan(figures)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
@@ -226,8 +200,3 @@ def attention_entropy(attention: NDArray[np.float32]) -> float:
 def is_nearly_uniform(entropy: float) -> bool:
     """Whether attention of such a mean entropy, see `attention_entropy`, looks nowhere in particular."""
     return entropy > NEARLY_UNIFORM
-
-
-def _mean_of_known(figures: NDArray[np.float64]) -> float:
-    known = figures[~np.isnan(figures)]
-    return float(known.mean()) if len(known) else float("nan")

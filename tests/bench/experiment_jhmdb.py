@@ -31,10 +31,10 @@ from PIL import Image
 from attnrec.cli.output import counted
 from attnrec.comparison.forecast import plan_grid
 from attnrec.comparison.grid import is_evaluated, planned_cells, runs_by_identity
-from attnrec.comparison.plots import Plot, intervals
+from attnrec.comparison.plots import Dot, Plot, intervals
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.evaluate import evaluate
-from attnrec.evaluation.intervals import bootstrap_interval, mean_statistic
+from attnrec.evaluation.intervals import bootstrap_interval, known_interval, mean_statistic
 from attnrec.evaluation.localization import Targets, block_sums, localization, stored_targets
 from attnrec.evaluation.predict import Recognizer
 from attnrec.evaluation.predictions import read_predictions
@@ -264,10 +264,7 @@ def look_again(run: Run, store: FeatureStore, targets: Targets | None) -> dict[s
         for name, scores in {"learned": own, "uniform": even}.items()
     }
     if targets is not None:
-        found = localization(block_sums(own.attention, table.frames, targets), table, targets)
-        for name, values in found.figures.items():
-            figures[name] = np.full(len(videos), np.nan)
-            figures[name][np.searchsorted(videos, found.videos)] = values
+        figures |= localization(block_sums(own.attention, table.frames, targets), table.video)
     of_all = {"entropy": attention_entropy(own.attention), "seconds": time.monotonic() - started}
     return figures | {name: np.array(value) for name, value in of_all.items()}
 
@@ -600,8 +597,7 @@ def pointing_plot(rows: Sequence[Row]) -> Plot:
 
 
 def plot_of(figures: Mapping[str, Figure]) -> Plot:
-    bounds = [None if np.isnan(figure.interval).any() else figure.interval for figure in figures.values()]
-    return intervals(list(figures), [figure.value for figure in figures.values()], bounds)
+    return intervals([Dot(name, value, known_interval(interval)) for name, (value, interval) in figures.items()])
 
 
 def write_plot(path: Path, title: str, plot: Plot) -> str:

@@ -2,38 +2,29 @@ import base64
 import dataclasses
 import io
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
 from chromium import visit
+from compared import BARE, PAPERS, made_table
 from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
-from attnrec.comparison.plots import COLOURS, Line, confusion, differences, intervals, lines, maps
-from attnrec.comparison.report_page import Cell, Curve, GalleryClip, ReportData, ReportTable, RowDetail, report_page
+from attnrec.comparison.columns import COLUMNS, published_texts
+from attnrec.comparison.plots import COLOURS, Dot, Line, Point, confusion, differences, intervals, lines, maps
+from attnrec.comparison.report_page import GalleryClip, RowDetail, TableDetail, report_page
+from attnrec.comparison.results import ComparedRow, CompareReport, PublishedFigure
 
 
-@dataclass(frozen=True)
-class Row:
-    name: str = "attention"
-    model: str = "attention"
-    attention: str | None = "location"
-    attention_penalty: float | None = 0.0
-    fps: float = 30.0
-    figure: float | None = 0.75
-    interval: tuple[float, float] | None = (0.6, 0.9)
-    settings: dict[str, object] = field(default_factory=dict)
+def made_row(name: str = "attention", **changes) -> ComparedRow:
+    looks = {"model": "attention", "attention": "location", "attention_penalty": 0.0}
+    figures = {"fps": 30.0, "figure": 0.75, "interval": (0.6, 0.9)}
+    return dataclasses.replace(BARE, name=name, **looks | figures | changes)
 
 
-ROWS = [
-    Row(),
-    Row("attention, lambda 1", attention_penalty=1.0, figure=0.9),
-    Row("avg-pool", "avg-pool", None, None, figure=None, interval=None),
-]
-MEANINGS = {"row": "What it is.", "%": "How good it is.", "note": "What to know."}
-PUBLISHED = [["attention", "ucf11", "0", "accuracy", "84.96", "Table 1"]]
+BASELINE = dataclasses.replace(BARE, name="avg-pool", model="avg-pool", flags=["is not evaluated"])
+ROWS = [made_row(), made_row("attention, lambda 1", attention_penalty=1.0, figure=0.9), BASELINE]
 
 
 def gif(frames: int = 3) -> bytes:
@@ -43,18 +34,17 @@ def gif(frames: int = 3) -> bytes:
     return buffer.getvalue()
 
 
-def cell_of(figure: float | None) -> Cell:
-    return Cell("", None) if figure is None else Cell(f"{100 * figure:.1f}", figure)
-
-
-def made_table(classes: list[str], rows: list[Row], **changes) -> ReportTable:
+def made_detail(classes: list[str], rows: list[ComparedRow], **changes) -> TableDetail:
     C = len(classes)
     rng = np.random.default_rng(0)
-    curve = Curve([1, 2], [3.0, 1.0], [2.0, None], [0.5, 0.6], [None, None], [0.9, 0.8])
+    log = [
+        {"epoch": 1, "loss": 3.0, "validation_loss": 2.0, "validation_accuracy": 0.5, "attention_entropy": 0.9},
+        {"epoch": 2, "loss": 1.0, "validation_loss": None, "validation_accuracy": 0.6, "attention_entropy": 0.8},
+    ]
     details = [
         RowDetail(
             row=row,
-            curves=[curve],
+            logs=[log],
             confusion=rng.integers(0, 9, (C, C)),
             class_figures=rng.random(C),
             class_attention=rng.dirichlet(np.ones(9), C).reshape(C, 3, 3) if row.attention else None,
@@ -63,38 +53,37 @@ def made_table(classes: list[str], rows: list[Row], **changes) -> ReportTable:
         )
         for row in rows
     ]
-    table = ReportTable(
-        heading="ucf11, split default, 24 test videos",
-        headings=list(MEANINGS),
-        cells=[[Cell(row.name, row.name), cell_of(row.figure), Cell("", None)] for row in rows],
-        metric="accuracy",
-        against=rows[0].name,
-        warnings=[],
+    detail = TableDetail(
+        table=dataclasses.replace(made_table(*rows), against=rows[0].name),
         notes=["No pictures: the videos are not there."],
         classes=classes,
         class_counts=[6] * C,
         rows=details,
-        gallery=[GalleryClip("v_a.mp4", "jump", "run", 0.7, False, gif())],
+        gallery=[GalleryClip(video("v_a.mp4", "jump", "run"), False, gif())],
         gallery_of=rows[0].name,
     )
-    return dataclasses.replace(table, **changes)
+    return dataclasses.replace(detail, **changes)
 
 
-def made_data(classes: list[str] | None = None, rows: list[Row] | None = None, **changes) -> ReportData:
-    table = made_table(classes or ["jump", "run"], rows or ROWS, **changes)
-    headings = ["model", "dataset", "lambda", "metric", "published %", "source"]
-    return ReportData([("Made by", "attnrec")], [table], MEANINGS, PUBLISHED, headings, "Sharma et al.")
+def video(path: str, label: str, predicted: str) -> dict[str, object]:
+    return {"path": path, "label": label, "predicted": predicted, "probability": 0.7}
 
 
-def bare_page(table: ReportTable) -> Page:
-    """A page of a table and nothing else."""
-    return Page(report_page(ReportData([], [table], MEANINGS, [], [], "")))
+def bare_detail(*rows: ComparedRow, details: list[RowDetail]) -> TableDetail:
+    """A table with nothing to show but its rows."""
+    table = dataclasses.replace(made_table(*rows), against=None)
+    return TableDetail(table, [], ["jump"], [6], details, [], None)
+
+
+def made_page(detail: TableDetail, published: list[PublishedFigure] | None = None) -> str:
+    report = CompareReport([detail.table], None, published or [], "Sharma et al.")
+    return report_page(report, [detail], [("Made by", "attnrec")])
 
 
 @pytest.fixture(scope="module")
 def report() -> str:
     """A page whose plots are drawn once."""
-    return report_page(made_data())
+    return made_page(made_detail(["jump", "run"], ROWS), [PAPERS])
 
 
 def svg_of(address: str | None) -> ET.Element:
@@ -127,26 +116,34 @@ def test_a_report_holds_all_it_shows(report):
 
 def test_the_table_has_the_cells_and_what_its_columns_mean(report):
     page = Page(report)
-    shown = [text for _, text in page.all("button") if text != "Hold the pictures still"]
-    assert shown == list(MEANINGS)
+    headings = ["row", "seeds", "acc %", "95 %", "trained", "note"]
+    assert [text for _, text in page.all("button") if text != "Hold the pictures still"] == headings
     cells = [(has.get("data-key"), "".join(parts)) for tag, has, parts in page.elements if tag == "td"]
-    assert cells[:6] == [("0.75", "75.0"), (None, ""), ("0.9", "90.0"), (None, ""), (None, ""), (None, "")]
+    taken, none = [("90.0", "1.5 min")], (None, "")
+    assert cells[:15] == [
+        *[("0", "-"), ("0.75", "75.0"), ("0.6", "60.0-90.0"), *taken, none],
+        *[("0", "-"), ("0.9", "90.0"), ("0.6", "60.0-90.0"), *taken, none],
+        *[("0", "-"), none, none, *taken, ("is not evaluated", "is not evaluated")],
+    ]
     meanings = dict(zip([t for _, t in page.all("dt")][1:], [t for _, t in page.all("dd")][1:], strict=True))
-    assert meanings == MEANINGS
-    assert cells[-5:] == [(None, text) for text in PUBLISHED[0][1:]]
-    assert page.all("th", scope="row")[-1][1] == PUBLISHED[0][0]
+    assert meanings == {
+        heading: next(column.meaning for column in COLUMNS if column.headed(made_table()) == heading)
+        for heading in headings
+    }
+    (papers,) = published_texts([PAPERS])
+    assert cells[-5:] == [(None, text) for text in papers[1:]]
+    assert page.all("th", scope="row")[-1][1] == papers[0]
 
 
 def test_lines_join_rows_that_differ_in_one_setting_alone():
-    def row(name: str, hidden: int, penalty: float, fps: float, figure: float) -> Row:
+    def row(name: str, hidden: int, penalty: float, fps: float, figure: float) -> ComparedRow:
         settings = {"hidden_dim": hidden, "attention_penalty": penalty, "fps": fps}
-        return Row(name, attention_penalty=penalty, fps=fps, figure=figure, settings=settings)
+        return made_row(name, attention_penalty=penalty, fps=fps, figure=figure, settings=settings)
 
     rows = [row("a", 8, 1, 6, 0.5), row("b", 8, 0, 6, 0.4), row("c", 16, 0, 6, 0.6), row("d", 16, 2, 6, 0.7),
             row("e", 32, 4, 6, 0.9), row("f", 32, 0, 30, 0.8), row("g", 8, 1, 30, 0.3)]  # fmt: skip
     details = [RowDetail(each, [], None, None, None, None, []) for each in rows]
-    table = dataclasses.replace(made_table(["jump"], ROWS[:1]), rows=details, gallery=[], gallery_of=None, against=None)
-    drawn = [str(has["alt"]) for has, _ in bare_page(table).all("img")]
+    drawn = [str(has["alt"]) for has, _ in Page(made_page(bare_detail(*rows, details=details))).all("img")]
     by_lambda, by_rate = (
         next(words for words in drawn if f" by {of}: " in words) for of in ("lambda", "frames a second")
     )
@@ -159,18 +156,20 @@ def test_lines_join_rows_that_differ_in_one_setting_alone():
 
 def test_names_are_text_whatever_they_say():
     rows = [dataclasses.replace(ROWS[0], name=HOSTILE), ROWS[1]]
-    hostile = {
-        "heading": HOSTILE,
-        "notes": [HOSTILE],
-        "gallery": [GalleryClip(HOSTILE, HOSTILE, HOSTILE, 0.5, False, gif())],
-    }
-    html = report_page(made_data([HOSTILE, "run"], rows, **hostile))
+    detail = made_detail(
+        [HOSTILE, "run"],
+        rows,
+        notes=[HOSTILE],
+        gallery=[GalleryClip(video(HOSTILE, HOSTILE, HOSTILE), False, gif())],
+    )
+    table = dataclasses.replace(detail.table, dataset=HOSTILE, splits=[HOSTILE])
+    html = made_page(dataclasses.replace(detail, table=table))
     html.encode("utf-8")
     page = Page(html)
     assert_self_contained(page)
     assert len(page.all("script")) == 1
     shown = HOSTILE.replace("\n", "?").replace("\udcff", "?")
-    assert shown in [text for _, text in page.all("h2")]
+    assert f"{shown}, split {shown}, 24 test videos" in [text for _, text in page.all("h2")]
     for attributes, _ in page.all("img"):
         if str(attributes["src"]).startswith("data:image/svg"):
             tags = {element.tag.rpartition("}")[2] for element in svg_of(attributes["src"]).iter()}
@@ -179,20 +178,19 @@ def test_names_are_text_whatever_they_say():
 
 def test_runs_without_figures_have_a_page():
     bare = RowDetail(ROWS[2], [], None, None, None, None, [])
-    table = dataclasses.replace(made_table(["jump"], ROWS[:1]), rows=[bare], gallery=[], gallery_of=None, against=None)
-    page = bare_page(table)
+    page = Page(made_page(bare_detail(ROWS[2], details=[bare])))
     assert_usable(page)
     assert page.all("img") == []
 
 
 def test_long_names_are_told_apart_and_look_the_same_in_every_plot():
     names = [f"attention-content-lambda0-fps{rate}-stride2-epochs60-learningrate0.005" for rate in (6, 30)]
-    drawn = [Line(name, [1, 2], [0.5, 0.25]) for name in names]
+    drawn = [Line(name, [Point(1, 0.5), Point(2, 0.25)]) for name in names]
     both, one = (svg_of(lines(each, "epoch", "loss", names=names).address) for each in (drawn, drawn[1:]))
     assert len({text for text in texts(both) if "…" in text}) == 2
     strokes = [{colour for colour in COLOURS if colour in ET.tostring(svg, encoding="unicode")} for svg in (both, one)]
     assert strokes == [set(COLOURS[:2]), {COLOURS[1]}]
-    dots = svg_of(intervals(names, [0.5, 0.25], [None, None]).address)
+    dots = svg_of(intervals([Dot(name, 0.5, None) for name in names]).address)
     assert len({text for text in texts(dots) if "…" in text}) == 2
 
 
@@ -208,7 +206,7 @@ def test_plots_take_letters_that_the_font_lacks_and_values_that_are_missing():
     drawn = texts(svg_of(differences(np.array([0.1, np.nan]), ["腕", "leg"], [3, 0]).address))
     assert "腕 (3)" in drawn
     assert "leg (0)" not in drawn
-    plot = lines([Line("a", [1, 2, 3], [None, 0.5, 0.25])], "epoch", "loss")
+    plot = lines([Line("a", [Point(1, None), Point(2, 0.5), Point(3, 0.25)])], "epoch", "loss")
     assert plot.words == "loss by epoch: a from 0.5 at 2 to 0.25 at 3"
     attention = np.full((2, 3, 3), np.nan)
     attention[0] = np.eye(3) / 3
@@ -228,7 +226,7 @@ def test_a_browser_shows_the_page_in_the_colours_that_are_preferred(report, tmp_
 
 def test_a_browser_sorts_by_the_column_that_is_asked_for(report, tmp_path):
     (tmp_path / "report.html").write_text(report, encoding="utf-8")
-    seen = visit(f"file://{tmp_path}/report.html#sort=1.2", tmp_path)
+    seen = visit(f"file://{tmp_path}/report.html#sort=1.3", tmp_path)
     assert seen.console == []
     assert seen.fetched == []
     page = Page(seen.dom)

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from attnrec.cli.app import app
 from attnrec.datasets.splits import TEST, TRAIN, VALIDATION
 from attnrec.errors import ConfigError, FeatureStoreError, RunError
-from attnrec.evaluation.evaluate import evaluate
-from attnrec.evaluation.summary import evaluate_runs
+from attnrec.evaluation.evaluate import evaluate, evaluate_runs
 from attnrec.features.store import FeatureStore
 from attnrec.files import json_safe
 from attnrec.training.origin import store_of_run
@@ -242,22 +241,16 @@ def test_the_number_of_blocks_is_told_before_the_work(trained):
     assert seen[0].message.endswith(f"{report.num_blocks} blocks of 6 videos, one every 1 stored frames")
 
 
-def test_several_runs_of_one_dataset_have_a_mean(tiny_store, tmp_path):
-    runs = [train(tiny_store, quick(epochs=1, split=f"cv3-{i}"), runs_dir=tmp_path).run for i in (1, 2, 3)]
-    summary = evaluate_runs(runs)
-    values = [evaluate(run).accuracy for run in runs]
-    assert [report.accuracy for report in summary.runs] == values
-    assert summary.mean["accuracy"] == pytest.approx(np.mean(values))
-    assert summary.sd["accuracy"] == pytest.approx(np.std(values, ddof=1))
-    assert "map" not in summary.mean
-    assert "top_k_accuracy" not in summary.mean
-
-
-def test_runs_of_different_datasets_have_no_mean(tiny_run, tmp_path):
+def test_several_runs_are_evaluated_each_by_itself(tiny_store, tiny_run, tmp_path):
     other = write_store(tmp_path / "other.h5", dataset="other")
-    run = train(other, quick(epochs=1), runs_dir=tmp_path / "runs").run
-    with pytest.raises(ConfigError, match="runs of different datasets have no mean: other, tiny"):
-        evaluate_runs([tiny_run, run])
+    runs = [train(tiny_store, quick(epochs=1, split=f"cv3-{i}"), runs_dir=tmp_path).run for i in (1, 2)]
+    runs += [train(other, quick(epochs=1), runs_dir=tmp_path).run, tiny_run]
+    summary = evaluate_runs(runs, part="validation")
+    for run, report in zip(runs, summary.runs, strict=True):
+        alone = evaluate(run, part="validation")
+        assert json_safe(asdict(report) | {"seconds": 0}) == json_safe(asdict(alone) | {"seconds": 0})
+    assert [report.dataset for report in summary.runs] == ["tiny", "tiny", "other", "tiny"]
+    assert summary.agreement == []
 
 
 def test_figures_that_cannot_be_saved_are_given_all_the_same(unsure, tmp_path):

@@ -16,11 +16,10 @@ from small_store import SPEC, quick, write_store
 from torch import nn
 
 from attnrec.errors import ConfigError, DataError, RunError, VideoError
-from attnrec.evaluation.evaluate import evaluate
+from attnrec.evaluation.evaluate import evaluate, evaluate_runs
 from attnrec.evaluation.measures import BOX_FIGURES
 from attnrec.evaluation.perturb import Probe, donor_blocks, removal_curves, spread_blocks
 from attnrec.evaluation.report import Faithfulness
-from attnrec.evaluation.summary import evaluate_runs
 from attnrec.features.boxes import Clip, boxes_of, placed_boxes, read_boxes
 from attnrec.features.feed import CubeFeed
 from attnrec.features.store import FeatureStore
@@ -277,7 +276,9 @@ def test_curves_are_those_of_a_literal_loop(trained):
     filler = np.linspace(-1, 1, 6, dtype=np.float32)
     probe = Probe(model, CubeFeed(store.features(), scale, torch.device("cpu")), False, 3, 0)
     curves = removal_curves(probe, frames, filler, lambda _: None)
-    assert curves.shape == (2, 3, 5)
+    assert {name: curve.shape for name, curve in curves.items()} == dict.fromkeys(
+        ("deletion", "insertion", "random"), (2, 5)
+    )
     for block, rows in enumerate(frames):
         cube = torch.from_numpy(store.features()[rows].astype(np.float32)).reshape(1, 4, 4, 6) * scale
 
@@ -286,7 +287,7 @@ def test_curves_are_those_of_a_literal_loop(trained):
                 return model(altered).frame_logits.softmax(dim=-1)[0, 1:].mean(dim=0)
 
         attention, predicted = model(cube).attention[0].detach(), int(probs(cube).argmax())
-        for kind, descending in ((0, True), (1, False)):
+        for kind, descending in (("deletion", True), ("insertion", False)):
             expected = []
             for count in range(5):
                 altered = cube.clone()
@@ -294,8 +295,8 @@ def test_curves_are_those_of_a_literal_loop(trained):
                     for cell in attention[t].argsort(descending=descending)[:count]:
                         altered[0, t, cell] = torch.from_numpy(filler)
                 expected.append(float(probs(altered)[predicted]))
-            np.testing.assert_allclose(curves[block, kind], expected, atol=1e-5)
-        np.testing.assert_allclose(curves[block, 2, [0, -1]], curves[block, 0, [0, -1]])
+            np.testing.assert_allclose(curves[kind][block], expected, atol=1e-5)
+        np.testing.assert_allclose(curves["random"][block, [0, -1]], curves["deletion"][block, [0, -1]])
 
 
 def test_blocks_take_the_attention_of_blocks_as_far_on():

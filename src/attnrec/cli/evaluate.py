@@ -99,8 +99,8 @@ def evaluate(
     --faithfulness costs about eight such evaluations and 37 passes over at most four blocks per video.
     For means over seeds and folds see `attnrec compare`.
     """
+    from attnrec.evaluation.evaluate import evaluate_runs
     from attnrec.evaluation.gaze import gaze_advice
-    from attnrec.evaluation.summary import evaluate_runs
     from attnrec.training.run import Run, newest_run
 
     with Output(json=json, quiet=quiet) as output:
@@ -173,21 +173,24 @@ def _figure(report: "EvaluationReport", name: str) -> str:
 
 
 def _show_summary(summary: "EvaluationSummary") -> None:
-    known = [name for name in _NAMES if name in summary.mean]
+    runs = summary.runs
+    known = [name for name in _NAMES if any(getattr(report, name) is not None for report in runs)]
     rows = [
-        (report.run, report.split, str(report.num_videos), *(percent(getattr(report, name)) for name in known))
-        for report in summary.runs
+        (
+            report.run,
+            f"{report.dataset}, {report.split}",
+            str(report.num_videos),
+            *(percent(getattr(report, name)) for name in known),
+        )
+        for report in runs
     ]
-    for label, values in (("mean", summary.mean), ("standard deviation", summary.sd)):
-        rows.append((label, "", "", *(percent(values[name]) for name in known)))
-    columns = ["run", "split", "videos", *(f"{_NAMES[name]} %" for name in known)]
-    table(f"{summary.runs[0].dataset}, {summary.runs[0].part}", columns, rows)
-    for report in summary.runs:
+    table(f"{runs[0].part} videos", ["run", "split", "videos", *(f"{_NAMES[name]} %" for name in known)], rows)
+    for report in runs:
         if report.faithfulness is not None:
             say(report.run)
             show_faithfulness(report.faithfulness)
     if summary.agreement:
-        show_agreement(summary.agreement, [report.run for report in summary.runs])
+        show_agreement(summary.agreement, [report.run for report in runs])
 
 
 def _show_precisions(report: "EvaluationReport") -> None:

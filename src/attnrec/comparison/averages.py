@@ -5,17 +5,17 @@ Legend: V videos, M blocks, T time-steps, K grid side, L = K * K locations, C cl
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.evaluation.evaluate import CHUNK_BLOCKS
-from attnrec.features.feed import CubeFeed
 from attnrec.runtime import prepare_cpu, resolve_device
 from attnrec.training.origin import store_of_run
 from attnrec.training.plan import run_blocks
 from attnrec.training.run import Run
-from attnrec.training.score import score_blocks
+from attnrec.training.score import RunBlocks, score_blocks
 
 Maps = NDArray[np.float64]
 
@@ -43,24 +43,30 @@ def mean_attention(
         FeatureStoreError: The store cannot be used.
     """
     prepare_cpu(jobs)
-    by_video, labels, steps = zip(*(_means_of(run, part, store, device) for run in runs), strict=True)
-    videos, targets = np.concatenate(by_video), np.concatenate(labels)  # (V, L), (V, C)
+    found = [_means_of(run, part, store, device) for run in runs]
+    videos, targets = np.concatenate([of.videos for of in found]), np.concatenate([of.labels for of in found])
     counts = targets.sum(axis=0)[:, None]
     by_class = np.full((targets.shape[1], videos.shape[1]), np.nan)
     np.divide(targets.T @ videos, counts, out=by_class, where=counts > 0)
     K = runs[0].manifest.features.grid_size
-    by_step = sum(total for total, _ in steps) / sum(number for _, number in steps)
-    return by_class.reshape(-1, K, K), np.asarray(by_step, np.float64).reshape(-1, K, K)
+    by_step = np.sum([of.steps for of in found], axis=0) / sum(of.num_blocks for of in found)
+    return by_class.reshape(-1, K, K), by_step.reshape(-1, K, K)
 
 
-def _means_of(
-    run: Run, part: str, store: Path | None, device: str
-) -> tuple[Maps, NDArray[np.float64], tuple[Maps, int]]:
-    """Mean of each video (V, L), its labels (V, C), and the sum over blocks at each step (T, L) with their number."""
+class _Means(NamedTuple):
+    """Of a run's attention."""
+
+    videos: Maps  # mean of each, shape (V, L)
+    labels: NDArray[np.float64]  # 1 for each class of each, shape (V, C)
+    steps: Maps  # sum over the blocks at each step, shape (T, L)
+    num_blocks: int
+
+
+def _means_of(run: Run, part: str, store: Path | None, device: str) -> _Means:
     features, training = store_of_run(run, store), run.manifest.training
-    table = run_blocks(features, training, part, training.block_frames)
-    model = run.load_model(resolve_device(device))
-    feed = CubeFeed(features.features(), run.manifest.feature_scale, next(model.parameters()).device)
+    blocks = RunBlocks(run, features, run_blocks(features, training, part, training.block_frames))
+    model, table = run.load_model(resolve_device(device)), blocks.table
+    feed = blocks.feed(model)
     videos, owner = np.unique(table.video, return_inverse=True)
     L = run.manifest.features.num_locations
     totals, steps = np.zeros((len(videos), L)), np.zeros((training.block_frames, L))
@@ -71,4 +77,4 @@ def _means_of(
         np.add.at(totals, owner[chosen], scores.attention.mean(axis=1, dtype=np.float64))
         steps += scores.attention.sum(axis=0, dtype=np.float64)
     means = totals / np.bincount(owner)[:, None]
-    return means, features.label_matrix[videos].astype(np.float64), (steps, len(table))
+    return _Means(means, features.label_matrix[videos].astype(np.float64), steps, len(table))

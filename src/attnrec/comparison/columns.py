@@ -10,23 +10,14 @@ from attnrec.runtime import duration
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
+    """A column."""
 
-    Attributes:
-        csv: Its name in CSV files; two with a space between for the ends of an interval, empty where they lack it.
-        value: Of a row of a table, unrounded; None where it has none.
-        heading: Over it for people, who do not see it without; `{metric}` stands for the table's metric.
-        text: The value for people.
-        meaning: What it says, for readers who have not met it.
-        of: What the heading is of, for the page, where the column is not under the title of its own table.
-    """
-
-    csv: str
-    value: Callable[[ComparedTable, ComparedRow], Any]
-    heading: str = ""
-    text: Callable[[Any], str] = str
-    meaning: str = ""
-    of: str = ""
+    csv: tuple[str, ...]  # its name in CSV files, two for the ends of an interval; none where they lack it
+    value: Callable[[ComparedTable, ComparedRow], Any]  # unrounded; None where the row has none
+    heading: str = ""  # for people, who do not see the column without; `{metric}` stands for the table's metric
+    text: Callable[[Any], str] = str  # the value for people
+    meaning: str = ""  # what it says, for readers who have not met it
+    of: str = ""  # what the heading is of, for the page, where the column is not under the title of its own table
 
     def known(self, table: ComparedTable, row: ComparedRow) -> Any:
         """The value, None where it is not a number either."""
@@ -58,15 +49,15 @@ def shown_columns(columns: Sequence[Column], table: ComparedTable) -> list[Colum
 
 def csv_names() -> list[str]:
     """Names of the columns of a CSV file."""
-    return [name for column in COLUMNS for name in column.csv.split()]
+    return [name for column in COLUMNS for name in column.csv]
 
 
 def csv_values(table: ComparedTable, row: ComparedRow) -> list[Any]:
     """A row of a CSV file, unrounded."""
     values: list[Any] = []
     for column in COLUMNS:
-        value, number = column.known(table, row), len(column.csv.split())
-        values += value or (None, None) if number == 2 else [value] * number
+        value = column.known(table, row)
+        values += (value or (None, None)) if len(column.csv) == 2 else [value] * len(column.csv)
     return values
 
 
@@ -90,98 +81,111 @@ def _p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def _of_table(name: str) -> Column:
+    return Column((name,), lambda table, _: getattr(table, name))
+
+
+def _of_row(
+    name: str,
+    heading: str = "",
+    text: Callable[[Any], str] = str,
+    meaning: str = "",
+    *,
+    csv: str | None = None,
+    of: str = "",
+) -> Column:
+    return Column((csv or name,), lambda _, row: getattr(row, name), heading, text, meaning, of)
+
+
+def _ends(name: str, prefix: str, text: Callable[[Interval], str], meaning: str, of: str = "") -> Column:
+    """An interval of a row."""
+    return Column((f"{prefix}low", f"{prefix}high"), lambda _, row: getattr(row, name), "95 %", text, meaning, of)
+
+
 def _faithful(name: str, heading: str, meaning: str, of: str = "") -> Column:
-    return Column(name, lambda _, row: row.faithfulness.get(name), heading, _percent, meaning, of)
+    """A figure of `evaluate --faithfulness`."""
+    return Column((name,), lambda _, row: row.faithfulness.get(name), heading, _percent, meaning, of)
 
 
 # Those between the first and the last of these each make a table on the terminal and in Markdown, where the names of
 # the rows go first; the page and CSV files have them all in one.
 ABOUT = (
-    Column("dataset", lambda table, _: table.dataset),
-    Column("splits", lambda _, row: " ".join(row.splits)),
-    Column("part", lambda table, _: table.part),
-    Column("store_fingerprint", lambda table, _: table.store_fingerprint),
-    Column("row", lambda _, row: row.name, "row", str, "The model, and the settings in which the rows differ."),
-    Column("model", lambda _, row: row.model),
-    Column("attention", lambda _, row: row.attention),
-    Column("lambda", lambda _, row: row.attention_penalty),
-    Column("fps", lambda _, row: row.fps),
-    Column("preset", lambda _, row: row.preset),
-    Column("seeds", lambda _, row: " ".join(map(str, row.seeds))),
-    Column("videos", lambda _, row: row.num_videos),
-    Column("metric", lambda table, _: table.metric),
+    _of_table("dataset"),
+    Column(("splits",), lambda _, row: " ".join(row.splits)),
+    _of_table("part"),
+    _of_table("store_fingerprint"),
+    _of_row("name", "row", str, "The model, and the settings in which the rows differ.", csv="row"),
+    _of_row("model"),
+    _of_row("attention"),
+    _of_row("attention_penalty", csv="lambda"),
+    _of_row("fps"),
+    _of_row("preset"),
+    Column(("seeds",), lambda _, row: " ".join(map(str, row.seeds))),
+    _of_row("num_videos", csv="videos"),
+    _of_table("metric"),
 )  # fmt: skip
 FIGURES = (
     Column(
-        "", lambda _, row: len(row.seeds), "seeds", lambda number: str(number or "-"),
+        (), lambda _, row: len(row.seeds), "seeds", lambda number: str(number or "-"),
         "Seeds that count: trainings that are alike but for chance.",
     ),
-    Column(
-        "figure", lambda _, row: row.figure, "{metric} %", _percent,
+    _of_row(
+        "figure", "{metric} %", _percent,
         "Share of the test videos recognised, or the mean average precision where videos have several labels: the "
         "mean over the seeds, in percent.",
     ),
-    Column(
-        "sd", lambda _, row: row.sd, "sd", _percent,
+    _of_row(
+        "sd", "sd", _percent,
         "How much the figure varies between seeds, that is, by chance in training alone: standard deviation in "
         "points.",
     ),
-    Column(
-        "low high", lambda _, row: row.interval, "95 %", _between,
+    _ends(
+        "interval", "", _between,
         "Where that figure would mostly lie with other videos of the same kind: whole groups of videos are drawn "
         "anew. Rows whose intervals overlap much are not told apart by these videos.",
     ),
-    Column(
-        "mean_class_accuracy", lambda _, row: row.mean_class_accuracy, "class %", _percent,
+    _of_row(
+        "mean_class_accuracy", "class %", _percent,
         "Mean over the classes of the share recognised: large classes count no more than small ones.",
     ),
 )  # fmt: skip
 DIFFERENCES = (
-    Column("against", lambda table, _: table.against),
-    Column(
-        "difference", lambda _, row: row.difference, "points", _points,
+    _of_table("against"),
+    _of_row(
+        "difference", "points", _points,
         "Figure less that of the row compared with, on the same videos.", of="difference",
     ),
-    Column(
-        "difference_low difference_high", lambda _, row: row.difference_interval, "95 %", _points_between,
+    _ends(
+        "difference_interval", "difference_", _points_between,
         "Interval of that difference. One that holds 0 means that these videos do not tell which row is better.",
         of="difference",
     ),
-    Column(
-        "p_value", lambda _, row: row.p_value, "p", _p_value,
-        "How often chance alone would give such a difference, were there none.",
-    ),
-    Column(
-        "corrected_p_value", lambda _, row: row.corrected_p_value, "p corrected", _p_value,
+    _of_row("p_value", "p", _p_value, "How often chance alone would give such a difference, were there none."),
+    _of_row(
+        "corrected_p_value", "p corrected", _p_value,
         "The same, made larger for the number of rows (Holm), since of many rows some differ by luck. Under 0.05 "
         "counts as real by custom.",
     ),
 )  # fmt: skip
 TRAINING = (
-    Column(
-        "validation", lambda _, row: row.validation_figure, "val %", _percent,
-        "The figure on the validation videos, which chose the epoch; no measure of the model.",
+    _of_row(
+        "validation_figure", "val %", _percent,
+        "The figure on the validation videos, which chose the epoch; no measure of the model.", csv="validation",
     ),
-    Column(
-        "attention_entropy", lambda _, row: row.attention_entropy, "entropy", "{:.3f}".format,
+    _of_row(
+        "attention_entropy", "entropy", "{:.3f}".format,
         "How spread the attention is: 1 where all places count the same, near 0 where it is on one.",
     ),
-    Column(
-        "penalty_above_floor", lambda _, row: row.penalty_above_floor, "penalty", "{:.2f}".format,
+    _of_row(
+        "penalty_above_floor", "penalty", "{:.2f}".format,
         "How unevenly the places of the frame are looked at over a block (Eq. 7), above the least that is possible; "
         "lambda presses it down.",
     ),
-    Column("parameters", lambda _, row: row.num_parameters, "parameters", str, "Numbers that were trained."),
+    _of_row("num_parameters", "parameters", str, "Numbers that were trained.", csv="parameters"),
+    _of_row("train_seconds", "trained", duration, "Time that a training took, on the machine where it ran."),
+    _of_row("blocks_per_second", "blocks/s", "{:.0f}".format, "Blocks a second in training."),
     Column(
-        "train_seconds", lambda _, row: row.train_seconds, "trained", duration,
-        "Time that a training took, on the machine where it ran.",
-    ),
-    Column(
-        "blocks_per_second", lambda _, row: row.blocks_per_second, "blocks/s", "{:.0f}".format,
-        "Blocks a second in training.",
-    ),
-    Column(
-        "published_percent", lambda _, row: row.published and row.published.value, "paper %", "{:.2f}".format,
+        ("published_percent",), lambda _, row: row.published and row.published.value, "paper %", "{:.2f}".format,
         "The paper's own figure for this model on this dataset.",
     ),
 )  # fmt: skip
@@ -204,17 +208,16 @@ FAITHFULNESS = (
 )  # fmt: skip
 POINTING = (
     _faithful("pointing", "peak in box", "Share of frames whose most attended cell lies in the given box."),
-    Column(
-        "pointing_low pointing_high", lambda _, row: row.pointing_interval, "95 %", _between,
+    _ends(
+        "pointing_interval", "pointing_", _between,
         "Where that share would mostly lie with other videos of the same kind.", of="peak in box",
     ),
-    Column(
-        "pointing_over_centre", lambda _, row: row.pointing_over_centre, "over centre", _points,
+    _of_row(
+        "pointing_over_centre", "over centre", _points,
         "Peak in box less that of the centre of the frame, in points, on the same videos.",
     ),
-    Column(
-        "pointing_over_centre_low pointing_over_centre_high", lambda _, row: row.pointing_over_centre_interval, "95 %",
-        _points_between,
+    _ends(
+        "pointing_over_centre_interval", "pointing_over_centre_", _points_between,
         "Interval of that difference.", of="over centre",
     ),
     _faithful(
@@ -238,10 +241,12 @@ MASS = (
 )  # fmt: skip
 NOTES = (
     Column(
-        "differs", lambda _, row: "; ".join(row.differs) or None, "unlike the paper", str,
+        ("differs",), lambda _, row: "; ".join(row.differs) or None, "unlike the paper", str,
         "In what the row differs from how the paper's figure was made.",
     ),
-    Column("flags", lambda _, row: "; ".join(row.flags) or None, "note", str, "What to know before believing the row."),
+    Column(
+        ("flags",), lambda _, row: "; ".join(row.flags) or None, "note", str, "What to know before believing the row.",
+    ),
 )  # fmt: skip
 COLUMNS = (*ABOUT, *FIGURES, *DIFFERENCES, *TRAINING, *FAITHFULNESS, *POINTING, *MASS, *NOTES)
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,29 +57,42 @@ class Plot:
     words: str
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a plot; values that are None or NaN leave a gap, and bounds draw a bar at a point."""
+class Dot(NamedTuple):
+    """A row's figure, with the ends of its 95 % interval."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float | None]
-    bounds: Sequence[tuple[float, float] | None] = ()
+    value: float
+    bounds: tuple[float, float] | None
 
 
-def intervals(names: Sequence[str], figures: Sequence[float], bounds: Sequence[tuple[float, float] | None]) -> Plot:
+class Point(NamedTuple):
+    """A point of a line; a value that is None or NaN leaves a gap, and bounds draw a bar."""
+
+    x: float
+    y: float | None
+    bounds: tuple[float, float] | None = None
+
+
+class Line(NamedTuple):
+    """A line of a plot."""
+
+    name: str
+    points: Sequence[Point]
+
+
+def intervals(dots: Sequence[Dot]) -> Plot:
     """A dot for each row's figure, with its 95 % interval, in percent; the first row on top."""
-    with _plot(width=6.6, height=0.9 + 0.32 * len(names)) as (figure, ((axes,),)):
-        places = -np.arange(len(names))
-        for place, value, bound in zip(places, figures, bounds, strict=True):
-            if bound is not None:
-                axes.plot([100 * bound[0], 100 * bound[1]], [place, place], color=COLOURS[0], linewidth=2.5)
+    with _plot(width=6.6, height=0.9 + 0.32 * len(dots)) as (figure, ((axes,),)):
+        places = -np.arange(len(dots))
+        for place, (_, value, bounds) in zip(places, dots, strict=True):
+            if bounds is not None:
+                axes.plot([100 * bounds[0], 100 * bounds[1]], [place, place], color=COLOURS[0], linewidth=2.5)
             axes.plot([100 * value], [place], "o", color=COLOURS[0], markersize=7)
-        axes.set_yticks(places, _shortened(names))
+        axes.set_yticks(places, _shortened([dot.name for dot in dots]))
         axes.set_ylim(places[-1] - 0.6, 0.6)
         axes.set_xlabel("percent, with 95 % interval")
         axes.grid(visible=False, axis="y")
-    words = ", ".join(f"{printable(name)} {100 * value:.1f}" for name, value in zip(names, figures, strict=True))
+    words = ", ".join(f"{printable(dot.name)} {100 * dot.value:.1f}" for dot in dots)
     return _finished(figure, f"Percent by row: {words}")
 
 
@@ -102,28 +115,29 @@ def lines(
         marked: Draw a dot at each point.
         percent: The values are shares, and shown in percent.
     """
+    factor = 100 if percent else 1
     with _plot(width=5.2, height=3.2 + 0.2 * len({line.name for line in drawn})) as (figure, ((axes,),)):
         order = list(dict.fromkeys((*names, *(line.name for line in drawn))))
         labels = dict(zip(order, _shortened(order), strict=True))
         named: set[str] = set()
         for line in drawn:
             k = order.index(line.name)
-            y = np.array([np.nan if value is None else value for value in line.y], float) * (100 if percent else 1)
+            y = [np.nan if point.y is None else factor * point.y for point in line.points]
             label = None if line.name in named else labels[line.name]
             named.add(line.name)
             style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k // len(COLOURS) % len(DASHES)]}
-            axes.plot(line.x, y, marker="o" if marked else "", label=label, **style)
-            for x, bound in zip(line.x, line.bounds, strict=False):
-                if bound is not None:
-                    axes.plot([x, x], [100 * end if percent else end for end in bound], color=style["color"], alpha=0.6)
+            axes.plot([point.x for point in line.points], y, marker="o" if marked else "", label=label, **style)
+            for x, _, bounds in line.points:
+                if bounds is not None:
+                    axes.plot([x, x], [factor * end for end in bounds], color=style["color"], alpha=0.6)
         if marked:
-            axes.set_xticks(sorted({x for line in drawn for x in line.x}))
+            axes.set_xticks(sorted({point.x for line in drawn for point in line.points}))
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         figure.legend(loc="outside lower center", ncols=1)
-    return _finished(figure, f"{y_label} by {x_label}: {_line_words(drawn, percent)}")
+    return _finished(figure, f"{y_label} by {x_label}: {_line_words(drawn, factor)}")
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Plot:
@@ -235,11 +249,10 @@ def _shortened(names: Sequence[str], most: int = 44) -> list[str]:
     return [_short(name, most) for name in names]
 
 
-def _line_words(drawn: Sequence[Line], percent: bool) -> str:
-    factor = 100 if percent else 1
+def _line_words(drawn: Sequence[Line], factor: float) -> str:
     ends = []
     for line in drawn:
-        known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None and np.isfinite(y)]
+        known = [(x, y) for x, y, _ in line.points if y is not None and np.isfinite(y)]
         if known:
             (x0, y0), (x1, y1) = known[0], known[-1]
             ends.append(f"{printable(line.name)} from {factor * y0:.4g} at {x0:g} to {factor * y1:.4g} at {x1:g}")

@@ -1,9 +1,9 @@
 """What `compare` reports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-Interval = tuple[float, float]
+Interval = tuple[float, float]  # that of `intervals`, which loads numpy: `--help` does without
 
 
 @dataclass(frozen=True)
@@ -20,186 +20,104 @@ class PublishedFigure:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run of a row: one seed on one split.
+    """A run of a row: one seed on one split."""
 
-    Attributes:
-        run: Its name.
-        path: Its folder.
-        seed: Of the training.
-        split: Name of its split.
-        counts: Whether its figures are in the row's.
-        figure: The table's metric; None where the run has not been evaluated.
-        validation_figure: The same at training; None without validation videos.
-        train_seconds: Taken by the training.
-    """
-
-    run: str
+    run: str  # its name
     path: str
     seed: int
     split: str
-    counts: bool
-    figure: float | None
-    validation_figure: float | None
+    counts: bool  # its figures are in the row's
+    figure: float | None  # the table's metric; None where the run has not been evaluated
+    validation_figure: float | None  # the same at training; None without validation videos
     train_seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComparedRow:
-    """One configuration, over its seeds and folds. Figures are None where there are none.
+    """One configuration, over its seeds and folds. Figures are None where there are none."""
 
-    Attributes:
-        name: The model, and the settings in which the table's rows differ.
-        model: Architecture.
-        attention: Form of the location scorer; None without attention.
-        attention_penalty: lambda; likewise.
-        fps: Samples per second.
-        preset: Of the training.
-        settings: All settings that its runs share.
-        seeds: That count: those of which there is a run for each of the row's splits.
-        splits: Names of the splits that count.
-        num_videos: In the part of these splits, each counted once.
-        figure: The table's metric over these videos, mean over the seeds.
-        sd: Standard deviation over the seeds, of a sample; None with one.
-        interval: 95 % bootstrap interval of `figure` over groups of videos.
-        mean_class_accuracy: Mean over the classes, likewise; None where videos have several labels.
-        validation_figure: Mean over the runs.
-        difference: `figure` less that of the table's row `against`; None for that row, and where not all videos are
-            the same. So are the next three.
-        difference_interval: 95 % interval of it, by a paired bootstrap.
-        p_value: That there is no difference, two-sided.
-        corrected_p_value: The same, corrected for the number of rows by Holm's procedure.
-        attention_entropy: 1 for uniform attention; mean over the runs, as are all below.
-        penalty_above_floor: Of Eq. 7.
-        faithfulness: Figures of `evaluate --faithfulness`, by name, mean over the runs that have them; those of boxes
-            are of all videos with a box, mean over the seeds, where every run has them of each video.
-        pointing_interval: 95 % interval of `pointing` among these over groups; None where a run lacks them, as the next
-            two.
-        pointing_over_centre: `pointing` less that of the centre of the frame.
-        pointing_over_centre_interval: Of that, paired.
-        num_parameters: Of the model; None where its weights have gone or are damaged.
-        train_seconds: Taken by a training.
-        blocks_per_second: In training, median over its epochs.
-        published: The paper's figure for this model on this dataset.
-        differs: In what the row differs from how that was made.
-        flags: What to know before believing the row.
-        runs: Its runs.
-    """
-
-    name: str
-    model: str
-    attention: str | None
-    attention_penalty: float | None
-    fps: float
-    preset: str
-    settings: dict[str, Any]
-    seeds: list[int]
-    splits: list[str]
-    num_videos: int
-    figure: float | None
-    sd: float | None
-    interval: Interval | None
-    mean_class_accuracy: float | None
-    validation_figure: float | None
-    difference: float | None
-    difference_interval: Interval | None
-    p_value: float | None
-    corrected_p_value: float | None
-    attention_entropy: float | None
-    penalty_above_floor: float | None
+    name: str  # the model, and the settings in which the table's rows differ
+    model: str  # architecture
+    attention: str | None  # form of the location scorer; None without attention
+    attention_penalty: float | None  # lambda; likewise
+    fps: float  # samples per second
+    preset: str  # of the training
+    settings: dict[str, Any]  # all that its runs share
+    seeds: list[int] = field(default_factory=list)  # that count: there is a run for each of the row's splits
+    splits: list[str] = field(default_factory=list)  # that count
+    num_videos: int = 0  # in the part of these splits, each counted once
+    figure: float | None = None  # the table's metric over these videos, mean over the seeds
+    sd: float | None = None  # standard deviation over the seeds, of a sample; None with one
+    interval: Interval | None = None  # 95 % bootstrap interval of `figure` over groups of videos
+    mean_class_accuracy: float | None = None  # mean over the classes, likewise; None where videos have several labels
+    validation_figure: float | None  # mean over the runs
+    # `figure` less that of the table's row `against`; None for that row, and where not all videos are the same.
+    difference: float | None = None
+    difference_interval: Interval | None = None  # 95 %, by a paired bootstrap
+    p_value: float | None = None  # that there is no difference, two-sided
+    corrected_p_value: float | None = None  # the same, corrected for the number of rows by Holm's procedure
+    attention_entropy: float | None  # 1 for uniform attention; mean over the runs, as are all below
+    penalty_above_floor: float | None  # of Eq. 7
+    # Figures of `evaluate --faithfulness`, by name, mean over the runs that have them; those of boxes are of all videos
+    # with a box, mean over the seeds, where every run has them of each video.
     faithfulness: dict[str, float]
-    pointing_interval: Interval | None
-    pointing_over_centre: float | None
-    pointing_over_centre_interval: Interval | None
-    num_parameters: int | None
-    train_seconds: float
-    blocks_per_second: float | None
-    published: PublishedFigure | None
-    differs: list[str]
-    flags: list[str]
+    # 95 % interval of `pointing` among these over groups; None where a run lacks them, as the next two.
+    pointing_interval: Interval | None = None
+    pointing_over_centre: float | None = None  # `pointing` less that of the centre of the frame
+    pointing_over_centre_interval: Interval | None = None  # of that, paired
+    num_parameters: int | None  # of the model; None where its weights have gone or are damaged
+    train_seconds: float  # taken by a training
+    blocks_per_second: float | None  # in training, median over its epochs
+    published: PublishedFigure | None  # the paper's, for this model on this dataset
+    differs: list[str]  # in what the row differs from how that was made
+    flags: list[str]  # what to know before believing the row
     runs: list[ComparedRun]
 
 
 @dataclass(frozen=True)
 class ComparedTable:
-    """Rows whose figures are of the same videos, and so may be ranked.
-
-    Attributes:
-        dataset: Name of the dataset.
-        store_fingerprint: Of the features.
-        backbone: Network that made them.
-        weights_sha256: Hash of its weights.
-        splits: Names of the splits; several are folds, each of whose videos is in one part of them alone.
-        split_sha256: Their hashes.
-        leaking: Whether a split parts a group, so that its figures are too good.
-        part: Part of the splits.
-        metric: `accuracy`, or `map` where videos may have several labels.
-        num_videos: In that part, over all splits.
-        num_groups: Among them.
-        against: Name of the row that the others are compared with; None where there is no such row.
-        apart: Why the rows stand in a table of their own; None for the first table.
-        rows: Of the table.
-    """
+    """Rows whose figures are of the same videos, and so may be ranked."""
 
     dataset: str
-    store_fingerprint: str
-    backbone: str
-    weights_sha256: str
-    splits: list[str]
+    store_fingerprint: str  # of the features
+    backbone: str  # network that made them
+    weights_sha256: str  # of that network
+    splits: list[str]  # several are folds, each of whose videos is in one part of them alone
     split_sha256: list[str]
-    leaking: bool
-    part: str
-    metric: str
-    num_videos: int
-    num_groups: int
-    against: str | None
-    apart: str | None
+    leaking: bool  # a split parts a group, so that its figures are too good
+    part: str  # of the splits
+    metric: str  # `accuracy`, or `map` where videos may have several labels
+    num_videos: int  # in that part, over all splits
+    num_groups: int  # among them
+    against: str | None  # name of the row that the others are compared with; None where there is no such row
+    apart: str | None  # why the rows stand in a table of their own; None for the first table
     rows: list[ComparedRow]
 
 
 @dataclass(frozen=True)
 class FailedCell:
-    """A run that a grid could not make.
+    """A run that a grid could not make."""
 
-    Attributes:
-        name: Of the run, without its number.
-        reason: In a line.
-    """
-
-    name: str
-    reason: str
+    name: str  # of the run, without its number
+    reason: str  # in a line
 
 
 @dataclass(frozen=True)
 class GridSummary:
-    """What a grid came to.
+    """What a grid came to."""
 
-    Attributes:
-        num_cells: Asked for.
-        num_trained: Now, from the start or from where they had been interrupted.
-        num_resumed: Of these, from where they had been interrupted.
-        num_evaluated: Now.
-        failed: That could not be made; the rest is there.
-    """
-
-    num_cells: int
-    num_trained: int
-    num_resumed: int
-    num_evaluated: int
-    failed: list[FailedCell]
+    num_cells: int  # asked for
+    num_trained: int  # now, from the start or from where they had been interrupted
+    num_resumed: int  # of these, from where they had been interrupted
+    num_evaluated: int  # now
+    failed: list[FailedCell]  # that could not be made; the rest is there
 
 
 @dataclass(frozen=True)
 class CompareReport:
-    """The tables.
-
-    Attributes:
-        tables: Of rows that may be ranked against each other.
-        grid: What was trained for them; None where finished runs were tabulated.
-        published: The paper's figures on the datasets of the runs.
-        published_source: Where they are from.
-    """
+    """The tables."""
 
     tables: list[ComparedTable]
-    grid: GridSummary | None
-    published: list[PublishedFigure]
+    grid: GridSummary | None  # what was trained for them; None where finished runs were tabulated
+    published: list[PublishedFigure]  # the paper's figures on the datasets of the runs
     published_source: str

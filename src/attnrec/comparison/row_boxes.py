@@ -3,61 +3,48 @@
 Legend: V videos.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.comparison.results import Interval
+from attnrec.comparison.results import ComparedRow
 from attnrec.comparison.row_scores import RowScores, ScoredRun
-from attnrec.evaluation.intervals import bootstrap_interval, mean_statistic
+from attnrec.evaluation.intervals import Interval, bootstrap_interval, known_interval, mean_statistic
 from attnrec.evaluation.measures import BOX_FIGURES
 
 Column = NDArray[np.float64]  # a figure of each video, NaN where it has no box
 
 
-class RowBoxes(NamedTuple):
-    """Figures over the videos with boxes, of the mean over the seeds.
+def with_boxes(row: ComparedRow, scores: RowScores) -> ComparedRow:
+    """A row with figures over the videos with boxes, of the mean over its seeds.
 
-    Attributes:
-        figures: Their means, by names in `BOX_FIGURES`.
-        pointing_interval: 95 % interval of `pointing` over groups; NaN with fewer than two.
-        over_centre: `pointing` less that of the centre.
-        over_centre_interval: Of that difference, paired.
+    It stays as it is where a run that counts does not have them of each video, or no video has a box.
     """
-
-    figures: dict[str, float]
-    pointing_interval: Interval
-    over_centre: float
-    over_centre_interval: Interval
-
-
-def row_boxes(scores: RowScores) -> RowBoxes | None:
-    """Figures of a row; None where a run that counts does not have them of each video, or no video has a box."""
     tables = [_columns(run) for run in scores.counted]
     names = [name for name in BOX_FIGURES if all(name in table for table in tables)]
     if not {"pointing", "pointing_centre"} <= set(names):
-        return None
+        return row
     # Runs come seed by seed, of each its folds, whose videos together are the row's.
     shape = len(scores.seeds), len(scores.videos)
     means = {name: np.concatenate([table[name] for table in tables]).reshape(shape).mean(axis=0) for name in names}
     boxed = np.isfinite(np.stack(list(means.values()))).all(axis=0)
     if not boxed.any():
-        return None
+        return row
     groups = [group for group, has_box in zip(scores.groups, boxed, strict=True) if has_box]
     known = {name: values[boxed] for name, values in means.items()}
     over = known["pointing"] - known["pointing_centre"]
-    return RowBoxes(
-        {name: float(values.mean()) for name, values in known.items()},
-        _interval(known["pointing"], groups),
-        float(over.mean()),
-        _interval(over, groups),
+
+    def interval(values: Column) -> Interval | None:
+        return known_interval(bootstrap_interval(mean_statistic(values), groups, seed=0))
+
+    return replace(
+        row,
+        faithfulness=row.faithfulness | {name: float(values.mean()) for name, values in known.items()},
+        pointing_interval=interval(known["pointing"]),
+        pointing_over_centre=float(over.mean()),
+        pointing_over_centre_interval=interval(over),
     )
-
-
-def _interval(values: Column, groups: Sequence[str]) -> Interval:
-    return bootstrap_interval(mean_statistic(values), groups, seed=0)
 
 
 def _columns(run: ScoredRun) -> dict[str, Column]:

@@ -24,6 +24,13 @@ from attnrec.runtime import OnProgress
 from attnrec.training.run import Run, left_out
 
 
+class Split(NamedTuple):
+    """A split of a store."""
+
+    name: str
+    sha256: str
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
     """A run with its log and what `evaluate` found of a part; `predictions` is None where it has not been evaluated."""
@@ -39,33 +46,30 @@ class ScoredRun:
         return self.run.manifest.training.seed
 
     @property
-    def split(self) -> tuple[str, str]:
-        """Name and hash of its split."""
-        return self.run.manifest.split["name"], self.run.manifest.split["sha256"]
+    def split(self) -> Split:
+        """That it was trained with."""
+        return Split(self.run.manifest.split["name"], self.run.manifest.split["sha256"])
 
 
 class RowScores(NamedTuple):
-    """What the runs that count in a row say of each video.
+    """What the runs that count in a row say of each video."""
 
-    Attributes:
-        counted: These runs.
-        seeds: Theirs.
-        splits: Theirs, by name and hash.
-        videos: Paths, shape (V,), the splits one after another.
-        groups: Of each video.
-        statistic: The metric of resampled videos, mean over the seeds.
-        seed_figures: The metric of each seed.
-        mean_class_accuracy: Mean over the seeds; None where videos have several labels.
-    """
+    seeds: dict[int, list[ScoredRun]]  # these runs, one on each of the splits
+    splits: list[Split]  # theirs
+    videos: NDArray[np.bytes_]  # paths, the splits one after another, shape (V,)
+    groups: list[str]  # of each video
+    statistics: list[Statistic]  # the metric of resampled videos, of each seed
+    class_statistics: list[Statistic]  # mean accuracy of the classes likewise; none where videos have several labels
 
-    counted: list[ScoredRun]
-    seeds: list[int]
-    splits: list[tuple[str, str]]
-    videos: NDArray[np.bytes_]
-    groups: list[str]
-    statistic: Statistic
-    seed_figures: list[float]
-    mean_class_accuracy: float | None
+    @property
+    def counted(self) -> list[ScoredRun]:
+        """The runs, seed by seed."""
+        return [run for of in self.seeds.values() for run in of]
+
+    @property
+    def statistic(self) -> Statistic:
+        """The metric of resampled videos, mean over the seeds."""
+        return mean_of_statistics(self.statistics)
 
 
 def scored_run(run: Run, part: str) -> ScoredRun:
@@ -106,7 +110,7 @@ def readable_runs(runs: Sequence[Run], part: str, on_progress: OnProgress) -> li
 
 def _videos_of(scored: ScoredRun) -> tuple[str, str]:
     """What decides which videos a run is scored on."""
-    return scored.run.manifest.store["fingerprint"], scored.split[1]
+    return scored.run.manifest.store["fingerprint"], scored.split.sha256
 
 
 def row_scores(runs: Sequence[ScoredRun]) -> RowScores | None:
@@ -118,7 +122,7 @@ def row_scores(runs: Sequence[ScoredRun]) -> RowScores | None:
     Raises:
         RunError: Runs of one split scored different videos.
     """
-    by_seed: dict[int, dict[tuple[str, str], ScoredRun]] = {}
+    by_seed: dict[int, dict[Split, ScoredRun]] = {}
     for run in sorted(runs, key=lambda each: (each.seed, each.run.manifest.finished_at or "")):
         if run.predictions is not None:
             by_seed.setdefault(run.seed, {})[run.split] = run
@@ -131,17 +135,13 @@ def row_scores(runs: Sequence[ScoredRun]) -> RowScores | None:
     for of, folds in zip(chosen.values(), per_seed, strict=True):
         for run, own, other in zip(of, folds, first, strict=True):
             require_same_videos(run.run, own.paths, other.paths)
-    statistics = [_statistic(folds) for folds in per_seed]
-    every = np.ones((1, sum(len(fold.paths) for fold in first)))
     return RowScores(
-        counted=[run for of in chosen.values() for run in of],
-        seeds=list(chosen),
+        seeds=chosen,
         splits=splits,
         videos=np.concatenate([fold.paths for fold in first]),
         groups=[group.decode("utf-8", "surrogateescape") for fold in first for group in fold.groups],
-        statistic=mean_of_statistics(statistics),
-        seed_figures=[float(statistic(every)[0]) for statistic in statistics],
-        mean_class_accuracy=_mean_class_accuracy(per_seed),
+        statistics=[metric_of(folds) for folds in per_seed],
+        class_statistics=[] if first[0].multilabel else [class_accuracy_statistic(*_pooled(of)) for of in per_seed],
     )
 
 
@@ -159,16 +159,13 @@ def _of_other_videos(run: Run) -> RunError:
     return RunError(f"{run.path}: its predictions are of other videos than its split has; evaluate it again")
 
 
-def _statistic(folds: Sequence[Predictions]) -> Statistic:
+def metric_of(folds: Sequence[Predictions]) -> Statistic:
     """The metric of one seed: accuracy over the videos of all folds, or mAP within each, mean over the folds.
 
     Scores of different models cannot be ranked among each other, which mAP over all folds at once would do.
     """
-    if folds[0].targets.ndim == 1:
-        return accuracy_statistic(
-            np.concatenate([fold.targets for fold in folds]).astype(np.int64),
-            np.concatenate([fold.probs for fold in folds]),
-        )
+    if not folds[0].multilabel:
+        return accuracy_statistic(*_pooled(folds))
     ends = np.cumsum([len(fold.paths) for fold in folds])
     parts = [slice(end - len(fold.paths), end) for end, fold in zip(ends, folds, strict=True)]
     return mean_of_statistics(
@@ -176,14 +173,11 @@ def _statistic(folds: Sequence[Predictions]) -> Statistic:
     )
 
 
+def _pooled(folds: Sequence[Predictions]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels (V,) and class probabilities (V, C) of the videos of all folds."""
+    labels = np.concatenate([fold.targets for fold in folds]).astype(np.int64)
+    return labels, np.concatenate([fold.probs for fold in folds])
+
+
 def _within(part: slice, statistic: Statistic) -> Statistic:
     return lambda weights: statistic(weights[:, part])
-
-
-def _mean_class_accuracy(per_seed: Sequence[Sequence[Predictions]]) -> float | None:
-    if per_seed[0][0].targets.ndim > 1:
-        return None
-    labels = np.concatenate([fold.targets for fold in per_seed[0]]).astype(np.int64)
-    every = np.ones((1, len(labels)))
-    probs = (np.concatenate([fold.probs for fold in folds]) for folds in per_seed)
-    return float(np.mean([class_accuracy_statistic(labels, of_seed)(every) for of_seed in probs]))

@@ -1,15 +1,16 @@
 """One row of a table: a configuration, what it reaches, what it costs, and what to know before believing it."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from attnrec.comparison.published import differences_from_paper, published_for
-from attnrec.comparison.results import ComparedRow, ComparedRun, Interval
-from attnrec.comparison.row_boxes import row_boxes
-from attnrec.comparison.row_scores import RowScores, ScoredRun
-from attnrec.evaluation.intervals import bootstrap_interval
+from attnrec.comparison.results import ComparedRow, ComparedRun
+from attnrec.comparison.row_boxes import with_boxes
+from attnrec.comparison.row_scores import RowScores, ScoredRun, Split, metric_of
+from attnrec.evaluation.intervals import bootstrap_interval, known_interval, of_all
 from attnrec.training.run import Run
 
 
@@ -18,7 +19,7 @@ def build_row(
     settings: dict[str, Any],
     runs: Sequence[ScoredRun],
     scores: RowScores | None,
-    splits: Sequence[tuple[str, str]],
+    splits: Sequence[Split],
 ) -> ComparedRow:
     """A row but for its comparison with another.
 
@@ -34,8 +35,7 @@ def build_row(
     counted = scores.counted if scores else []
     attentive, published = model.architecture == "attention", published_for(first)
     evaluations = [run.evaluation for run in counted]
-    boxes = row_boxes(scores) if scores else None
-    return ComparedRow(
+    row = ComparedRow(
         name=name,
         model=model.architecture,
         attention=model.attention if attentive else None,
@@ -43,24 +43,10 @@ def build_row(
         fps=training.fps,
         preset=training.preset,
         settings=settings,
-        seeds=scores.seeds if scores else [],
-        splits=[split for split, _ in scores.splits] if scores else [],
-        num_videos=len(scores.videos) if scores else 0,
-        figure=float(np.mean(scores.seed_figures)) if scores else None,
-        sd=float(np.std(scores.seed_figures, ddof=1)) if scores and len(scores.seeds) > 1 else None,
-        interval=_interval(scores) if scores else None,
-        mean_class_accuracy=scores.mean_class_accuracy if scores else None,
         validation_figure=_mean(_validation_figure(run.run) for run in runs),
-        difference=None,
-        difference_interval=None,
-        p_value=None,
-        corrected_p_value=None,
         attention_entropy=_mean(evaluation.get("attention_entropy") for evaluation in evaluations),
         penalty_above_floor=_mean(evaluation.get("penalty_above_floor") for evaluation in evaluations),
-        faithfulness=_faithfulness(evaluations) | (boxes.figures if boxes else {}),
-        pointing_interval=known_interval(boxes.pointing_interval) if boxes else None,
-        pointing_over_centre=boxes.over_centre if boxes else None,
-        pointing_over_centre_interval=known_interval(boxes.over_centre_interval) if boxes else None,
+        faithfulness=_faithfulness(evaluations),
         num_parameters=first.num_parameters,
         train_seconds=float(np.mean([run.run.manifest.result["seconds"] for run in runs])),
         blocks_per_second=_mean(_blocks_per_second(run) for run in runs),
@@ -69,15 +55,22 @@ def build_row(
         flags=_flags(runs, scores, splits),
         runs=[_compared_run(run, run in counted) for run in runs],
     )
+    return with_boxes(_with_figures(row, scores), scores) if scores else row
 
 
-def known_interval(interval: Interval) -> Interval | None:
-    """An interval, or None where its ends are NaN."""
-    return None if np.isnan(interval).any() else interval
-
-
-def _interval(scores: RowScores) -> Interval | None:
-    return known_interval(bootstrap_interval(scores.statistic, scores.groups, seed=0))
+def _with_figures(row: ComparedRow, scores: RowScores) -> ComparedRow:
+    num_videos = len(scores.videos)
+    of_seeds = [of_all(statistic, num_videos) for statistic in scores.statistics]
+    return replace(
+        row,
+        seeds=list(scores.seeds),
+        splits=[split.name for split in scores.splits],
+        num_videos=num_videos,
+        figure=float(np.mean(of_seeds)),
+        sd=float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else None,
+        interval=known_interval(bootstrap_interval(scores.statistic, scores.groups, seed=0)),
+        mean_class_accuracy=_mean(of_all(statistic, num_videos) for statistic in scores.class_statistics),
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -106,25 +99,25 @@ def _blocks_per_second(run: ScoredRun) -> float | None:
 
 
 def _compared_run(scored: ScoredRun, counts: bool) -> ComparedRun:
-    run = scored.run
+    run, predictions = scored.run, scored.predictions
     return ComparedRun(
         run=run.name,
         path=str(run.path),
         seed=scored.seed,
-        split=scored.split[0],
+        split=scored.split.name,
         counts=counts,
-        figure=scored.evaluation.get("map" if run.manifest.model.multilabel else "accuracy"),
+        figure=None if predictions is None else of_all(metric_of([predictions]), len(predictions.paths)),
         validation_figure=_validation_figure(run),
         train_seconds=run.manifest.result["seconds"],
     )
 
 
-def _flags(runs: Sequence[ScoredRun], scores: RowScores | None, splits: Sequence[tuple[str, str]]) -> list[str]:
+def _flags(runs: Sequence[ScoredRun], scores: RowScores | None, splits: Sequence[Split]) -> list[str]:
     """What to know before believing a row."""
     flags = [f"{run.run.name} is not evaluated" for run in runs if run.predictions is None]
     if scores is None:
         return flags
-    missing = [name for name, sha256 in splits if (name, sha256) not in scores.splits]
+    missing = [split.name for split in splits if split not in scores.splits]
     if missing:
         flags.append(f"has no figures on {', '.join(missing)}")
     evaluated = [run for run in runs if run.predictions is not None]

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnrec.comparison.results import ComparedRow, ComparedTable
-from attnrec.comparison.row_scores import RowScores, ScoredRun, require_same_videos, row_scores
-from attnrec.comparison.rows import build_row, known_interval
+from attnrec.comparison.row_scores import RowScores, ScoredRun, Split, require_same_videos, row_scores
+from attnrec.comparison.rows import build_row
 from attnrec.errors import RunError
+from attnrec.evaluation.intervals import known_interval
 from attnrec.evaluation.significance import holm, paired_difference
 from attnrec.training.identity import part_of_name
 
@@ -27,8 +28,14 @@ class RowRuns(NamedTuple):
     runs: list[ScoredRun]
 
 
-Splits = tuple[tuple[str, str], ...]  # names and hashes of a table's splits, sorted
-_Entry = tuple[dict[str, Any], list[ScoredRun]]
+class _Scored(NamedTuple):
+    """A row with what it was made of; None where no run of it has been evaluated."""
+
+    row: ComparedRow
+    scores: RowScores | None
+
+
+Splits = tuple[Split, ...]  # of a table, sorted
 
 
 def tabulate(rows: Sequence[RowRuns], part: str, *, against: str | None, ranked: bool) -> list[ComparedTable]:
@@ -45,12 +52,12 @@ def tabulate(rows: Sequence[RowRuns], part: str, *, against: str | None, ranked:
         RunError: There is no such row.
     """
     places = _places([run for row in rows for run in row.runs])
-    entries: dict[tuple[str, Splits], dict[str, _Entry]] = {}
+    entries: dict[tuple[str, Splits], dict[str, RowRuns]] = {}
     for settings, runs in rows:
         for run in runs:
             own = settings | _evaluated_otherwise(run)
             table = entries.setdefault(places[run.run.manifest.store["fingerprint"], run.split], {})
-            table.setdefault(json.dumps(own, sort_keys=True), (own, []))[1].append(run)
+            table.setdefault(json.dumps(own, sort_keys=True), RowRuns(own, [])).runs.append(run)
     tables = [_table(splits, list(of.values()), part, against, ranked) for (_, splits), of in entries.items()]
     if tables and against is not None and all(table.against is None for table in tables):
         names = ", ".join(row.name for table in tables for row in table.rows)
@@ -58,20 +65,20 @@ def tabulate(rows: Sequence[RowRuns], part: str, *, against: str | None, ranked:
     return tables[:1] + [dataclasses.replace(table, apart=_why_apart(table, tables[0])) for table in tables[1:]]
 
 
-def _places(runs: Sequence[ScoredRun]) -> dict[tuple[str, tuple[str, str]], tuple[str, Splits]]:
+def _places(runs: Sequence[ScoredRun]) -> dict[tuple[str, Split], tuple[str, Splits]]:
     """The table of each store and split: folds, told by their names, share one if they test no video twice."""
-    videos: dict[str, dict[tuple[str, str], set[bytes]]] = {}
+    videos: dict[str, dict[Split, set[bytes]]] = {}
     for run in runs:
         known = set() if run.predictions is None else set(run.predictions.paths.tolist())
         videos.setdefault(run.run.manifest.store["fingerprint"], {}).setdefault(run.split, set()).update(known)
     places = {}
     for fingerprint, of_split in videos.items():
-        families: dict[str, list[tuple[str, str]]] = {}
-        for name, sha256 in sorted(of_split):
-            families.setdefault(re.sub(r"-\d+$", "", name), []).append((name, sha256))
+        families: dict[str, list[Split]] = {}
+        for split in sorted(of_split):
+            families.setdefault(re.sub(r"-\d+$", "", split.name), []).append(split)
         for family in families.values():
             pairs = itertools.combinations(family, 2)
-            folds = all(one[0] != two[0] and not of_split[one] & of_split[two] for one, two in pairs)
+            folds = all(one.name != two.name and not of_split[one] & of_split[two] for one, two in pairs)
             for split in family:
                 places[fingerprint, split] = (fingerprint, tuple(family) if folds else (split,))
     return places
@@ -84,42 +91,33 @@ def _evaluated_otherwise(run: ScoredRun) -> dict[str, Any]:
     return {f"evaluated {name}": value for name, value in found.items() if value not in (None, own[name])}
 
 
-def _table(splits: Splits, entries: list[_Entry], part: str, against: str | None, ranked: bool) -> ComparedTable:
-    names = _row_names([settings for settings, _ in entries])
-    scores = [row_scores(runs) for _, runs in entries]
-    rows = [
-        build_row(name, settings, runs, score, splits)
-        for name, (settings, runs), score in zip(names, entries, scores, strict=True)
-    ]
+def _table(splits: Splits, entries: list[RowRuns], part: str, against: str | None, ranked: bool) -> ComparedTable:
+    rows = []
+    for name, entry in zip(_row_names([entry.settings for entry in entries]), entries, strict=True):
+        scores = row_scores(entry.runs)
+        rows.append(_Scored(build_row(name, *entry, scores, splits), scores))
     if ranked:
-        order = sorted(range(len(rows)), key=lambda i: _figure_or_least(rows[i]), reverse=True)
-        rows, scores = [rows[i] for i in order], [scores[i] for i in order]
-    reference = _reference(rows, scores, splits, against)
-    if reference is not None:
-        rows = _compared(rows, scores, reference)
-    manifest = entries[0][1][0].run.manifest
-    every = {split: run for _, runs in entries for run in runs if run.predictions for split in [run.split]}
-    folds = [run.predictions for run in every.values() if run.predictions]
+        rows.sort(key=lambda each: -1.0 if each.row.figure is None else each.row.figure, reverse=True)
+    reference = next((each for each in rows if _may_be_reference(each, splits, against)), None)
+    runs = [run for entry in entries for run in entry.runs]
+    manifest = runs[0].run.manifest
+    folds = {run.split: run.predictions for run in runs if run.predictions}.values()
     return ComparedTable(
         dataset=manifest.store["dataset"],
         store_fingerprint=manifest.store["fingerprint"],
         backbone=manifest.features.backbone,
         weights_sha256=manifest.features.weights_sha256,
-        splits=[name for name, _ in splits],
-        split_sha256=[sha256 for _, sha256 in splits],
-        leaking=any(run.run.manifest.split["leaking_groups"] for _, runs in entries for run in runs),
+        splits=[split.name for split in splits],
+        split_sha256=[split.sha256 for split in splits],
+        leaking=any(run.run.manifest.split["leaking_groups"] for run in runs),
         part=part,
         metric="map" if manifest.model.multilabel else "accuracy",
         num_videos=sum(len(fold.paths) for fold in folds),
         num_groups=len({group for fold in folds for group in fold.groups.tolist()}),
-        against=None if reference is None else rows[reference].name,
+        against=None if reference is None else reference.row.name,
         apart=None,
-        rows=rows,
+        rows=[each.row for each in rows] if reference is None else _compared(rows, reference),
     )
-
-
-def _figure_or_least(row: ComparedRow) -> float:
-    return -1.0 if row.figure is None else row.figure
 
 
 def _row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -141,27 +139,23 @@ def _row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
     return names
 
 
-def _reference(
-    rows: Sequence[ComparedRow], scores: Sequence[RowScores | None], splits: Splits, against: str | None
-) -> int | None:
-    """Index of the row that the others are compared with."""
-    for i, (row, score) in enumerate(zip(rows, scores, strict=True)):
-        names = {row.name, *(run.run for run in row.runs), *(run.path for run in row.runs)}
-        named = against is None or not names.isdisjoint({against, str(Path(against))})  # a folder may end in a slash
-        if named and score is not None and tuple(score.splits) == splits:
-            return i
-    return None
+def _may_be_reference(scored: _Scored, splits: Splits, against: str | None) -> bool:
+    """Whether a row has figures on all splits and is the one that is asked for, if any is."""
+    row, scores = scored
+    names = {row.name, *(run.run for run in row.runs), *(run.path for run in row.runs)}
+    named = against is None or not names.isdisjoint({against, str(Path(against))})  # a folder may end in a slash
+    return named and scores is not None and tuple(scores.splits) == splits
 
 
-def _compared(rows: list[ComparedRow], scores: Sequence[RowScores | None], reference: int) -> list[ComparedRow]:
+def _compared(rows: Sequence[_Scored], reference: _Scored) -> list[ComparedRow]:
     """The rows with their differences from one of them, where the videos are the same."""
-    other = scores[reference]
+    other = reference.scores
     assert other is not None
     found = {}
-    for i, score in enumerate(scores):
-        if i != reference and score is not None and score.splits == other.splits:
-            require_same_videos(score.counted[0].run, score.videos, other.videos)
-            found[i] = paired_difference(score.statistic, other.statistic, score.groups)
+    for i, each in enumerate(rows):
+        if each is not reference and (own := each.scores) is not None and own.splits == other.splits:
+            require_same_videos(own.counted[0].run, own.videos, other.videos)
+            found[i] = paired_difference(own.statistic, other.statistic, own.groups)
     corrected = dict(zip(found, holm([each.p_value for each in found.values()]), strict=True))
     return [
         dataclasses.replace(
@@ -173,7 +167,7 @@ def _compared(rows: list[ComparedRow], scores: Sequence[RowScores | None], refer
         )
         if i in found
         else row
-        for i, row in enumerate(rows)
+        for i, (row, _) in enumerate(rows)
     ]
 
 

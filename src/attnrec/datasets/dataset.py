@@ -70,7 +70,7 @@ class Dataset:
     Attributes:
         name: `ucf11`, `ucf101`, `hmdb51`, `jhmdb` or `hollywood2`, and for other datasets, and for a part of HMDB-51's
             classes, the name of their folder.
-        layout: Reader that found this, one of `attnrec.config.DatasetLayout`.
+        layout: Reader that found this, one of `attnrec.settings.DatasetLayout`.
         root: Folder that paths are relative to.
         entries: The videos, sorted by path.
         classes: Names in the order of the class indices.

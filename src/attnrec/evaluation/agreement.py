@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,24 +11,12 @@ from attnrec.evaluation.faithfulness import donors_of
 from attnrec.evaluation.measures import jensen_shannon, rank_correlation
 from attnrec.evaluation.perturb import CHUNK_BLOCKS, donor_blocks
 from attnrec.evaluation.report import Agreement
-from attnrec.features.blocks import BlockTable
-from attnrec.features.feed import CubeFeed
-from attnrec.features.store import FeatureStore
 from attnrec.runtime import OnProgress, Progress, no_progress
-from attnrec.training.run import Run
-from attnrec.training.score import score_blocks
-
-
-class AttendingRun(NamedTuple):
-    """A run with attention, its store, and the blocks to compare it on."""
-
-    run: Run
-    store: FeatureStore
-    table: BlockTable
+from attnrec.training.score import RunBlocks, score_blocks
 
 
 def attention_agreement(
-    runs: Sequence[AttendingRun], device: torch.device, *, seed: int = 0, on_progress: OnProgress = no_progress
+    runs: Sequence[RunBlocks], device: torch.device, *, seed: int = 0, on_progress: OnProgress = no_progress
 ) -> list[Agreement]:
     """Compare the attention of each two runs that see the same frames in the same blocks; others do not compare.
 
@@ -43,7 +30,7 @@ def attention_agreement(
     return [_agreement(*pair, device, seed, on_progress) for pair in pairs]
 
 
-def _see_the_same(one: AttendingRun, other: AttendingRun) -> bool:
+def _see_the_same(one: RunBlocks, other: RunBlocks) -> bool:
     """Whether attention on the same places of the same frames can be compared."""
     return (
         one.store.fingerprint == other.store.fingerprint
@@ -52,27 +39,47 @@ def _see_the_same(one: AttendingRun, other: AttendingRun) -> bool:
     )
 
 
-def _agreement(
-    one: AttendingRun, other: AttendingRun, device: torch.device, seed: int, on_progress: OnProgress
-) -> Agreement:
+def _agreement(one: RunBlocks, other: RunBlocks, device: torch.device, seed: int, on_progress: OnProgress) -> Agreement:
     look, other_look = (_attention_of(run, device) for run in (one, other))
-    table, donor = one.table, donors_of(one.store, np.unique(one.table.video), seed)
+    table, donor = one.table, donors_of(one, seed)
     elsewhere = donor_blocks(table.video, donor) if donor else None
-    sums = np.zeros((2, 4))
+    names = ("jensen_shannon", "rank_correlation", "other_jensen_shannon", "other_rank_correlation")
+    means = {name: _Mean() for name in names}
     for start in range(0, len(table), CHUNK_BLOCKS):
         blocks = np.arange(start, min(start + CHUNK_BLOCKS, len(table)))
         attention = look(blocks)
-        sums[0] += _sums(attention, other_look(blocks))
-        if elsewhere is not None:
-            sums[1] += _sums(attention, other_look(elsewhere[blocks]))
+        for kind, others in (("", blocks), ("other_", None if elsewhere is None else elsewhere[blocks])):
+            if others is not None:
+                maps = other_look(others)
+                means[f"{kind}jensen_shannon"].add(jensen_shannon(attention, maps))
+                means[f"{kind}rank_correlation"].add(rank_correlation(attention, maps))
         on_progress(Progress("agreement", int(blocks[-1]) + 1, len(table), f"{one.run.name}, {other.run.name}"))
-    means = [[None if not row[i + 1] else float(row[i] / row[i + 1]) for i in (0, 2)] for row in sums]
-    return Agreement((str(one.run.path), str(other.run.path)), int(sums[0, 1]), *means[0], *means[1])
+    return Agreement(
+        runs=(str(one.run.path), str(other.run.path)),
+        num_maps=means["jensen_shannon"].number,
+        **{name: mean.value for name, mean in means.items()},
+    )
 
 
-def _attention_of(run: AttendingRun, device: torch.device) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+class _Mean:
+    """Mean of the numbers that are known among many that come in parts."""
+
+    def __init__(self) -> None:
+        self.total, self.number = 0.0, 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        known = values[~np.isnan(values)]
+        self.total, self.number = self.total + float(known.sum()), self.number + known.size
+
+    @property
+    def value(self) -> float | None:
+        return self.total / self.number if self.number else None
+
+
+def _attention_of(run: RunBlocks, device: torch.device) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
     """From numbers of blocks to the run's attention in them, (m, T, L)."""
-    model, feed = run.run.load_model(device), CubeFeed(run.store.features(), run.run.manifest.feature_scale, device)
+    model = run.run.load_model(device)
+    feed = run.feed(model)
 
     def look(blocks: NDArray[np.int64]) -> NDArray[np.float32]:
         attention = score_blocks(model, feed, run.table.frames[blocks], keep_attention=True).attention
@@ -80,10 +87,3 @@ def _attention_of(run: AttendingRun, device: torch.device) -> Callable[[NDArray[
         return attention
 
     return look
-
-
-def _sums(attention: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sum and number of the divergences of maps, and of their correlations as far as there are any, shape (4,)."""
-    divergence, correlation = jensen_shannon(attention, other), rank_correlation(attention, other)
-    known = correlation[~np.isnan(correlation)]
-    return np.array([divergence.sum(), divergence.size, known.sum(), known.size])

@@ -1,6 +1,7 @@
-"""A run's figures on a part of its split: per video, per class, confusion; how faithful its attention is."""
+"""Figures of runs on a part of their splits: per video, per class, confusion; how faithful their attention is."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnrec.errors import AttnrecError, ConfigError, RunError
+from attnrec.evaluation.agreement import attention_agreement
 from attnrec.evaluation.faithfulness import attention_faithfulness, require_attention
-from attnrec.evaluation.figures import resolved_top_k, video_figures
 from attnrec.evaluation.localization import Targets, read_targets, stored_targets
-from attnrec.evaluation.report import EvaluationReport, Faithfulness, VideoFigure, earlier_faithfulness
-from attnrec.features.blocks import BlockTable
-from attnrec.features.feed import CubeFeed
+from attnrec.evaluation.report import (
+    EvaluationReport,
+    EvaluationSummary,
+    Faithfulness,
+    VideoFigure,
+    earlier_faithfulness,
+    video_figures,
+)
 from attnrec.features.store import FeatureStore
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, require_fitting
 from attnrec.models.losses import penalty_floor
@@ -24,8 +30,9 @@ from attnrec.settings import Reduction
 from attnrec.training.origin import store_of_run
 from attnrec.training.plan import run_blocks
 from attnrec.training.run import Run
-from attnrec.training.score import BATCH_BLOCKS, score_blocks
+from attnrec.training.score import BATCH_BLOCKS, RunBlocks, score_blocks
 
+DEFAULT_TOP_K = 5
 CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # time-steps and attention are kept for so many blocks at a time
 
 
@@ -89,45 +96,82 @@ def evaluate(
     table = run_blocks(features, run.manifest.training, part, settings.block_stride)
     if not len(table):
         raise RunError(f"{run.path}: split {_split(run)} has no {part} video; evaluate another part by --part")
-    videos = np.unique(table.video)
-    targets = _box_targets(run, features, table, boxes) if faithfulness else None
-    num_videos = len(videos)
-    message = f"{run.name}: {len(table)} blocks of {num_videos} videos, one every {settings.block_stride} stored frames"
-    on_progress(Progress("evaluate", message=message))
+    blocks = RunBlocks(run, features, table)
+    targets = _box_targets(blocks, boxes) if faithfulness else None
+    number, stride = f"{len(table)} blocks of {len(blocks.videos)} videos", settings.block_stride
+    on_progress(Progress("evaluate", message=f"{run.name}: {number}, one every {stride} stored frames"))
     if targets is not None and (note := _note_on_boxes(features, targets, boxes)) is not None:
         on_progress(Progress("evaluate", message=note))
-    scores = _score(run, model, features, table, settings.last_steps, on_progress)
-    probs = reduce_blocks(scores.block_probs[:, None], table.video, settings.reduction)
+    block_probs, gaze = _score(blocks, model, settings.last_steps, on_progress)
+    probs = reduce_blocks(block_probs[:, None], table.video, settings.reduction)
     tested = None
     if faithfulness:
         tested = attention_faithfulness(
-            run,
+            blocks,
             model,
-            features,
-            table,
             reduction=settings.reduction,
             last_steps=settings.last_steps,
             targets=targets,
             on_progress=on_progress,
         )
-    report = _report(run, features, table, scores, probs, part, settings, tested, started)
+    report = _report(blocks, probs, gaze, part, settings, tested, started)
     if tested is None and (kept := _kept_faithfulness(run, report)) is not None:
         report = replace(report, faithfulness=kept)
         on_progress(Progress("evaluate", message=f"{run.name}: the test of its attention is that of an earlier call"))
     try:
-        _write(run, features, table, scores, probs, report)
+        _write(blocks, block_probs, probs, report)
     except AttnrecError as error:
         return replace(report, unsaved=str(error))
     return report
 
 
-def _box_targets(run: Run, store: FeatureStore, table: BlockTable, boxes: str | Path | None) -> Targets | None:
+def evaluate_runs(
+    runs: Sequence[str | Path | Run],
+    store: str | Path | None = None,
+    *,
+    part: str = "test",
+    block_stride: int | None = None,
+    faithfulness: bool = False,
+    device: str = "auto",
+    on_progress: OnProgress = no_progress,
+    **settings: Any,
+) -> EvaluationSummary:
+    """Score several runs, such as folds or seeds.
+
+    Args:
+        runs: The runs or their folders.
+        store: As in `evaluate`.
+        part: Likewise.
+        block_stride: Likewise.
+        faithfulness: Likewise; also compare the attention of each two runs that see the same blocks.
+        device: As in `evaluate`.
+        on_progress: Likewise.
+        **settings: Likewise.
+
+    Raises:
+        AttnrecError: As `evaluate`.
+    """
+    opened = [run if isinstance(run, Run) else Run(run) for run in runs]
+    if faithfulness:
+        for run in opened:
+            require_attention(run)
+    settings |= {"part": part, "block_stride": block_stride, "device": device, "on_progress": on_progress}
+    reports = [evaluate(run, store, faithfulness=faithfulness, **settings) for run in opened]
+    attending = []
+    for run in opened if faithfulness else []:
+        features = store_of_run(run, store)
+        attending.append(RunBlocks(run, features, run_blocks(features, run.manifest.training, part, block_stride)))
+    return EvaluationSummary(reports, attention_agreement(attending, resolve_device(device), on_progress=on_progress))
+
+
+def _box_targets(blocks: RunBlocks, boxes: str | Path | None) -> Targets | None:
     """Where annotated things are by a file, or else by the store if its boxes are in a step of these blocks."""
-    videos, training = np.unique(table.video), store.split_members(_split(run), "train")
+    store, videos = blocks.store, blocks.videos
+    training = store.split_members(_split(blocks.run), "train")
     if boxes is not None:
         return read_targets(Path(boxes), store, videos, training)
     targets = stored_targets(store, videos, training)
-    return targets if targets is not None and (targets.row[table.frames] >= 0).any() else None
+    return targets if targets is not None and (targets.row[blocks.table.frames] >= 0).any() else None
 
 
 def _note_on_boxes(store: FeatureStore, targets: Targets, boxes: str | Path | None) -> str | None:
@@ -143,7 +187,7 @@ def _split(run: Run) -> str:
 
 
 class _Settings(NamedTuple):
-    """How blocks are cut and made into figures, without gaps."""
+    """How blocks are cut and made into figures, without gaps; by their names in the report."""
 
     reduction: Reduction
     last_steps: int
@@ -159,33 +203,30 @@ def _settings(
     block_stride: int | None,
     top_k: int | None,
 ) -> _Settings:
-    training, multilabel = run.manifest.training, run.manifest.model.multilabel
+    training, multilabel, C = run.manifest.training, run.manifest.model.multilabel, len(store.classes)
     chosen = reduction or training.reduction
     require_fitting(chosen, multilabel=multilabel)
     if last_steps is not None and not 1 <= last_steps <= training.block_frames:
         raise ConfigError(f"--last-steps {last_steps}: must be from 1 to {training.block_frames}, the run's block")
+    if top_k is not None:
+        require_fitting("top_k_accuracy", multilabel=multilabel)
+        if not 1 <= top_k <= C:
+            raise ConfigError(f"--top-k {top_k}: must be from 1 to {C}, the number of classes")
     return _Settings(
         chosen,
         last_steps or training.last_steps,
         block_stride or training.block_stride,
-        resolved_top_k(top_k, len(store.classes), multilabel),
+        top_k or (DEFAULT_TOP_K if C > DEFAULT_TOP_K and not multilabel else None),
     )
 
 
-class _Scores(NamedTuple):
-    """Class probabilities (M, C) of all blocks, and the means over blocks of what their attention was like."""
-
-    block_probs: NDArray[np.float64]
-    attention_entropy: float | None
-    penalty_above_floor: float | None
-
-
 def _score(
-    run: Run, model: nn.Module, store: FeatureStore, table: BlockTable, last_steps: int, on_progress: OnProgress
-) -> _Scores:
+    blocks: RunBlocks, model: nn.Module, last_steps: int, on_progress: OnProgress
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Class probabilities of all blocks, shape (M, C), and what their attention is like, by its names in the report."""
     probs: list[NDArray[np.float64]] = []
-    figures = np.zeros(2)
-    feed = CubeFeed(store.features(), run.manifest.feature_scale, next(model.parameters()).device)
+    gaze: dict[str, Any] = {}
+    run, table, feed = blocks.run, blocks.table, blocks.feed(model)
     for start in range(0, len(table), CHUNK_BLOCKS):
         scores = score_blocks(
             model,
@@ -196,36 +237,36 @@ def _score(
             on_batch=lambda done, start=start: on_progress(Progress("evaluate", start + done, len(table))),  # type: ignore[misc]
         )
         if not np.isfinite(scores.frame_probs).all():
-            store.require_finite(table.frames[start : start + CHUNK_BLOCKS])
+            blocks.store.require_finite(table.frames[start : start + CHUNK_BLOCKS])
             raise RunError(f"{run.path}: its predictions are not numbers; train again with a lower --learning-rate")
         probs.append(block_means(scores.frame_probs, last_steps))
         if scores.attention is not None:
-            figures += np.array(_attention_figures(scores.attention)) * len(scores.attention) / len(table)
-    entropy, penalty = figures.tolist() if scores.attention is not None else (None, None)
-    return _Scores(np.concatenate(probs), entropy, penalty)
+            for name, figure in _gaze(scores.attention).items():
+                gaze[name] = gaze.get(name, 0.0) + figure * len(scores.attention) / len(table)
+    return np.concatenate(probs), gaze
 
 
-def _attention_figures(attention: NDArray[np.float32]) -> tuple[float, float]:
-    """Entropy, and Eq. 7's penalty above its floor, means over blocks (M, T, L)."""
+def _gaze(attention: NDArray[np.float32]) -> dict[str, float]:
+    """What attention (M, T, L) is like, means over its blocks."""
     _, T, L = attention.shape
     penalty = np.square(1 - attention.sum(axis=1, dtype=np.float64)).sum(axis=-1).mean()
-    return attention_entropy(attention), float(penalty) - penalty_floor(T, L)
+    return {
+        "attention_entropy": attention_entropy(attention),
+        "penalty_above_floor": float(penalty) - penalty_floor(T, L),
+    }
 
 
 def _report(
-    run: Run,
-    store: FeatureStore,
-    table: BlockTable,
-    scores: _Scores,
+    blocks: RunBlocks,
     probs: NDArray[np.float64],
+    gaze: dict[str, Any],
     part: str,
     settings: _Settings,
     tested: Faithfulness | None,
     started: float,
 ) -> EvaluationReport:
-    manifest, videos = run.manifest, np.unique(table.video)
-    groups = [store.groups[video] for video in videos]
-    figures = video_figures(store.targets[videos], probs, groups, store.classes, top_k=settings.top_k)
+    run, store, videos, groups = blocks.run, blocks.store, blocks.videos, blocks.groups
+    manifest = run.manifest
     return EvaluationReport(
         run=str(run.path),
         preset=manifest.training.preset,
@@ -241,14 +282,9 @@ def _report(
         leaking_groups=manifest.split["leaking_groups"],
         part=part,
         trained_on=part == "train" or (part == "validation" and manifest.training.retrain),
-        reduction=settings.reduction,
-        last_steps=settings.last_steps,
-        block_stride=settings.block_stride,
         num_videos=len(videos),
         num_groups=len(set(groups)),
-        num_blocks=len(table),
-        attention_entropy=scores.attention_entropy,
-        penalty_above_floor=scores.penalty_above_floor,
+        num_blocks=len(blocks.table),
         videos=[
             VideoFigure(
                 store.path_of(video), ";".join(store.labels_of(video)), store.classes[row.argmax()], float(row.max())
@@ -257,7 +293,9 @@ def _report(
         ],
         faithfulness=tested,
         seconds=time.monotonic() - started,
-        **figures,
+        **settings._asdict(),
+        **gaze,
+        **video_figures(store.targets[videos], probs, groups, store.classes, top_k=settings.top_k),
     )
 
 
@@ -270,15 +308,10 @@ def _kept_faithfulness(run: Run, report: EvaluationReport) -> Faithfulness | Non
 
 
 def _write(
-    run: Run,
-    store: FeatureStore,
-    table: BlockTable,
-    scores: _Scores,
-    probs: NDArray[np.float64],
-    report: EvaluationReport,
+    blocks: RunBlocks, block_probs: NDArray[np.float64], probs: NDArray[np.float64], report: EvaluationReport
 ) -> None:
     """Write the report and all scores into the run."""
-    videos = np.unique(table.video)
+    store, table, videos = blocks.store, blocks.table, blocks.videos
     label = {"video_labels": store.label_matrix[videos]} if store.multilabel else {}
     arrays: dict[str, Any] = {
         "classes": np.array([name.encode("utf-8", "surrogateescape") for name in store.classes]),
@@ -288,6 +321,6 @@ def _write(
         "video_probs": probs,
         "block_video": np.searchsorted(videos, table.video),
         "block_start_seconds": store.pts[table.frames[:, 0]],
-        "block_probs": scores.block_probs.astype(np.float32),
+        "block_probs": block_probs.astype(np.float32),
     } | label
-    run.write_evaluation(report.part, asdict(report), arrays)
+    blocks.run.write_evaluation(report.part, asdict(report), arrays)

@@ -3,7 +3,7 @@
 Legend: V videos, M blocks, C classes, P points of a curve.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnrec.errors import RunError
-from attnrec.evaluation.figures import Interval
 from attnrec.evaluation.intervals import (
     Statistic,
     accuracy_statistic,
     bootstrap_interval,
+    less,
     map_statistic,
     mean_of_statistics,
     mean_statistic,
+    of_all,
 )
-from attnrec.evaluation.localization import Localization, Targets, block_sums, localization
+from attnrec.evaluation.localization import Targets, block_sums, localization
 from attnrec.evaluation.measures import area_statistic, changed_share, donors, prediction_shift
 from attnrec.evaluation.perturb import (
-    CURVES,
     Probe,
     donor_blocks,
     removal_curves,
@@ -33,13 +33,13 @@ from attnrec.evaluation.perturb import (
 )
 from attnrec.evaluation.report import Faithfulness
 from attnrec.features.blocks import BlockTable
-from attnrec.features.feed import CubeFeed
 from attnrec.features.store import FeatureStore
 from attnrec.metrics import reduce_blocks
 from attnrec.models.attention import AttentionLSTM
 from attnrec.runtime import OnProgress, Progress, derived_seed, no_progress
 from attnrec.settings import Reduction
 from attnrec.training.run import Run
+from attnrec.training.score import RunBlocks
 
 FILLER_FRAMES = 512  # whose mean slice stands for a removed cell
 
@@ -55,10 +55,8 @@ def require_attention(run: Run) -> None:
 
 
 def attention_faithfulness(
-    run: Run,
+    blocks: RunBlocks,
     model: nn.Module,
-    store: FeatureStore,
-    table: BlockTable,
     *,
     reduction: Reduction,
     last_steps: int,
@@ -69,10 +67,8 @@ def attention_faithfulness(
     """Test whether a run's predictions rest on where it looks.
 
     Args:
-        run: With attention.
+        blocks: Of a run with attention.
         model: Its recogniser.
-        store: Its feature store.
-        table: Blocks to test on.
         reduction: How blocks make a video's probabilities.
         last_steps: Time-steps at a block's end that count.
         targets: Where annotated things are.
@@ -85,11 +81,9 @@ def attention_faithfulness(
     # One arithmetic for the learned attention and those in its place, so that nothing but attention differs.
     assert isinstance(model, AttentionLSTM)
     model.plain = True
-    manifest = run.manifest
-    feed = CubeFeed(store.features(), manifest.feature_scale, next(model.parameters()).device)
-    probe = Probe(model, feed, manifest.model.multilabel, last_steps, seed)
-    videos = np.unique(table.video)
-    donor = donors_of(store, videos, seed)
+    manifest, store, table, groups = blocks.run.manifest, blocks.store, blocks.table, blocks.groups
+    probe = Probe(model, blocks.feed(model), manifest.model.multilabel, last_steps, seed)
+    donor = donors_of(blocks, seed)
     block_probs, sums = _replaced(probe, table, donor, targets, on_progress)
     probs = {
         name: [reduce_blocks(drawn[:, None], table.video, reduction) for drawn in several]
@@ -100,26 +94,31 @@ def attention_faithfulness(
     curves = removal_curves(
         probe, table.frames[chosen], filler.astype(np.float32), lambda n: on_progress(Progress("cells", n, len(chosen)))
     )
-    groups = [store.groups[video] for video in videos]
+    shares = removed_shares(store.spec.num_locations)
     parts = [
-        _of_replacements(store.targets[videos], probs, groups, seed),
-        _of_curves(curves, removed_shares(store.spec.num_locations), table.video[chosen], groups, seed),
+        _of_replacements(store.targets[blocks.videos], probs, groups),
+        _of_curves(curves, shares, table.video[chosen], groups),
     ]
     if targets is not None:
-        parts.append(_of_boxes(sums, table, targets, store, seed))
-    differences = {name: found for part in parts for name, found in part.differences.items()}
+        parts.append(_of_boxes(localization(sums, table.video), groups))
+        parts[-1].figures["num_boxed_frames"] = int((targets.row[np.unique(table.frames)] >= 0).sum())
     return Faithfulness(
         metric="map" if store.multilabel else "accuracy",
         other_class_share=_other_class_share(store, donor),
         num_curve_blocks=len(chosen),
-        differences={name: value for name, (value, _) in differences.items()},
-        intervals={name: interval for name, (_, interval) in differences.items()},
+        differences={name: of_all(each, len(of.groups)) for of in parts for name, each in of.differences.items()},
+        intervals={
+            name: bootstrap_interval(each, of.groups, seed=seed)
+            for of in parts
+            for name, each in of.differences.items()
+        },
         **{name: value for part in parts for name, value in part.figures.items()},
     )
 
 
-def donors_of(store: FeatureStore, videos: NDArray[np.int64], seed: int) -> dict[int, int]:
+def donors_of(blocks: RunBlocks, seed: int) -> dict[int, int]:
     """Another video for each, of other labels wherever possible; nothing for a single video."""
+    store, videos = blocks.store, blocks.videos
     if len(videos) < 2:
         return {}
     kinds = np.unique(store.label_matrix[videos], axis=0, return_inverse=True)[1].ravel()
@@ -144,103 +143,84 @@ def _other_class_share(store: FeatureStore, donor: Mapping[int, int]) -> float |
 
 def _replaced(
     probe: Probe, table: BlockTable, donor: Mapping[int, int], targets: Targets | None, on_progress: OnProgress
-) -> tuple[dict[str, list[NDArray[np.float64]]], NDArray[np.float64]]:
+) -> tuple[dict[str, list[NDArray[np.float64]]], dict[str, NDArray[np.float64]]]:
     """Class probabilities (M, C) of all blocks under each attention, and `block_sums` of the learned one."""
     chunks: dict[str, list[list[NDArray[np.float64]]]] = {}
-    sums = []
+    sums: dict[str, list[NDArray[np.float64]]] = {}
     given = donor_blocks(table.video, donor) if donor else None
     for scores in replaced_scores(probe, table, given):
         for name, drawn in scores.block_probs.items():
             chunks.setdefault(name, []).append(drawn)
         if targets is not None:
-            sums.append(block_sums(scores.attention, table.frames[scores.blocks], targets))
+            for name, of_blocks in block_sums(scores.attention, table.frames[scores.blocks], targets).items():
+                sums.setdefault(name, []).append(of_blocks)
         on_progress(Progress("attention", scores.blocks.stop, len(table)))
     probs = {name: [np.concatenate(draw) for draw in zip(*parts, strict=True)] for name, parts in chunks.items()}
-    return probs, np.concatenate(sums) if sums else np.empty((0, 0))
+    return probs, {name: np.concatenate(parts) for name, parts in sums.items()}
 
 
 class _Part(NamedTuple):
-    """Some fields of `Faithfulness`, and some of its differences with their intervals."""
+    """Some fields of `Faithfulness`, and the statistics of some of its differences, of videos in these groups."""
 
     figures: dict[str, Any]
-    differences: dict[str, tuple[float, Interval]]
+    differences: dict[str, Statistic]
+    groups: Sequence[str]
 
 
 def _of_replacements(
-    targets: NDArray[Any], probs: dict[str, list[NDArray[np.float64]]], groups: Sequence[str], seed: int
+    targets: NDArray[Any], probs: dict[str, list[NDArray[np.float64]]], groups: Sequence[str]
 ) -> _Part:
-    metric = accuracy_statistic if targets.ndim == 1 else map_statistic
-    statistics = {
-        name: mean_of_statistics([metric(targets, table) for table in drawn]) for name, drawn in probs.items()
-    }
-    (learned,) = probs["learned"]
-    others = {name: drawn for name, drawn in probs.items() if name != "learned"}
     several = targets.ndim > 1
+    metric = map_statistic if several else accuracy_statistic
+    statistics = {name: mean_of_statistics([metric(targets, each) for each in drawn]) for name, drawn in probs.items()}
+    (learned,) = probs["learned"]
+
+    def mean(measure: Callable[..., float], **options: bool) -> dict[str, float]:
+        """Of a measure of the learned predictions and others, over what was drawn of these."""
+        others = {name: drawn for name, drawn in probs.items() if name != "learned"}
+        return {n: float(np.mean([measure(learned, each, **options) for each in drawn])) for n, drawn in others.items()}
+
+    changed = mean(changed_share)
     return _Part(
-        {name: _of_all(statistic, len(groups)) for name, statistic in statistics.items()}
-        | {
-            "changed": {n: float(np.mean([changed_share(learned, p) for p in drawn])) for n, drawn in others.items()},
-            "shift": {
-                n: float(np.mean([prediction_shift(learned, p, multilabel=several) for p in drawn]))
-                for n, drawn in others.items()
-            },
-        },
-        {name: _difference(statistics["learned"], statistics[name], groups, seed) for name in others},
+        {name: of_all(statistic, len(groups)) for name, statistic in statistics.items()}
+        | {"changed": changed, "shift": mean(prediction_shift, multilabel=several)},
+        {name: less(statistics["learned"], statistics[name]) for name in changed},
+        groups,
     )
 
 
 def _of_curves(
-    block_curves: NDArray[np.float64],
+    block_curves: dict[str, NDArray[np.float64]],
     shares: NDArray[np.float64],
     owner: NDArray[np.int64],
     groups: Sequence[str],
-    seed: int,
 ) -> _Part:
-    curves = np.stack([block_curves[owner == video].mean(axis=0) for video in np.unique(owner)])  # (V, 3, P)
-    areas = {name: area_statistic(curves[:, i], shares) for i, name in enumerate(CURVES)}
-    figures = {name: _of_all(area, len(groups)) for name, area in areas.items()}
+    curves = {
+        name: np.stack([curve[owner == video].mean(axis=0) for video in np.unique(owner)])  # (V, P)
+        for name, curve in block_curves.items()
+    }
+    means = {name: curve.mean(axis=0).tolist() for name, curve in curves.items()}
+    areas = {name: area_statistic(curve, shares) for name, curve in curves.items()}
+    figures: dict[str, Any] = {name: of_all(area, len(groups)) for name, area in areas.items()}
+    differences = {
+        "deletion": less(areas["random"], areas["deletion"]),
+        "insertion": less(areas["insertion"], areas["random"]),
+    }
     if np.isnan(list(figures.values())).any():
         figures, differences = {}, {}
-    else:
-        differences = {
-            "deletion": _difference(areas["random"], areas["deletion"], groups, seed),
-            "insertion": _difference(areas["insertion"], areas["random"], groups, seed),
-        }
-    means = dict(zip(CURVES, curves.mean(axis=0).tolist(), strict=True))
-    return _Part(figures | {"curve_shares": shares.tolist(), "curves": means}, differences)
+    return _Part(figures | {"curve_shares": shares.tolist(), "curves": means}, differences, groups)
 
 
-def _of_boxes(sums: NDArray[np.float64], table: BlockTable, targets: Targets, store: FeatureStore, seed: int) -> _Part:
-    found = localization(sums, table, targets)
-    groups = [store.groups[video] for video in found.videos]
-    statistics = {name: mean_statistic(values) for name, values in found.figures.items()}
-    figures = {name: _of_all(statistic, len(groups)) for name, statistic in statistics.items()}
-    differences = {
-        name: _difference(statistics[name.split("_")[0]], statistic, groups, seed)
-        for name, statistic in statistics.items()
-        if "_" in name
-    }
-    numbers = {"num_boxed_videos": len(found.videos), "num_boxed_frames": found.num_frames}
-    return _Part(figures | numbers | {"by_video": _by_video(found, np.unique(table.video))}, differences)
-
-
-def _by_video(found: Localization, videos: NDArray[np.int64]) -> dict[str, list[float | None]]:
-    """Figures of all videos, None of those without a box."""
-    known = {
-        name: dict(zip(found.videos.tolist(), values.tolist(), strict=True)) for name, values in found.figures.items()
-    }
-    return {name: [of.get(video) for video in videos.tolist()] for name, of in known.items()}
-
-
-def _of_all(statistic: Statistic, num_videos: int) -> float:
-    """A statistic of all videos, each once."""
-    return float(statistic(np.ones((1, num_videos)))[0])
-
-
-def _difference(one: Statistic, other: Statistic, groups: Sequence[str], seed: int) -> tuple[float, Interval]:
-    """A difference, and its interval: both of its terms are of the same resample."""
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return one(weights) - other(weights)
-
-    return _of_all(statistic, len(groups)), bootstrap_interval(statistic, groups, seed=seed)
+def _of_boxes(figures: dict[str, NDArray[np.float64]], groups: Sequence[str]) -> _Part:
+    """Of the figures of each video, (V,), those over the videos that have a box."""
+    boxed = np.isfinite(figures["pointing"])
+    own = [group for group, has_box in zip(groups, boxed, strict=True) if has_box]
+    statistics = {name: mean_statistic(values[boxed]) for name, values in figures.items()}
+    others = [name for name in figures if "_" in name]
+    by_video = {name: [None if v != v else v for v in values.tolist()] for name, values in figures.items()}
+    return _Part(
+        {name: of_all(statistic, len(own)) for name, statistic in statistics.items()}
+        | {"num_boxed_videos": len(own), "by_video": by_video},
+        {name: less(statistics[name.split("_")[0]], statistics[name]) for name in others},
+        own,
+    )

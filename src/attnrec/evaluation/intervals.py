@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attnrec.metrics import top_k_hits
 
+Interval = tuple[float, float]  # its ends
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """A figure of resampled videos: from how often each resample holds each video, (R, V), to the figures, (R,)."""
 
@@ -18,7 +19,7 @@ CHUNK_RESAMPLES = 100  # as many weights (R, V) at a time, so that thousands of 
 
 def bootstrap_interval(
     statistic: Statistic, groups: Sequence[str], *, seed: int, num_resamples: int = 1000, level: float = 0.95
-) -> tuple[float, float]:
+) -> Interval:
     """Percentile bootstrap interval of a figure, resampling groups.
 
     Videos of one group are alike, so that whole groups are drawn, as many as there are, with replacement: intervals
@@ -59,7 +60,7 @@ def resampled_figures(
     return figures[~np.isnan(figures)]
 
 
-def percentile_interval(figures: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+def percentile_interval(figures: NDArray[np.float64], level: float = 0.95) -> Interval:
     """The ends between which this share of resampled figures lies; both NaN where there are none."""
     if not len(figures):
         return float("nan"), float("nan")
@@ -67,8 +68,23 @@ def percentile_interval(figures: NDArray[np.float64], level: float = 0.95) -> tu
     return float(low), float(high)
 
 
+def known_interval(interval: Interval) -> Interval | None:
+    """An interval, or None where its ends are NaN."""
+    return None if np.isnan(interval).any() else interval
+
+
+def of_all(statistic: Statistic, num_videos: int) -> float:
+    """A figure of all videos, each once."""
+    return float(statistic(np.ones((1, num_videos)))[0])
+
+
+def less(one: Statistic, other: Statistic) -> Statistic:
+    """The first figure less the second, both of the same resample."""
+    return lambda weights: one(weights) - other(weights)
+
+
 def accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int = 1) -> Statistic:
-    """`accuracy`, or `top_k_accuracy`, of resamples."""
+    """Share of resampled videos whose class is the most probable, or among the k most probable."""
     return mean_statistic(top_k_hits(labels, probs, k).astype(np.float64))
 
 
@@ -78,7 +94,7 @@ def mean_statistic(values: NDArray[np.float64]) -> Statistic:
 
 
 def class_accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> Statistic:
-    """`mean_class_accuracy` of resamples, over the classes that each holds."""
+    """Mean of the accuracies of the classes that each resample holds."""
     members = np.eye(probs.shape[1])[labels]  # (V, C)
     hits = members * top_k_hits(labels, probs, 1)[:, None]
     return lambda weights: _mean_of_known_rows(weights @ hits, weights @ members)

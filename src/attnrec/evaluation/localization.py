@@ -3,7 +3,9 @@
 Legend: N stored frames, F frames with a box, M blocks, T time-steps, L locations, V videos.
 """
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,30 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.errors import DataError, VideoError
-from attnrec.evaluation.measures import BOX_FIGURES, centre_prior, mass_inside, most_frequent_cell, pointing_hits
-from attnrec.features.blocks import BlockTable, stored_rate
-from attnrec.features.boxes import BoxTable, Clip, boxes_at, boxes_of, cell_coverage, placed_boxes, read_boxes
+from attnrec.evaluation.measures import centre_prior, mass_inside, most_frequent_cell, pointing_hits
+from attnrec.features.annotation import displayed_size
+from attnrec.features.blocks import stored_rate
+from attnrec.features.boxes import Clip, boxes_at, boxes_of, cell_coverage, placed_boxes, read_boxes
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
-from attnrec.video.decode import probe
 from attnrec.video.geometry import seen_region
 
 
 class Targets(NamedTuple):
-    """Where the annotated things are.
+    """Where the annotated things are."""
 
-    Attributes:
-        row: Row of each stored frame in `coverage`, -1 where it has no box, shape (N,).
-        coverage: Share of each cell that its frame's boxes cover, shape (F, L).
-        frequent: All attention on the cell that boxes of training videos touch most often, shape (L,); None where no
-            training video has a box.
-        unknown: Annotated videos that are not in the store.
-    """
-
-    row: NDArray[np.int64]
-    coverage: NDArray[np.float32]
+    row: NDArray[np.int64]  # of each stored frame in `coverage`, -1 where it has no box, shape (N,)
+    coverage: NDArray[np.float32]  # share of each cell that its frame's boxes cover, shape (F, L)
+    # All attention on the cell that boxes of training videos touch most often, shape (L,); None where none has a box.
     frequent: NDArray[np.float64] | None
-    unknown: list[str]
+    unknown: list[str]  # annotated videos that are not in the store
 
 
 def read_targets(
@@ -55,14 +50,23 @@ def read_targets(
     """
     paths = [store.path_of(video) for video in range(len(store.videos))]
     table, unknown = boxes_of(read_boxes(path), paths, store.videos_dir)
-    sizes = _Sizes(store)
-    boxes = placed_boxes(table, _clips(store, videos), len(paths), sizes.of)
-    found = _covered(boxes, store, videos)
+
+    @functools.cache
+    def size_of(clip: Clip) -> tuple[int, int]:
+        known = store.boxes.size_of(clip.video) if store.boxes is not None else None
+        return known or displayed_size(Path(store.videos_dir) / clip.path)
+
+    def covered(clips: Sequence[Clip]) -> Covered:
+        return _covered(placed_boxes(table, clips, len(paths), size_of), store, [clip.video for clip in clips])
+
+    found = covered(_clips(store, videos))
     if not found:
         raise DataError(f"{path}: no box in a frame of the {len(videos)} videos of this part")
-    others = [clip for clip in _clips(store, [] if training is None else training) if sizes.serve(clip, table)]
-    trained = placed_boxes(table, others, len(paths), sizes.of)
-    return _targets(found, _covered(trained, store, [clip.video for clip in others]), store, unknown)
+    trained: Covered = {}
+    for clip in _clips(store, [] if training is None else training):
+        with contextlib.suppress(VideoError, DataError):  # of a video that is not scored: nothing to stop for
+            trained |= covered([clip])
+    return _targets(found, trained, store, unknown)
 
 
 def stored_targets(
@@ -73,31 +77,6 @@ def stored_targets(
         return None
     trained = _covered(store.boxes, store, [] if training is None else training)
     return _targets(found, trained, store, [])
-
-
-class _Sizes:
-    """Sizes of displayed videos: those that the store knows, and for the others what the files say."""
-
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
-        self._known: dict[int, tuple[int, int]] = {}
-
-    def of(self, clip: Clip) -> tuple[int, int]:
-        if clip.video not in self._known:
-            stored = self._store.boxes.size_of(clip.video) if self._store.boxes is not None else None
-            self._known[clip.video] = stored or self._probed(clip)
-        return self._known[clip.video]
-
-    def serve(self, clip: Clip, table: BoxTable) -> bool:
-        """Whether a video has boxes that lie in it; of one that is not scored, this is nothing to stop for."""
-        try:
-            return len(placed_boxes(table, [clip], len(self._store.videos), self.of)) > 0
-        except (VideoError, DataError):
-            return False
-
-    def _probed(self, clip: Clip) -> tuple[int, int]:
-        info = probe(Path(self._store.videos_dir) / clip.path)
-        return info.width, info.height
 
 
 def _clips(store: FeatureStore, videos: Sequence[int] | NDArray[np.int64]) -> list[Clip]:
@@ -134,7 +113,9 @@ def _targets(found: Covered, trained: Covered, store: FeatureStore, unknown: lis
     return Targets(row, np.stack(list(found.values())), frequent, unknown)
 
 
-def block_sums(attention: NDArray[np.float32], frames: NDArray[np.int64], targets: Targets) -> NDArray[np.float64]:
+def block_sums(
+    attention: NDArray[np.float32], frames: NDArray[np.int64], targets: Targets
+) -> dict[str, NDArray[np.float64]]:
     """Hits and mass of the learned attention in blocks, and of others that know nothing of the frame.
 
     Args:
@@ -143,51 +124,42 @@ def block_sums(attention: NDArray[np.float32], frames: NDArray[np.int64], target
         targets: Of the stored frames.
 
     Returns:
-        Sums over the annotated steps of a block, shape (M, 9), or (M, 7) without a most frequent cell: their number,
-        then hits and mass as in `BOX_FIGURES`.
+        Sums over the annotated steps of each block, shape (M,), by their names in `BOX_FIGURES`, and the number of
+        these `steps`.
     """
     rows = targets.row[frames]
     block, step = np.nonzero(rows >= 0)
-    coverage, learned = targets.coverage[rows[block, step]], attention[block, step]
-    L = coverage.shape[1]
-    others = [np.full(L, 1 / L), centre_prior(round(L**0.5)), *([] if targets.frequent is None else [targets.frequent])]
-    values = [np.ones(len(block))]
-    for maps in (learned, *(other[None] for other in others)):
-        values += [pointing_hits(maps, coverage), mass_inside(maps, coverage)]
-    return np.stack([np.bincount(block, value, len(frames)) for value in values], axis=1)
+    coverage, L = targets.coverage[rows[block, step]], attention.shape[-1]
+    maps = {
+        "": attention[block, step],
+        "_uniform": np.full((1, L), 1 / L),
+        "_centre": centre_prior(round(L**0.5))[None],
+    }
+    if targets.frequent is not None:
+        maps["_frequent"] = targets.frequent[None]
+    values = {"steps": np.ones(len(block))}
+    for of, each in maps.items():
+        values |= {f"pointing{of}": pointing_hits(each, coverage), f"mass{of}": mass_inside(each, coverage)}
+    return {name: np.bincount(block, value, len(frames)).astype(np.float64) for name, value in values.items()}
 
 
-class Localization(NamedTuple):
-    """Figures of the videos that have boxes.
-
-    Attributes:
-        videos: Their indices, shape (V,).
-        num_frames: Annotated frames among those that the blocks show.
-        figures: Of each video by their names in `BOX_FIGURES`, each shape (V,).
-    """
-
-    videos: NDArray[np.int64]
-    num_frames: int
-    figures: dict[str, NDArray[np.float64]]
-
-
-def localization(sums: NDArray[np.float64], table: BlockTable, targets: Targets) -> Localization:
+def localization(sums: Mapping[str, NDArray[np.float64]], owner: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """The pointing game and the mass in the boxes, means over the annotated steps of each video.
 
     Args:
         sums: `block_sums` of all blocks.
-        table: The blocks.
-        targets: Of the stored frames.
+        owner: Video of each block, shape (M,).
+
+    Returns:
+        By their names in `BOX_FIGURES`, NaN of a video without a box, in the order of the videos' numbers, shape (V,).
 
     Raises:
         DataError: No annotated frame is in a block.
     """
-    boxed = sums[:, 0] > 0
-    if not boxed.any():
+    place = np.unique(owner, return_inverse=True)[1]
+    totals = {name: np.bincount(place, column).astype(np.float64) for name, column in sums.items()}
+    steps = totals.pop("steps")
+    if not steps.any():
         raise DataError("no annotated frame is in a block; lower --stride")
-    videos, owner = np.unique(table.video[boxed], return_inverse=True)
-    number, *totals = (np.bincount(owner, column) for column in sums[boxed].T)
-    num_frames = int((targets.row[np.unique(table.frames)] >= 0).sum())
-    return Localization(
-        videos, num_frames, {name: total / number for name, total in zip(BOX_FIGURES, totals, strict=False)}
-    )
+    with np.errstate(invalid="ignore"):
+        return {name: total / steps for name, total in totals.items()}

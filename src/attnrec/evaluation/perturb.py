@@ -27,25 +27,15 @@ NUM_ORDERS = 3  # random ones
 NUM_LEVELS = 8  # steps from all cells to none
 CURVE_BLOCKS = 4  # of a video
 
-CURVES = ("deletion", "insertion", "random")
-
 
 class Probe(NamedTuple):
-    """A recogniser with what it takes to run it over blocks of a store.
+    """A recogniser with what it takes to run it over blocks of a store."""
 
-    Attributes:
-        model: In evaluation mode.
-        feed: Of the cubes, on the model's device.
-        multilabel: Sigmoids in place of the softmax.
-        last_steps: Time-steps at a block's end that count.
-        seed: Of everything random.
-    """
-
-    model: AttentionLSTM
-    feed: CubeFeed
-    multilabel: bool
-    last_steps: int
-    seed: int
+    model: AttentionLSTM  # in evaluation mode
+    feed: CubeFeed  # of the cubes, on the model's device
+    multilabel: bool  # sigmoids in place of the softmax
+    last_steps: int  # time-steps at a block's end that count
+    seed: int  # of everything random
 
     def scores(
         self, frames: NDArray[np.int64], given: NDArray[np.float32] | None = None, model: AttentionLSTM | None = None
@@ -62,16 +52,11 @@ class Probe(NamedTuple):
 
 
 class ReplacedScores(NamedTuple):
-    """What a recogniser says of a chunk of blocks under each attention.
-
-    Attributes:
-        blocks: The chunk.
-        attention: What it learned, shape (m, T, L).
-        block_probs: Class probabilities (m, C) by the name of the attention, several where several were drawn.
-    """
+    """What a recogniser says of a chunk of blocks under each attention."""
 
     blocks: slice
-    attention: NDArray[np.float32]
+    attention: NDArray[np.float32]  # what it learned, shape (m, T, L)
+    # Class probabilities (m, C) by the name of the attention, several where several were drawn.
     block_probs: dict[str, list[NDArray[np.float64]]]
 
 
@@ -164,7 +149,7 @@ def removed_shares(num_locations: int) -> NDArray[np.float64]:
 
 def removal_curves(
     probe: Probe, frames: NDArray[np.int64], filler: NDArray[np.float32], on_batch: Callable[[int], None]
-) -> NDArray[np.float64]:
+) -> dict[str, NDArray[np.float64]]:
     """Probability of each block's predicted class as more and more cells of every frame are removed.
 
     A removed cell holds a slice that says nothing; the recogniser looks where it will in what is left.
@@ -176,21 +161,24 @@ def removal_curves(
         on_batch: Called with the number of blocks done so far.
 
     Returns:
-        Shape (M, 3, P): the cells of the most attention removed first, those of the least, and random ones (the mean
-        of `NUM_ORDERS` orders). Both ends are the same in all.
+        Shape (M, P) each: `deletion`, the cells of the most attention removed first, `insertion`, those of the least,
+        and `random` ones (the mean of `NUM_ORDERS` orders). Both ends are the same in all.
     """
-    curves: list[NDArray[np.float64]] = []
+    batches: list[dict[str, NDArray[np.float64]]] = []
     rng = np.random.default_rng(derived_seed(probe.seed, "cells"))
     nothing = torch.from_numpy(filler).to(next(probe.model.parameters()).device)
     with torch.inference_mode():
         for rows, cubes in cube_batches(probe.feed, frames):
-            curves.append(_batch_curves(probe, cubes, nothing, rng)[: rows.stop - rows.start])
+            curves = _batch_curves(probe, cubes, nothing, rng)
+            batches.append({name: curve[: rows.stop - rows.start] for name, curve in curves.items()})
             on_batch(rows.stop)
-    return np.concatenate(curves)
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _batch_curves(probe: Probe, cubes: Tensor, nothing: Tensor, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Curves of a batch, shape (B, 3, P)."""
+def _batch_curves(
+    probe: Probe, cubes: Tensor, nothing: Tensor, rng: np.random.Generator
+) -> dict[str, NDArray[np.float64]]:
+    """Curves of a batch, shape (B, P) each."""
     B, _, L, _ = cubes.shape
 
     def block_probs(output: RecognizerOutput) -> NDArray[np.float64]:
@@ -205,12 +193,15 @@ def _batch_curves(probe: Probe, cubes: Tensor, nothing: Tensor, rng: np.random.G
     full = block_probs(whole)
     blocks, predicted = np.arange(B), full.argmax(axis=1)
     by_attention = removal_ranks(whole.attention.cpu().numpy(), rng)
-    at_random = [rng.permuted(by_attention, axis=-1) for _ in range(NUM_ORDERS)]
-    counts = removed_counts(L)
-    curves = np.empty((B, len(CURVES), len(counts)))
-    curves[:, :, 0] = full.max(axis=1)[:, None]
-    curves[:, :, -1] = without(by_attention < L)[:, None]
-    for i, ranks in enumerate(([by_attention], [L - 1 - by_attention], at_random)):
-        for level, count in enumerate(counts[1:-1], 1):
-            curves[:, i, level] = np.mean([without(order < count) for order in ranks], axis=0)
-    return curves
+    orders = {
+        "deletion": [by_attention],
+        "insertion": [L - 1 - by_attention],
+        "random": [rng.permuted(by_attention, axis=-1) for _ in range(NUM_ORDERS)],
+    }
+    emptied = without(by_attention < L)
+
+    def curve(ranks: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+        between = [np.mean([without(order < k) for order in ranks], axis=0) for k in removed_counts(L)[1:-1]]
+        return np.stack([full.max(axis=1), *between, emptied], axis=1)
+
+    return {name: curve(ranks) for name, ranks in orders.items()}

@@ -26,19 +26,17 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scored videos.
+    """Scored videos."""
 
-    Attributes:
-        paths: Of the videos, bytes, shape (V,).
-        groups: Of each, bytes, shape (V,).
-        targets: Class indices (V,), or 0 / 1 for each class (V, C) where videos may have several labels.
-        probs: Class probabilities, shape (V, C).
-    """
+    paths: NDArray[np.bytes_]  # shape (V,)
+    groups: NDArray[np.bytes_]  # of each, shape (V,)
+    targets: NDArray[Any]  # class indices (V,), or 0 / 1 for each class (V, C) where videos may have several labels
+    probs: NDArray[np.float64]  # class probabilities, shape (V, C)
 
-    paths: NDArray[np.bytes_]
-    groups: NDArray[np.bytes_]
-    targets: NDArray[Any]
-    probs: NDArray[np.float64]
+    @property
+    def multilabel(self) -> bool:
+        """Whether videos may have several labels."""
+        return self.targets.ndim > 1
 
 
 def read_predictions(run: Run, part: str) -> Predictions | None:

@@ -4,30 +4,23 @@ Legend: V videos, G groups, R resamples, N comparisons.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.evaluation.intervals import Statistic, percentile_interval, resampled_figures
+from attnrec.evaluation.intervals import Interval, Statistic, less, of_all, percentile_interval, resampled_figures
 
 NUM_RESAMPLES = 9999
 _ROUNDING = 1e-12  # differences below it are rounding errors of figures that are equal
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """How a figure differs between two rows on the same videos.
+class PairedDifference(NamedTuple):
+    """How a figure differs between two rows on the same videos."""
 
-    Attributes:
-        difference: The first row's figure less the second's.
-        interval: 95 % percentile interval of it; both ends NaN with fewer than two groups.
-        p_value: Two-sided, that there is none; NaN likewise.
-    """
-
-    difference: float
-    interval: tuple[float, float]
-    p_value: float
+    difference: float  # the first row's figure less the second's
+    interval: Interval  # 95 % percentile interval of it; both ends NaN with fewer than two groups
+    p_value: float  # two-sided, that there is none; NaN likewise
 
 
 def paired_difference(
@@ -46,17 +39,15 @@ def paired_difference(
         seed: Of the draws.
         num_resamples: R.
     """
-    every = np.ones((1, len(groups)))
-    difference = float(first(every)[0] - second(every)[0])
-    figures = resampled_figures(
-        lambda weights: first(weights) - second(weights), groups, seed=seed, num_resamples=num_resamples
-    )
+    difference = less(first, second)
+    figures = resampled_figures(difference, groups, seed=seed, num_resamples=num_resamples)
+    of_videos = of_all(difference, len(groups))
     if not len(figures):
-        return PairedDifference(difference, (float("nan"),) * 2, float("nan"))
+        return PairedDifference(of_videos, (float("nan"),) * 2, float("nan"))
     tails = (figures <= _ROUNDING).sum(), (figures >= -_ROUNDING).sum()
     p_value = 2 * (min(tails) + 1) / (len(figures) + 1)
     least = 2.0 ** (1 - len(set(groups)))
-    return PairedDifference(difference, percentile_interval(figures), float(min(1.0, max(p_value, least))))
+    return PairedDifference(of_videos, percentile_interval(figures), float(min(1.0, max(p_value, least))))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -22,40 +22,24 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class BoxSummary:
-    """Boxes in numbers.
+    """Boxes in numbers."""
 
-    Attributes:
-        source: File or folder that they come from.
-        num_videos: Videos that have some.
-        num_boxes: Their boxes.
-        num_absent: Annotated videos that are not there.
-        problems: What is odd about them.
-    """
-
-    source: str
-    num_videos: int
+    source: str  # file or folder that they come from
+    num_videos: int  # that have some
     num_boxes: int
-    num_absent: int
+    num_absent: int  # annotated videos that are not there
     problems: list[Problem]
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Boxes of a dataset's videos before these are decoded.
-
-    Attributes:
-        table: The boxes.
-        absent: Annotated videos that are not there.
-        problems: What is odd about them.
-        masks: Shape of the mask that a video's boxes are from, by video; None of a file.
-        is_found: Whether they are of a file that nobody named, which may be anything.
-    """
+    """Boxes of a dataset's videos before these are decoded."""
 
     table: BoxTable
-    absent: Sequence[str] = ()
-    problems: Sequence[Problem] = ()
-    masks: Mapping[str, Mask] | None = None
-    is_found: bool = False
+    absent: Sequence[str] = ()  # annotated videos that are not there
+    problems: Sequence[Problem] = ()  # what is odd about the boxes
+    masks: Mapping[str, Mask] | None = None  # shape of the mask that a video's boxes are from, by video; None of a file
+    is_found: bool = False  # they are of a file that nobody named, which may be anything
 
     def summary(self) -> BoxSummary:
         """In numbers."""
@@ -130,7 +114,9 @@ def packed_boxes(
     known = _known_sizes(earlier)
     boxed = [clip for clip in clips if clip.path in annotation.table.videos]
     with ThreadPoolExecutor(jobs, thread_name_prefix="sizes") as pool:
-        found = pool.map(lambda clip: known.get(rows[clip.video].fingerprint) or _size(root / clip.path), boxed)
+        found = pool.map(
+            lambda clip: known.get(rows[clip.video].fingerprint) or displayed_size(root / clip.path), boxed
+        )
         sizes = dict(zip([clip.video for clip in boxed], found, strict=True))
     if annotation.masks is not None:
         annotation = _timed(annotation, annotation.masks, boxed, sources, sizes)
@@ -144,7 +130,12 @@ def packed_boxes(
     return boxes if len(boxes) else None, summary
 
 
-def _size(path: Path) -> Size:
+def displayed_size(path: Path) -> Size:
+    """Width and height of a video as it is displayed, in px.
+
+    Raises:
+        VideoError: It cannot be opened.
+    """
     info = probe(path)
     return info.width, info.height
 

@@ -3,12 +3,14 @@
 import base64
 import functools
 import hashlib
+import io
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
 from attnrec.pictures.text import printable
 
@@ -47,6 +49,15 @@ def document(template: str, *, styles: Sequence[str], scripts: Sequence[str], **
 def data_uri(content: bytes, kind: str) -> str:
     """A picture as an address that holds it; `kind` is its media type, as `image/png`."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def still_of(gif: bytes) -> str:
+    """The middle frame of a GIF as an address that holds it, for readers who want no motion."""
+    with Image.open(io.BytesIO(gif)) as picture:
+        picture.seek(getattr(picture, "n_frames", 1) // 2)
+        buffer = io.BytesIO()
+        picture.convert("RGB").save(buffer, format="JPEG", quality=85)
+    return data_uri(buffer.getvalue(), "image/jpeg")
 
 
 def _source_hash(text: str) -> str:

@@ -20,29 +20,17 @@ from attnrec.settings import PictureConfig
 
 @dataclass(frozen=True)
 class GalleryReport:
-    """Examples of a run's work.
+    """Examples of a run's work."""
 
-    Attributes:
-        run: Folder of the run.
-        part: Part of its split.
-        out: The picture.
-        num_right: Videos of the part that it recognises.
-        num_wrong: Videos of the part that it does not.
-        right: Those of the former that are shown.
-        wrong: Those of the latter that are shown.
-        skipped: Path and reason of each that could not be drawn.
-        seconds: Taken.
-    """
-
-    run: str
-    part: str
-    out: str
-    num_right: int
-    num_wrong: int
-    right: list[str]
-    wrong: list[str]
-    skipped: list[tuple[str, str]]
-    seconds: float
+    run: str  # its folder
+    part: str  # of its split
+    out: str  # the picture
+    num_right: int  # videos of the part that it recognises
+    num_wrong: int  # that it does not
+    right: list[str]  # those of the former that are shown
+    wrong: list[str]  # those of the latter
+    skipped: list[tuple[str, str]]  # path and reason of each that could not be drawn
+    seconds: float  # taken
 
 
 def gallery(

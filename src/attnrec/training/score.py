@@ -1,9 +1,10 @@
 """Running a recogniser over blocks: the one path that training, evaluation, prediction and pictures share.
 
-Legend: M blocks, T time-steps, L locations, C classes.
+Legend: V videos, M blocks, T time-steps, L locations, C classes.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attnrec.features.blocks import BlockTable
 from attnrec.features.feed import CubeFeed
+from attnrec.features.store import FeatureStore
 from attnrec.models.head import class_probs
+from attnrec.training.run import Run
 
 # One batch shape, so that a video's scores do not depend on what else is scored with it.
 BATCH_BLOCKS = 16
@@ -24,8 +28,30 @@ class BlockScores(NamedTuple):
     """What a recogniser says of blocks."""
 
     frame_probs: NDArray[np.float32]  # class probabilities of each time-step, shape (M, T, C)
-    # Location probabilities, shape (M, T, L); None without attention or where not asked for
-    attention: NDArray[np.float32] | None
+    attention: NDArray[np.float32] | None  # location probabilities, shape (M, T, L); None where there are none
+
+
+@dataclass(frozen=True, eq=False)
+class RunBlocks:
+    """Blocks of a run's feature store, for the run to score."""
+
+    run: Run
+    store: FeatureStore
+    table: BlockTable
+
+    @property
+    def videos(self) -> NDArray[np.int64]:
+        """Indices of the videos that the blocks are of, rising, shape (V,)."""
+        return np.unique(self.table.video)
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of each of these videos."""
+        return [self.store.groups[video] for video in self.videos]
+
+    def feed(self, model: nn.Module) -> CubeFeed:
+        """The cubes for the run's recogniser, scaled as it takes them and on its device."""
+        return CubeFeed(self.store.features(), self.run.manifest.feature_scale, next(model.parameters()).device)
 
 
 def score_blocks(
