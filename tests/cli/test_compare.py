@@ -15,7 +15,7 @@ from small_store import write_store
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.cli.comparison import write_csv, write_markdown
+from attnrec.cli.compare_tables import write_csv, write_markdown
 from attnrec.cli.output import Output
 from attnrec.comparison.compare import compare
 from attnrec.runtime import Progress

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from compared import BARE, FULL, PAPERS, made_table
 
-from attnrec.cli.comparison import show_comparison, write_csv, write_markdown
+from attnrec.cli.compare_tables import show_comparison, write_csv, write_markdown
 from attnrec.comparison.columns import COLUMNS, PUBLISHED, csv_names, csv_values, published_texts, shown_columns
 from attnrec.comparison.results import ComparedRow, CompareReport
 

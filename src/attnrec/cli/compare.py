@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.comparison import show_comparison, show_grid_plan, show_plan, write_csv, write_markdown
+from attnrec.cli.compare_tables import show_comparison, show_grid_plan, show_plan, write_csv, write_markdown
 from attnrec.cli.options import (
     CSV_SUFFIXES,
     DryRunOption,
@@ -53,33 +53,31 @@ def compare(
     training: TrainConfig,
     names: Annotated[
         list[Path] | None,
-        typer.Argument(help="Runs to compare; all finished ones where not given.", metavar="[RUN]..."),
+        typer.Argument(help="Runs to compare; default: all finished ones.", metavar="[RUN]..."),
     ] = None,
     part: PartOption = "test",
     against: Annotated[
         str | None,
-        typer.Option(help="Row, or a run in it, that the others are compared with; the first where not given."),
+        typer.Option(help="Row (or a run in it) to compare the others with; default: the first."),
     ] = None,
-    csv_path: Annotated[
-        Path | None, typer.Option("--csv", help="Write the rows as CSV as well.", metavar="FILE")
-    ] = None,
+    csv_path: Annotated[Path | None, typer.Option("--csv", help="Also write the rows as CSV.", metavar="FILE")] = None,
     markdown_path: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the tables as Markdown as well.", metavar="FILE")
+        Path | None, typer.Option("--markdown", help="Also write the tables as Markdown.", metavar="FILE")
     ] = None,
     html_path: Annotated[
         Path | None,
-        typer.Option("--html", help="Write a report as one page: tables, plots, clips, commands.", metavar="FILE"),
+        typer.Option("--html", help="Also write a report as one page: tables, plots, clips, commands.", metavar="FILE"),
     ] = None,
     videos: Annotated[
         Path | None,
-        typer.Option(help="Folder of the report's videos; where they were extracted if not given.", metavar="DIR"),
+        typer.Option(help="Folder of the report's videos; default: the one they were extracted from.", metavar="DIR"),
     ] = None,
     force: ForceOption = False,
     features: Annotated[
         Path | None,
         typer.Option(
-            help="Train a grid on this store; the only one in the current folder if not given. Beside runs that are "
-            "named it is where --html finds their store.",
+            help="Train a grid on this store; default: the only one in the current folder. With named runs: where "
+            "--html finds their store.",
             metavar="STORE",
         ),
     ] = None,
@@ -88,14 +86,15 @@ def compare(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Put configurations side by side over their seeds and folds, and say which differences are real.
+    """Compare configurations over seeds and folds, and test their differences.
 
-    Finished runs are tabulated. With --features, --models or any other option of a grid, the runs of the grid that are
-    not there are trained and evaluated first; the same command again goes on where it was ended, and does nothing when
-    all is there. Every model is trained at every --fps on every split; attention in every form with every lambda too.
+    Without options of a grid, finished runs are tabulated. With --features, --models or any other option of a grid,
+    the runs of the grid that are missing are trained and evaluated first; the same command again resumes where it
+    stopped, and trains nothing when all runs are there. Every model is trained at every --fps on every split, attention
+    models with every form of attention and every lambda as well.
 
-    Rows whose figures are of different videos stand in different tables. Within one, each row is compared with the
-    first by a paired bootstrap over groups of videos; p-values are corrected for the number of rows.
+    Results on different videos are in separate tables. Within a table, each row is compared with the first by a paired
+    bootstrap over groups of videos; p-values are corrected for the number of rows.
     """
     from attnrec.comparison import compare as workflow
 

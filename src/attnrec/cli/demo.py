@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.comparison import show_comparison
+from attnrec.cli.compare_tables import show_comparison
 from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples
 from attnrec.cli.output import Output, percent, say
 from attnrec.runtime import duration

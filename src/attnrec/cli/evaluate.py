@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.faithfulness import show_agreement, show_faithfulness
+from attnrec.cli.evaluate_tables import show_evaluation, show_evaluations
 from attnrec.cli.options import (
     DeviceOption,
     FeaturesOption,
@@ -17,21 +17,12 @@ from attnrec.cli.options import (
     examples,
     listed,
 )
-from attnrec.cli.output import Output, counted, percent, say, table
+from attnrec.cli.output import Output
 from attnrec.errors import RunError
-from attnrec.runtime import duration
 from attnrec.settings import Reduction
 
 if TYPE_CHECKING:
-    from attnrec.evaluation.report import EvaluationReport, EvaluationSummary
-
-_MATRIX_CLASSES = 12  # a confusion matrix of more does not fit a screen
-_NAMES = {
-    "accuracy": "accuracy",
-    "mean_class_accuracy": "mean over classes",
-    "top_k_accuracy": "top-k accuracy",
-    "map": "mAP",
-}
+    pass
 
 EXAMPLES = examples(
     "attnrec evaluate",
@@ -124,9 +115,9 @@ def evaluate(
             on_progress=output.progress,
         )
         if len(chosen) == 1:
-            output.result(summary.runs[0], lambda: _show(summary.runs[0]))
+            output.result(summary.runs[0], lambda: show_evaluation(summary.runs[0]))
         else:
-            output.result(summary, lambda: _show_summary(summary))
+            output.result(summary, lambda: show_evaluations(summary))
         for report in summary.runs:
             if words := gaze_advice(report.attention_entropy, report.attention):
                 output.note(f"{report.run}: {words}")
@@ -137,82 +128,3 @@ def evaluate(
         if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
             raise RunError(f"{unsaved[0]}; the figures are not saved")
         output.note("next: attnrec visualize CLIP --out where.gif")
-
-
-def _show(report: "EvaluationReport") -> None:
-    chance = "mean share of a class" if report.multilabel else "largest class"
-    figures = ", ".join(_figure(report, name) for name in _NAMES if getattr(report, name) is not None)
-    leaking = ", LEAKING" if report.leaking_groups else ""
-    say(
-        f"{report.run}: {report.part} {figures} of {counted(report.num_videos, 'video')} in "
-        f"{counted(report.num_groups, 'group')} "
-        f"({report.dataset}, split {report.split}{leaking}), {chance} {percent(report.chance)} %"
-    )
-    if report.attention_entropy is not None and report.penalty_above_floor is not None:
-        say(
-            f"attention entropy {report.attention_entropy:.3f} of uniform, "
-            f"penalty {report.penalty_above_floor:.2f} above its floor"
-        )
-    if report.confusion is None:
-        _show_precisions(report)
-    elif len(report.classes) <= _MATRIX_CLASSES:
-        _show_matrix(report, report.confusion)
-    else:
-        _show_worst(report, report.confusion)
-    if report.faithfulness is not None:
-        show_faithfulness(report.faithfulness)
-    say(f"{counted(report.num_blocks, 'block')} in {duration(report.seconds)}")
-
-
-def _figure(report: "EvaluationReport", name: str) -> str:
-    """A figure in words, with its interval where there is one."""
-    low, high = report.intervals.get(name, (float("nan"),) * 2)
-    interval = f" ({percent(low)}-{percent(high)})" if low == low else ""
-    label = f"top-{report.top_k} accuracy" if name == "top_k_accuracy" else _NAMES[name]
-    return f"{label} {percent(getattr(report, name))} %{interval}"
-
-
-def _show_summary(summary: "EvaluationSummary") -> None:
-    runs = summary.runs
-    known = [name for name in _NAMES if any(getattr(report, name) is not None for report in runs)]
-    rows = [
-        (
-            report.run,
-            f"{report.dataset}, {report.split}",
-            str(report.num_videos),
-            *(percent(getattr(report, name)) for name in known),
-        )
-        for report in runs
-    ]
-    table(f"{runs[0].part} videos", ["run", "split", "videos", *(f"{_NAMES[name]} %" for name in known)], rows)
-    for report in runs:
-        if report.faithfulness is not None:
-            say(report.run)
-            show_faithfulness(report.faithfulness)
-    if summary.agreement:
-        show_agreement(summary.agreement, [report.run for report in runs])
-
-
-def _show_precisions(report: "EvaluationReport") -> None:
-    rows = [(figure.name, str(figure.num_videos), percent(figure.average_precision)) for figure in report.classes]
-    table("Classes", ["class", "videos", "average precision %"], rows)
-
-
-def _show_matrix(report: "EvaluationReport", confusion: list[list[int]]) -> None:
-    rows = [
-        (figure.name, str(figure.num_videos), percent(figure.accuracy), *(str(count) for count in row))
-        for figure, row in zip(report.classes, confusion, strict=True)
-    ]
-    table("Videos by true class (rows) and predicted class (columns)",
-          ["class", "videos", "accuracy %", *(figure.name for figure in report.classes)], rows)  # fmt: skip
-
-
-def _show_worst(report: "EvaluationReport", confusion: list[list[int]]) -> None:
-    """Classes by accuracy, each with what it is most often taken for: a matrix of so many classes fits nowhere."""
-    rows = []
-    for i, figure in enumerate(report.classes):
-        others = [count if j != i else 0 for j, count in enumerate(confusion[i])]
-        taken = report.classes[others.index(max(others))].name if any(others) else "-"
-        rows.append((figure.name, str(figure.num_videos), percent(figure.accuracy), taken))
-    rows.sort(key=lambda row: (row[2] == "-", float(row[2]) if row[2] != "-" else 0.0))
-    table("Classes, the least accurate first", ["class", "videos", "accuracy %", "most taken for"], rows)

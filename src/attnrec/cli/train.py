@@ -52,7 +52,7 @@ def train(
 ) -> None:
     """Train a recogniser on a feature store and keep the weights that validate best, as a run.
 
-    The test part of the split is not looked at.
+    The test part of the split is not used.
     """
     from attnrec.training import train as workflow
 
