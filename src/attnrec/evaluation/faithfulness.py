@@ -82,9 +82,7 @@ def attention_faithfulness(
     Raises:
         DataError: No annotated frame is in a block.
     """
-    # One arithmetic for the learned attention and those in its place, so that nothing but attention differs.
     assert isinstance(model, AttentionLSTM)
-    model.plain = True
     manifest = run.manifest
     feed = CubeFeed(store.features(), manifest.feature_scale, next(model.parameters()).device)
     probe = Probe(model, feed, manifest.model.multilabel, last_steps, seed)
