@@ -102,13 +102,13 @@ def stack_sequence(cells: nn.ModuleList, inputs: Tensor, state: LSTMState, masks
     """
     below = inputs.transpose(0, 1)  # (T, B, D)
     for n, layer in enumerate(cells):
-        weights = one_chunk([getattr(layer, name) for name in _LSTM_WEIGHTS])
+        weights = [getattr(layer, name) for name in _LSTM_WEIGHTS]
         first = [part[n].to(weights[0].dtype).unsqueeze(0) for part in state]
         below = below if masks is None else below * masks[n]
         below, _, _ = torch.lstm(
             below.to(weights[0].dtype),
             first,
-            weights,
+            one_chunk(weights) if inputs.is_cuda else weights,
             has_biases=True,
             num_layers=1,
             dropout=0.0,  # that of torch is between its own layers, of which there is one
