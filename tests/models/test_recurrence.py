@@ -17,6 +17,7 @@ from attnrec.models.recurrence import (
     BatchShare,
     LSTMState,
     dropout_mask,
+    initial_state,
     layer_input_masks,
     lstm_cells,
     one_chunk,
@@ -139,6 +140,13 @@ def test_bf16_is_close(kind, short_cubes):
     assert 1e-5 < relative_error(gradients, expected) < 3e-2
     if kind in ATTENTION:
         assert_close(outputs[1].sum(dim=2), torch.ones(16, 12), atol=1e-6)
+
+
+def test_the_state_begins_in_full_precision_under_autocast():
+    model, cubes = as_in_training("location")
+    with torch.autocast("cpu", torch.bfloat16):
+        state = initial_state(cubes.mean(dim=(1, 2)), model.init_hidden, model.init_cell)
+    assert {tensor.dtype for part in state for tensor in part} == {torch.float32}
 
 
 @pytest.mark.parametrize("kind", RECURRENT)

@@ -60,9 +60,12 @@ def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.
         init_cell: f_init,c of each layer.
 
     Returns:
-        h_0 and c_0 of every layer.
+        h_0 and c_0 of every layer, of the type of `mean_slice`. Cells that begin in autocast's bfloat16 stay in it and
+        sum in it: that was over half of the error of a step's gradient.
     """
-    return LSTMState([mlp(mean_slice) for mlp in init_hidden], [mlp(mean_slice) for mlp in init_cell])
+    dtype = mean_slice.dtype
+    hidden, cell = ([mlp(mean_slice).to(dtype) for mlp in mlps] for mlps in (init_hidden, init_cell))
+    return LSTMState(hidden, cell)
 
 
 def stack_step(cells: nn.ModuleList, glimpse: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> LSTMState:
@@ -103,11 +106,10 @@ def stack_sequence(cells: nn.ModuleList, inputs: Tensor, state: LSTMState, masks
     below = inputs.transpose(0, 1)  # (T, B, D)
     for n, layer in enumerate(cells):
         weights = [getattr(layer, name) for name in _LSTM_WEIGHTS]
-        first = [part[n].to(weights[0].dtype).unsqueeze(0) for part in state]
         below = below if masks is None else below * masks[n]
         below, _, _ = torch.lstm(
             below.to(weights[0].dtype),
-            first,
+            [part[n].unsqueeze(0) for part in state],
             one_chunk(weights) if inputs.is_cuda else weights,
             has_biases=True,
             num_layers=1,
