@@ -68,6 +68,8 @@ def resolve_device(name: str, local_rank: int | None = None) -> "torch.device":
         raise ConfigError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu"
         )
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 in cuDNN's LSTM too, as in torch's other products
     return device
 
 

@@ -40,10 +40,13 @@ def plain_port(model: nn.Module, cubes: Tensor, dropout: float) -> RecognizerOut
     hidden = [mlp(mean) for mlp in model.init_hidden]
     cell = [mlp(mean) for mlp in model.init_cell]
     logits, attention = [], []
+    salient = model.saliency_scorer(cubes) if getattr(model, "attention", None) == "saliency" else None
     for t in range(cubes.shape[1]):
         X = cubes[:, t]  # (B, L, D)
         if isinstance(model, AttentionLSTM):
-            if model.attention == "location":
+            if model.attention == "saliency":
+                scores = salient[:, t]
+            elif model.attention == "location":
                 scores = model.location_scorer(hidden[-1])
             else:
                 scorer = model.content_scorer
@@ -206,7 +209,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=512, help="H")
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--frames", type=int, default=8000, help="of the synthetic store")
-    parser.add_argument("--kinds", default="location,content,avg,max,softmax")
+    parser.add_argument("--kinds", default="location,content,saliency,avg,max,softmax")
     parser.add_argument("--bf16", action="store_true", help="also bf16, where the hardware multiplies it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=None, help="CPU threads")

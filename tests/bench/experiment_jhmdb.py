@@ -252,16 +252,17 @@ def look_again(run: Run, store: FeatureStore, targets: Targets | None) -> dict[s
     started = time.monotonic()
     model = run.load_model(resolve_device("auto"))
     assert isinstance(model, AttentionLSTM)
-    model.plain = True  # one arithmetic for both, so that nothing but attention differs
     table = run_blocks(store, run.manifest.training, PART)
     feed = CubeFeed(store.features(), run.manifest.feature_scale, next(model.parameters()).device)
     own = score_blocks(model, feed, table.frames, keep_attention=True)
     assert own.attention is not None
-    even = score_blocks(model, feed, table.frames, given=np.full_like(own.attention, 1 / own.attention.shape[-1]))
+    # Both are given, and so computed alike, so that nothing but attention differs.
+    maps = {"learned": own.attention, "uniform": np.full_like(own.attention, 1 / own.attention.shape[-1])}
+    scores = {name: score_blocks(model, feed, table.frames, given=given) for name, given in maps.items()}
     videos = np.unique(table.video)
     figures = {
-        name: recognised(scores, table.video, store.targets[videos], run.manifest.training)
-        for name, scores in {"learned": own, "uniform": even}.items()
+        name: recognised(each, table.video, store.targets[videos], run.manifest.training)
+        for name, each in scores.items()
     }
     if targets is not None:
         figures |= localization(block_sums(own.attention, table.frames, targets), table.video)

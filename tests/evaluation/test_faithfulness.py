@@ -271,7 +271,6 @@ def test_curves_are_those_of_a_literal_loop(trained):
     run = Run(trained)
     store = FeatureStore(run.manifest.store["path"])
     model, scale = run.load_model(torch.device("cpu")), run.manifest.feature_scale
-    model.plain = True
     frames = np.arange(8).reshape(2, 4) + np.array([[0], [30]])
     filler = np.linspace(-1, 1, 6, dtype=np.float32)
     probe = Probe(model, CubeFeed(store.features(), scale, torch.device("cpu")), False, 3, 0)

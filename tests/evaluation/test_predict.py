@@ -101,7 +101,6 @@ def test_attention_stands_where_the_model_put_it(looking_run, clips):
         recognizer._model.location_scorer.weight.zero_()
         uniform = recognizer.attend(clips / "v_jump_g01_c01.mp4").attention
         np.testing.assert_allclose(uniform, 1 / 49, atol=1e-6)
-        recognizer._model.plain = True  # which calls the scorer as a module
         recognizer._model.location_scorer.register_forward_hook(
             lambda module, inputs, output: output + 50 * torch.eye(49)[7 * 1 + 5]
         )

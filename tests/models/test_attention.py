@@ -65,7 +65,6 @@ def test_without_dropout_on_the_glimpse_the_first_layer_sees_all_of_it():
     seen = []
     for input_dropout in (None, 0.0):
         model = AttentionLSTM(**sizes, dropout=DROP_EVERYTHING, input_dropout=input_dropout).double().train()
-        model.plain = True
         model.cells[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
         model(make_cubes(T=1), seeded(0))
     assert not seen[0].any()
@@ -256,11 +255,10 @@ def test_given_attention_takes_the_place_of_the_scorers(form):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_its_own_attention_given_back_changes_nothing(form, dtype):
     model, cubes = make_recognizer(form).to(dtype), make_cubes().to(dtype)
-    fused = model(cubes)
-    torch.testing.assert_close(model(cubes, given=fused.attention).frame_logits, fused.frame_logits)
-    model.plain = True
-    plain = model(cubes)
-    assert torch.equal(model(cubes, given=plain.attention).frame_logits, plain.frame_logits)
+    looked = model(cubes)
+    again = model(cubes, given=looked.attention)
+    torch.testing.assert_close(again.frame_logits, looked.frame_logits)
+    assert torch.equal(again.attention, looked.attention)
 
 
 @pytest.mark.parametrize("form", ATTENTION)

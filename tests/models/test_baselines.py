@@ -113,8 +113,8 @@ def test_equals_the_equations_with_one_layer_for_the_first_state(pooling):
 def test_masks_fit_the_input_of_each_layer():
     cells = lstm_cells(4, 6, 3)
     masks = layer_input_masks(cells, 5, 0.5, torch.zeros(2, 4), seeded(0))
-    assert [[tuple(mask.shape) for mask in step] for step in masks] == [[(2, 4), (2, 6), (2, 6)]] * 5
-    inner = [tuple(mask.flatten().tolist()) for step in masks for mask in step[1:]]
+    assert [tuple(mask.shape) for mask in masks] == [(5, 2, 4), (5, 2, 6), (5, 2, 6)]
+    inner = [tuple(step.flatten().tolist()) for mask in masks[1:] for step in mask]
     assert len(set(inner)) == 10
 
 

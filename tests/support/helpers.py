@@ -87,6 +87,23 @@ def loss_gradcheck(model: nn.Module, cubes: Tensor, targets: Tensor, attention_p
     return torch.autograd.gradcheck(loss, (cubes.clone().requires_grad_(), *leaves))
 
 
+def step_results(model: nn.Module, cubes: Tensor, *, autocast: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs of a training step and the gradients of its parameters, dropout drawn from one seed."""
+    model.zero_grad(set_to_none=True)
+    with torch.autocast(cubes.device.type, torch.bfloat16, enabled=autocast):
+        output = model(cubes, torch.Generator(cubes.device).manual_seed(3))
+    targets = torch.arange(len(cubes), device=cubes.device) % output.frame_logits.shape[2]
+    recognition_loss(output, targets, attention_penalty=0.7).backward()
+    outputs = [tensor.detach() for tensor in output if tensor is not None]
+    return outputs, [parameter.grad for parameter in model.parameters()]
+
+
+def relative_error(actual: list[Tensor], expected: list[Tensor]) -> float:
+    """Relative L2 difference of all tensors as one vector."""
+    one, other = (torch.cat([t.detach().double().flatten() for t in each]) for each in (actual, expected))
+    return float((one - other).norm() / other.norm())
+
+
 def dropped_channels(model: nn.Module, cubes: Tensor) -> Tensor:
     """Channels of x_t that a training step drops, (B, T, D): those that pass no gradient.
 

@@ -78,9 +78,7 @@ def attention_faithfulness(
     Raises:
         DataError: No annotated frame is in a block.
     """
-    # One arithmetic for the learned attention and those in its place, so that nothing but attention differs.
     assert isinstance(model, AttentionLSTM)
-    model.plain = True
     manifest, store, table, groups = blocks.run.manifest, blocks.store, blocks.table, blocks.groups
     probe = Probe(model, blocks.feed(model), manifest.model.multilabel, last_steps, seed)
     donor = donors_of(blocks, seed)

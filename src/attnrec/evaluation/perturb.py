@@ -19,7 +19,7 @@ from attnrec.metrics import block_means
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.head import RecognizerOutput, class_probs
 from attnrec.runtime import derived_seed
-from attnrec.training.score import BATCH_BLOCKS, BlockScores, cube_batches, score_blocks
+from attnrec.training.score import BATCH_BLOCKS, cube_batches, score_blocks
 
 CHUNK_BLOCKS = 4 * BATCH_BLOCKS  # attention is kept for so many blocks at a time
 NUM_SCORERS = 3  # untrained ones
@@ -37,18 +37,16 @@ class Probe(NamedTuple):
     last_steps: int  # time-steps at a block's end that count
     seed: int  # of everything random
 
-    def scores(
-        self, frames: NDArray[np.int64], given: NDArray[np.float32] | None = None, model: AttentionLSTM | None = None
-    ) -> BlockScores:
-        """Scores of blocks (M, T), with attention of their own or as given, by the model or another one."""
-        return score_blocks(
-            model or self.model,
-            self.feed,
-            frames,
-            multilabel=self.multilabel,
-            keep_attention=True,
-            given=given,
-        )
+    def attention(self, frames: NDArray[np.int64], model: AttentionLSTM | None = None) -> NDArray[np.float32]:
+        """Where the model, or another one, looks in blocks (M, T), shape (M, T, L)."""
+        attention = score_blocks(model or self.model, self.feed, frames, keep_attention=True).attention
+        assert attention is not None
+        return attention
+
+    def block_probs(self, frames: NDArray[np.int64], given: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Class probabilities (M, C) of blocks (M, T) under a given attention (M, T, L)."""
+        scores = score_blocks(self.model, self.feed, frames, multilabel=self.multilabel, given=given)
+        return block_means(scores.frame_probs, self.last_steps)
 
 
 class ReplacedScores(NamedTuple):
@@ -82,21 +80,19 @@ def replaced_scores(
     for start in range(0, len(table), CHUNK_BLOCKS):
         blocks = slice(start, min(start + CHUNK_BLOCKS, len(table)))
         frames = table.frames[blocks]
-        own = probe.scores(frames)
-        assert own.attention is not None
+        own = probe.attention(frames)
         order = rng.permuted(np.tile(np.arange(T), (len(frames), 1)), axis=1)
-        given = {
-            "uniform": np.full_like(own.attention, 1 / own.attention.shape[-1]),
-            "time_shuffled": np.take_along_axis(own.attention, order[:, :, None], axis=1),
+        maps = {
+            "learned": [own],
+            "uniform": [np.full_like(own, 1 / own.shape[-1])],
+            "time_shuffled": [np.take_along_axis(own, order[:, :, None], axis=1)],
+            "untrained": [probe.attention(frames, model) for model in untrained],
         }
         if donor_blocks is not None:
-            other = probe.scores(table.frames[donor_blocks[blocks]]).attention
-            assert other is not None
-            given["other_video"] = other
-        scores = {"learned": [own]} | {name: [probe.scores(frames, maps)] for name, maps in given.items()}
-        scores["untrained"] = [probe.scores(frames, model=model) for model in untrained]
-        probs = {name: [block_means(s.frame_probs, probe.last_steps) for s in drawn] for name, drawn in scores.items()}
-        yield ReplacedScores(blocks, own.attention, probs)
+            maps["other_video"] = [probe.attention(table.frames[donor_blocks[blocks]])]
+        # All are given, the learned one too, and so computed alike: nothing but attention differs.
+        probs = {name: [probe.block_probs(frames, given) for given in drawn] for name, drawn in maps.items()}
+        yield ReplacedScores(blocks, own, probs)
 
 
 def untrained_scorer(model: AttentionLSTM, seed: int) -> AttentionLSTM:

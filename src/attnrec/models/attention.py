@@ -7,9 +7,6 @@ units, C classes.
 import torch
 from torch import Tensor, nn
 
-from attnrec.models.fused import attention_recurrence
-from attnrec.models.fused_lstm import cell_weights, takes_plain
-from attnrec.models.fused_scores import ContentWeights, LocationWeights
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.recurrence import (
     LSTMState,
@@ -18,6 +15,7 @@ from attnrec.models.recurrence import (
     initial_state,
     layer_input_masks,
     lstm_cells,
+    stack_sequence,
     stack_step,
 )
 from attnrec.models.saliency import SaliencyScorer
@@ -92,11 +90,6 @@ class AttentionLSTM(nn.Module):
         input_dropout: Probability on the LSTM's input, where it is another.
         add_mean: Give the LSTM the mean slice as well.
 
-    Attributes:
-        plain: Take `recurrence`, the equations as they read, in place of the function of `fused` that computes the
-            same faster; None does so on CUDA only. Cubes that need a gradient, `saliency` and `add_mean` take it in any
-            case.
-
     Raises:
         ValueError: `attention` is none of these.
     """
@@ -133,7 +126,6 @@ class AttentionLSTM(nn.Module):
             raise ValueError(f"attention must be 'location', 'content' or 'saliency', got {attention!r}")
         self.attention = attention
         self.add_mean = add_mean
-        self.plain: bool | None = None
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
@@ -148,7 +140,7 @@ class AttentionLSTM(nn.Module):
             cubes: Feature cubes X, shape (B, T, L, D); of a shorter floating type than the parameters only under
                 autocast.
             generator: Source of the dropout masks in training, on the device of `cubes`.
-            given: Attention to look with in place of the scorer's, shape (B, T, L), by the plain loop.
+            given: Attention to look with in place of the scorer's, shape (B, T, L).
 
         Returns:
             Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
@@ -159,86 +151,49 @@ class AttentionLSTM(nn.Module):
         masks = self._masks(cubes, generator)
         if given is None and self.attention == "saliency":
             given = self.saliency_scorer(cubes).softmax(dim=-1)
-        if given is not None:
-            top, attention = self.recurrence(cubes, None, state, masks, given)
-            return RecognizerOutput(self.head(top, generator), attention)
-        # Wc X does not depend on the state: all steps in one product.
-        projected = self.content_scorer.project(cubes) if self.attention == "content" else None  # (B, T, L, A)
-        needs_plain = self.add_mean or (cubes.requires_grad and torch.is_grad_enabled())
-        recurrence = self.recurrence if needs_plain or takes_plain(self.plain, cubes) else self._fused_recurrence
-        top, attention = recurrence(cubes, projected, state, masks)
+        if given is None:
+            top, attention = self._look_around(cubes, state, masks)
+        else:
+            top, attention = self._look_where_told(cubes, given, state, masks), given
         return RecognizerOutput(self.head(top, generator), attention)
 
-    def recurrence(
-        self,
-        cubes: Tensor,
-        projected: Tensor | None,
-        state: LSTMState,
-        masks: list[tuple[Tensor, ...]] | None,
-        given: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Eqs. 1-5 step by step.
-
-        Args:
-            cubes: Feature cubes X, shape (B, T, L, D).
-            projected: The content scorer's `project` of them.
-            state: State before the first step.
-            masks: Dropout masks of the layers' inputs at each step; None in evaluation.
-            given: Attention (B, T, L) in place of Eq. 1's.
-
-        Returns:
-            h_t of the top layer (B, T, H) and attention (B, T, L).
-        """
+    def _look_around(self, cubes: Tensor, state: LSTMState, masks: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Eqs. 1-5 step by step: h_t of the top layer (B, T, H) and attention (B, T, L)."""
+        # Wc X does not depend on the state: all steps in one product, (B, T, L, A).
+        projected = self.content_scorer.project(cubes).unbind(1) if self.attention == "content" else None
         top, attention = [], []
-        for t in range(cubes.shape[1]):
-            if given is None:
-                scores = self._location_scores(state.hidden[-1], None if projected is None else projected[:, t])
-                location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
-            else:
-                location_probs = given[:, t]
-            glimpse = torch.bmm(self._slice_weights(location_probs), cubes[:, t]).flatten(1)  # (B, D), Eq. 2
-            state = stack_step(self.cells, glimpse, state, masks[t] if masks else None)  # Eqs. 3-5
+        for t, cube in enumerate(cubes.unbind(1)):  # (B, L, D)
+            h = state.hidden[-1]
+            scores = self.location_scorer(h) if projected is None else self.content_scorer(projected[t], h)
+            location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
+            glimpse = self._glimpses(location_probs, cube)  # (B, D), Eq. 2
+            state = stack_step(self.cells, glimpse, state, masks and [mask[t] for mask in masks])  # Eqs. 3-5
             top.append(state.hidden[-1])
             attention.append(location_probs)
         return torch.stack(top, dim=1), torch.stack(attention, dim=1)
 
-    def _slice_weights(self, location_probs: Tensor) -> Tensor:
-        """Weights of the slices in what the LSTM sees: l_t (B, 1, L); or those of the mean, and l_t's beyond them."""
-        if not self.add_mean:
-            return location_probs.unsqueeze(1)
-        uniform = torch.full_like(location_probs, 1 / location_probs.shape[1])
-        return torch.stack([uniform, location_probs - uniform], dim=1)  # (B, 2, L)
+    def _look_where_told(
+        self, cubes: Tensor, attention: Tensor, state: LSTMState, masks: list[Tensor] | None
+    ) -> Tensor:
+        """Eqs. 2-5 where all attention is known beforehand: h_t of the top layer, shape (B, T, H)."""
+        glimpses = self._glimpses(attention.flatten(0, 1), cubes.flatten(0, 1))  # (B * T, D)
+        return stack_sequence(self.cells, glimpses.view(*attention.shape[:2], -1), state, masks)
 
-    def _fused_recurrence(
-        self, cubes: Tensor, projected: Tensor | None, state: LSTMState, masks: list[tuple[Tensor, ...]] | None
-    ) -> tuple[Tensor, Tensor]:
-        scorer: LocationWeights | ContentWeights
-        if projected is None:
-            scorer, overwrite = LocationWeights(self.location_scorer.weight), False
-        else:
-            query, score = self.content_scorer.from_hidden, self.content_scorer.score
-            scorer = ContentWeights(query.weight, query.bias, score.weight, score.bias)
-            # A product does not need its result for its gradient; a tanh after it does.
-            overwrite = not self.content_scorer.deeper
-        return attention_recurrence(
-            cubes, projected, state, scorer, cell_weights(self.cells), masks, overwrite_projected=overwrite
-        )
+    def _glimpses(self, location_probs: Tensor, cubes: Tensor) -> Tensor:
+        """Eq. 2 of frames (N, L, D) under l (N, L); with `add_mean`, the mean slice and what l's differs from it."""
+        weights = location_probs.unsqueeze(1)  # (N, 1, L)
+        if self.add_mean:
+            uniform = torch.full_like(weights, 1 / weights.shape[2])
+            weights = torch.cat([uniform, weights - uniform], dim=1)  # (N, 2, L)
+        return torch.bmm(weights, cubes).flatten(1)
 
     def reset_scorer(self) -> None:
         """Give the scorer's parameters fresh values, from torch's own randomness; all else stays as it was trained."""
-        for module in self._scorer().modules():
+        for module in self.get_submodule(f"{self.attention}_scorer").modules():
             if isinstance(module, nn.Linear | SaliencyScorer):
                 module.reset_parameters()
 
-    def _scorer(self) -> nn.Module:
-        scorer: nn.Module = getattr(self, f"{self.attention}_scorer")
-        return scorer
-
-    def _location_scores(self, hidden: Tensor, projected: Tensor | None) -> Tensor:
-        scores: Tensor = self._scorer()(hidden) if projected is None else self._scorer()(projected, hidden)
-        return scores
-
-    def _masks(self, cubes: Tensor, generator: MaskSource) -> list[tuple[Tensor, ...]] | None:
+    def _masks(self, cubes: Tensor, generator: MaskSource) -> list[Tensor] | None:
         if not self.training or not (self.dropout or self.input_dropout):
             return None
         return layer_input_masks(

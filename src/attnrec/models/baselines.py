@@ -8,16 +8,14 @@ Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channe
 import torch
 from torch import Tensor, nn
 
-from attnrec.models.fused_lstm import cell_weights, lstm_layer, takes_plain
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.recurrence import (
-    LSTMState,
     MaskSource,
     init_mlps,
     initial_state,
     layer_input_masks,
     lstm_cells,
-    stack_step,
+    stack_sequence,
 )
 
 
@@ -54,10 +52,6 @@ class PooledLSTM(nn.Module):
         dropout: Probability on every non-recurrent connection.
         input_dropout: Probability on the pooled slice, where it is another.
 
-    Attributes:
-        plain: Take `recurrence`, step by step, in place of the function of `fused` that computes the same faster;
-            None does so on CUDA only.
-
     Raises:
         ValueError: `pooling` is none of these.
     """
@@ -78,7 +72,6 @@ class PooledLSTM(nn.Module):
         if pooling not in ("avg", "max", "avg-max"):
             raise ValueError(f"pooling must be 'avg', 'max' or 'avg-max', got {pooling!r}")
         self.pooling = pooling
-        self.plain: bool | None = None
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
@@ -102,8 +95,7 @@ class PooledLSTM(nn.Module):
         masks = None
         if self.training and (self.dropout or self.input_dropout):
             masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator, self.input_dropout)
-        recurrence = self.recurrence if takes_plain(self.plain, cubes) else self._fused_recurrence
-        return RecognizerOutput(self.head(recurrence(slices, state, masks), generator), None)
+        return RecognizerOutput(self.head(stack_sequence(self.cells, slices, state, masks), generator), None)
 
     def _pooled(self, cubes: Tensor, dtype: torch.dtype) -> Tensor:
         """Pooled slices (B, T, D), or (B, T, 2D) of both kinds."""
@@ -113,29 +105,3 @@ class PooledLSTM(nn.Module):
         if "max" in self.pooling:
             pooled.append(cubes.amax(dim=2).to(dtype))
         return torch.cat(pooled, dim=-1)
-
-    def recurrence(self, slices: Tensor, state: LSTMState, masks: list[tuple[Tensor, ...]] | None) -> Tensor:
-        """Eqs. 3-5 step by step.
-
-        Args:
-            slices: Pooled slices x_t, shape (B, T, D) or (B, T, 2D).
-            state: State before the first step.
-            masks: Dropout masks of the layers' inputs at each step; None in evaluation.
-
-        Returns:
-            h_t of the top layer, shape (B, T, H).
-        """
-        top = []
-        for t in range(slices.shape[1]):
-            state = stack_step(self.cells, slices[:, t], state, masks[t] if masks else None)
-            top.append(state.hidden[-1])
-        return torch.stack(top, dim=1)
-
-    def _fused_recurrence(self, slices: Tensor, state: LSTMState, masks: list[tuple[Tensor, ...]] | None) -> Tensor:
-        """The same layer by layer: nothing flows back from the top into the first layer's input."""
-        below = slices.transpose(0, 1)  # (T, B, D)
-        for n, weights in enumerate(cell_weights(self.cells)):
-            if masks is not None:
-                below = below * torch.stack([step[n] for step in masks])
-            below = lstm_layer(below, state.hidden[n], state.cell[n], weights)
-        return below.transpose(0, 1)

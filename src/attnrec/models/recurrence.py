@@ -1,4 +1,4 @@
-"""The parts that all recurrent recognisers share: Eq. 6's initial state and one step of the LSTM stack.
+"""The parts that all recurrent recognisers share: Eq. 6's initial state and the LSTM stack, by a step or as a whole.
 
 Legend: B blocks in a batch, T time-steps, D feature channels, H hidden units.
 """
@@ -54,9 +54,12 @@ def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.
         init_cell: f_init,c of each layer.
 
     Returns:
-        h_0 and c_0 of every layer.
+        h_0 and c_0 of every layer, of the type of `mean_slice`. Cells that begin in autocast's bfloat16 stay in it and
+        sum in it: that was over half of the error of a step's gradient.
     """
-    return LSTMState([mlp(mean_slice) for mlp in init_hidden], [mlp(mean_slice) for mlp in init_cell])
+    dtype = mean_slice.dtype
+    hidden, cell = ([mlp(mean_slice).to(dtype) for mlp in mlps] for mlps in (init_hidden, init_cell))
+    return LSTMState(hidden, cell)
 
 
 def stack_step(cells: nn.ModuleList, glimpse: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> LSTMState:
@@ -80,6 +83,46 @@ def stack_step(cells: nn.ModuleList, glimpse: Tensor, state: LSTMState, masks: S
         hidden.append(layer_input)
         cell.append(c)
     return LSTMState(hidden, cell)
+
+
+def stack_sequence(cells: nn.ModuleList, inputs: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> Tensor:
+    """`stack_step` over all time-steps where the inputs are known beforehand: layer by layer, on torch's own LSTM.
+
+    Args:
+        cells: The layers.
+        inputs: x_t, shape (B, T, D).
+        state: State before the first step.
+        masks: Dropout mask of each layer's input, shapes (T, B, D), (T, B, H), ...; None in evaluation.
+
+    Returns:
+        h_t of the top layer, shape (B, T, H).
+    """
+    below = inputs.transpose(0, 1)  # (T, B, D)
+    for n, layer in enumerate(cells):
+        weights = [getattr(layer, name) for name in _LSTM_WEIGHTS]
+        below = below if masks is None else below * masks[n]
+        below, _, _ = torch.lstm(
+            below.to(weights[0].dtype),
+            [part[n].unsqueeze(0) for part in state],
+            one_chunk(weights) if inputs.is_cuda else weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,  # that of torch is between its own layers, of which there is one
+            train=torch.is_grad_enabled(),  # cuDNN keeps nothing for a gradient without
+            bidirectional=False,
+            batch_first=False,
+        )
+    return below.transpose(0, 1)
+
+
+_LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # in the order in which cuDNN lays them out
+
+
+def one_chunk(weights: list[Tensor]) -> list[Tensor]:
+    """The same weights one after another in memory: cuDNN wants them so, and says at every call where they are not."""
+    chunk = torch.cat([weight.flatten() for weight in weights])
+    parts = torch.split(chunk, [weight.numel() for weight in weights])
+    return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
 
 def dropout_mask(
@@ -123,16 +166,14 @@ def layer_input_masks(
     like: Tensor,
     generator: MaskSource,
     input_dropout: float | None = None,
-) -> list[tuple[Tensor, ...]]:
-    """Dropout masks of every layer's input for a whole block, one tuple of (B, width) masks for each step.
+) -> list[Tensor]:
+    """Dropout masks of every layer's input for a whole block, each (T, B, width).
 
     `input_dropout` is the probability for the first layer, whose input is the glimpse; `dropout` where None.
     """
-    batch = like.shape[0]
     widths = [int(cell.get_parameter("weight_ih").shape[1]) for cell in cells]
     dropouts = [dropout if input_dropout is None else input_dropout] + [dropout] * (len(widths) - 1)
-    masks = [
-        dropout_mask((num_steps, batch, width), probability, like, generator, batch_dim=1)
+    return [
+        dropout_mask((num_steps, like.shape[0], width), probability, like, generator, batch_dim=1)
         for width, probability in zip(widths, dropouts, strict=True)
     ]
-    return list(zip(*(mask.unbind(0) for mask in masks), strict=True))
