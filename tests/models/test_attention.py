@@ -66,7 +66,8 @@ def test_without_dropout_on_the_glimpse_the_first_layer_sees_all_of_it():
     for input_dropout in (None, 0.0):
         model = AttentionLSTM(**sizes, dropout=DROP_EVERYTHING, input_dropout=input_dropout).double().train()
         model.cells[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-        model(make_cubes(T=1), seeded(0))
+        with torch.no_grad():
+            model(make_cubes(T=1), seeded(0))
     assert not seen[0].any()
     assert seen[1].all()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnrec.models.head import ClassHead, RecognizerOutput
+from attnrec.models.late import LateCell
 from attnrec.models.recurrence import (
     LSTMState,
     MaskSource,
@@ -161,13 +162,14 @@ class AttentionLSTM(nn.Module):
         """Eqs. 1-5 step by step: h_t of the top layer (B, T, H) and attention (B, T, L)."""
         # Wc X does not depend on the state: all steps in one product, (B, T, L, A).
         projected = self.content_scorer.project(cubes).unbind(1) if self.attention == "content" else None
+        cells = [LateCell(cell) for cell in self.cells] if torch.is_grad_enabled() else self.cells
         top, attention = [], []
         for t, cube in enumerate(cubes.unbind(1)):  # (B, L, D)
             h = state.hidden[-1]
             scores = self.location_scorer(h) if projected is None else self.content_scorer(projected[t], h)
             location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
             glimpse = self._glimpses(location_probs, cube)  # (B, D), Eq. 2
-            state = stack_step(self.cells, glimpse, state, masks and [mask[t] for mask in masks])  # Eqs. 3-5
+            state = stack_step(cells, glimpse, state, masks and [mask[t] for mask in masks])  # Eqs. 3-5
             top.append(state.hidden[-1])
             attention.append(location_probs)
         return torch.stack(top, dim=1), torch.stack(attention, dim=1)

@@ -4,7 +4,7 @@ Legend: B blocks in a batch, T time-steps, D feature channels, H hidden units.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,9 @@ class BatchShare(NamedTuple):
 
 
 MaskSource = torch.Generator | BatchShare | None  # None takes torch's own randomness
+
+
+Cell = Callable[[Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]  # an nn.LSTMCell, or what computes the same
 
 
 class LSTMState(NamedTuple):
@@ -62,7 +65,7 @@ def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.
     return LSTMState(hidden, cell)
 
 
-def stack_step(cells: nn.ModuleList, glimpse: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> LSTMState:
+def stack_step(cells: Iterable[Cell], glimpse: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> LSTMState:
     """One time-step through all layers (Eqs. 3-5), dropout on the input of each layer.
 
     Args:
