@@ -6,7 +6,7 @@ from clips import write
 
 from attnrec.evaluation.gaze import NOWHERE, gaze_advice, gaze_note
 from attnrec.evaluation.predict import Recognizer
-from attnrec.pictures.looking import look_at
+from attnrec.pictures.look import look_at
 from attnrec.settings import PictureConfig
 
 

@@ -13,10 +13,9 @@ from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
 from attnrec.pictures.boxes import outlined
+from attnrec.pictures.light import attended_frame, upsample
 from attnrec.pictures.look import Look
-from attnrec.pictures.overlay import upsample
 from attnrec.pictures.page import clip_page
-from attnrec.pictures.styles import attended_frame
 from attnrec.settings import PictureConfig
 
 # In a frame of 330 px the page shows a picture of this width as it is.

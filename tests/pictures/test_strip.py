@@ -3,6 +3,7 @@ import pytest
 from looks import made_look, noise_frames
 
 from attnrec.pictures.boxes import outlined
+from attnrec.pictures.light import attended_frame
 from attnrec.pictures.strip import (
     GAP_PX,
     HEAD_PX,
@@ -14,7 +15,6 @@ from attnrec.pictures.strip import (
     stacked,
     strip,
 )
-from attnrec.pictures.styles import attended_frame
 from attnrec.pictures.text import LIGHT
 from attnrec.settings import PictureConfig
 

@@ -19,11 +19,10 @@ from attnrec.comparison.report_page import Cell, Curve, GalleryClip, ReportData,
 from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.predict import Recognizer
+from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.gallery import examples, is_right, labels_of
-from attnrec.pictures.look import Look
-from attnrec.pictures.looking import look_at, reason_of
-from attnrec.pictures.shown_boxes import BoxSource, box_source
-from attnrec.pictures.writers import WRITERS, write_picture
+from attnrec.pictures.look import Look, look_at, reason_of
+from attnrec.pictures.visualize import WRITERS, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress, versions
 from attnrec.settings import PictureConfig
 from attnrec.training.repeating import commands_of

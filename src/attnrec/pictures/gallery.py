@@ -9,40 +9,28 @@ from typing import Any
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.predict import Recognizer
-from attnrec.pictures.looking import equal_steps, look_at, reason_of
-from attnrec.pictures.shown_boxes import BoxSource, box_source, note_unboxed
-from attnrec.pictures.strip import Picture, png_bytes, stacked, strip
-from attnrec.pictures.versus import require_strip
-from attnrec.pictures.writers import strip_row, write_picture
+from attnrec.pictures.boxes import BoxSource, box_source
+from attnrec.pictures.light import Picture
+from attnrec.pictures.look import look_at, note_unboxed, reason_of
+from attnrec.pictures.strip import png_bytes, stacked, strip, strip_row
+from attnrec.pictures.visualize import require_strip, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
 
 
 @dataclass(frozen=True)
 class GalleryReport:
-    """Examples of a run's work.
+    """Examples of a run's work."""
 
-    Attributes:
-        run: Folder of the run.
-        part: Part of its split.
-        out: The picture.
-        num_right: Videos of the part that it recognises.
-        num_wrong: Videos of the part that it does not.
-        right: Those of the former that are shown.
-        wrong: Those of the latter that are shown.
-        skipped: Path and reason of each that could not be drawn.
-        seconds: Taken.
-    """
-
-    run: str
-    part: str
-    out: str
-    num_right: int
-    num_wrong: int
-    right: list[str]
-    wrong: list[str]
-    skipped: list[tuple[str, str]]
-    seconds: float
+    run: str  # its folder
+    part: str  # of its split
+    out: str  # the picture
+    num_right: int  # videos of the part that it recognises
+    num_wrong: int  # videos of the part that it does not
+    right: list[str]  # those of the former that are shown
+    wrong: list[str]  # those of the latter that are shown
+    skipped: list[tuple[str, str]]  # path and reason of each that could not be drawn
+    seconds: float  # taken
 
 
 def gallery(
@@ -80,9 +68,6 @@ def gallery(
         device: As in `evaluate`.
         jobs: As in `evaluate`.
         on_progress: Told of every clip.
-
-    Returns:
-        What was drawn.
 
     Raises:
         ConfigError: No clip is asked for, or `out` has another suffix.
@@ -167,4 +152,4 @@ def _example(
         raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")
     look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=source)
     note_unboxed([look], source, on_progress)
-    return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)
+    return strip([strip_row(look, config)], config)
