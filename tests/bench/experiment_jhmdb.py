@@ -614,7 +614,7 @@ def first_of_each_class(videos: Sequence[Mapping[str, Any]], *, right: bool) -> 
 
 
 def example(recognizer: Recognizer, clip: Path, label: str, config: PictureConfig, boxes: BoxSource | None) -> Picture:
-    look, _ = look_at(recognizer, clip, config, truth=[label], boxes=boxes)
+    look = look_at(recognizer, clip, config, truth=[label], boxes=boxes)
     return strip([strip_row(look, config)], config)
 
 

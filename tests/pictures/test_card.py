@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from looks import made_look, noise_frames
+from looks import made_look, noise_frames, predicting
 from PIL import Image, ImageDraw
 
 from attnrec.pictures.boxes import outlined
@@ -54,7 +54,7 @@ def test_frames_stand_beside_themselves_attended(height, width):
 
 
 def test_what_is_written_does_not_change_the_size():
-    shapes = {drawn(predicted=text, truth=truth, correct=None if truth is None else False).shape
+    shapes = {drawn(prediction=predicting(text), truth=truth, correct=None if truth is None else False).shape
               for text in ("", "x" * 500) for truth in (None, "y" * 300)}  # fmt: skip
     assert len(shapes) == 1
 
@@ -113,8 +113,8 @@ def test_the_cursor_moves_from_left_to_right():
     ],
 )
 def test_what_cannot_be_drawn_is_an_escape(text, escape):
-    odd = drawn(predicted=f"a{text}b", classes=(f"c{text}d", "x", "y"))
-    np.testing.assert_array_equal(odd, drawn(predicted=f"a{escape}b", classes=(f"c{escape}d", "x", "y")))
+    odd = drawn(prediction=predicting(f"a{text}b"), classes=(f"c{text}d", "x", "y"))
+    np.testing.assert_array_equal(odd, drawn(prediction=predicting(f"a{escape}b"), classes=(f"c{escape}d", "x", "y")))
 
 
 @pytest.mark.parametrize("name", ["прыжок", "جري", "πηδώ", "søvn"])

@@ -407,7 +407,7 @@ def test_two_rates_show_the_same_moments(runs, tmp_path):
 
 
 def test_what_cannot_be_compared(runs, tmp_path):
-    with pytest.raises(ConfigError, match="compare two runs or more"):
+    with pytest.raises(ConfigError, match="compares two runs or more"):
         versus([runs["a"], runs["a"]], Path("clip.mp4"), tmp_path / "out.png", PictureConfig())
     with pytest.raises(ConfigError, match=r"out\.gif: several runs or clips in one picture make a still one"):
         versus([runs["a"], runs["b"]], Path("clip.mp4"), tmp_path / "out.gif", PictureConfig())

@@ -235,7 +235,7 @@ def _gallery(run: Run, part: str, config: ReportConfig, on_progress: OnProgress)
 
 
 def _gif(recognizer: Recognizer, clip: Path, truth: Sequence[str], boxes: BoxSource | None) -> bytes:
-    look = _thinned(look_at(recognizer, clip, PICTURES, truth=truth, boxes=boxes)[0])
+    look = _thinned(look_at(recognizer, clip, PICTURES, truth=truth, boxes=boxes))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "clip.gif"
         WRITERS[".gif"](look, out, PICTURES, False, no_progress)

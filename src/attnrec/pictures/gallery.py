@@ -150,6 +150,6 @@ def _example(
     path = folder / video["path"]
     if not path.exists():
         raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")
-    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=source)
+    look = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=source)
     note_unboxed([look], source, on_progress)
     return strip([strip_row(look, config)], config)

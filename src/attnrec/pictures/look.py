@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from attnrec.datasets.folders import label_of
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.evaluation.gaze import gaze_note
-from attnrec.evaluation.predict import AttendedClip, Recognizer
+from attnrec.evaluation.predict import AttendedClip, Prediction, Recognizer
 from attnrec.features.boxes import BoxTable
 from attnrec.metrics import attention_entropy
 from attnrec.pictures.boxes import BoxSource, sample_boxes
@@ -34,9 +34,9 @@ class Look:
     clip: str
     run: str  # its folder
     label: str  # what tells this run from others in the picture, for example `lambda 1`
-    predicted: str  # class of the whole clip and its probability, for example `jump 93 %`
+    prediction: Prediction  # of the whole clip
     truth: str | None  # true class, where it is known
-    correct: bool | None  # whether they agree; None where the truth is not known
+    correct: bool | None  # whether the prediction is that; None where the truth is not known
     classes: tuple[str, ...]
     sample_fps: float | None  # most frames a second that the run's features keep of a clip; None keeps all
     frames: NDArray[np.int64]  # index of each sample among the kept frames, rising, shape (S,)
@@ -59,8 +59,8 @@ class Look:
     def verdict(self) -> str:
         """The prediction and whether it is right, in words, so that nobody needs the colour."""
         if self.correct is None:
-            return self.predicted
-        return f"{self.predicted}, right" if self.correct else f"{self.predicted}, wrong: is {self.truth}"
+            return str(self.prediction)
+        return f"{self.prediction}, right" if self.correct else f"{self.prediction}, wrong: is {self.truth}"
 
     def likeliest(self, most: int) -> list[int]:
         """So many classes of the highest mean probability, the highest first, and the true one in any case."""
@@ -76,7 +76,7 @@ class Look:
 
     def full_multiples(self, style: PictureStyle, scale: PictureScale) -> NDArray[np.float64]:
         """The same in multiples of uniform attention, shape (S,)."""
-        return self.full(style, scale) * self.attention[0].size
+        return np.asarray(self.full(style, scale) * self.attention[0].size)
 
     def region_in(self, width: int, height: int) -> Region:
         """What the run sees of a frame that is shown at a size, in px."""
@@ -117,7 +117,7 @@ def look_at(
     label: str = "",
     truth: Sequence[str] = (),
     boxes: BoxSource | None = None,
-) -> tuple[Look, AttendedClip]:
+) -> Look:
     """Let a run look at a clip. The prediction is of the whole clip, the look of the part that is to be drawn.
 
     Args:
@@ -127,9 +127,6 @@ def look_at(
         label: Of the run in the picture.
         truth: The clip's true classes; where there are none they are read off its name or folder.
         boxes: What was annotated, in this clip or others.
-
-    Returns:
-        The look, and what it was made from.
 
     Raises:
         RunError: The run has no attention.
@@ -146,11 +143,11 @@ def look_at(
     chosen, end = _drawn_part(attended, clip, config)
     attention, times, size = attended.attention[chosen], attended.times[chosen], (info.width, info.height)
     entropy = np.array([attention_entropy(cells.ravel()) for cells in attention])
-    look = Look(
+    return Look(
         clip=str(clip),
         run=str(recognizer.run.path),
         label=label,
-        predicted=str(attended.prediction),
+        prediction=attended.prediction,
         truth="; ".join(truth) if truth else None,
         correct=attended.prediction.predicted in truth if truth else None,
         classes=tuple(recognizer.classes),
@@ -166,7 +163,6 @@ def look_at(
         boxes={} if boxes is None else sample_boxes(boxes, clip, attended, times, size, spec.sample_fps),
         note=gaze_note(float(entropy.mean())),
     )
-    return look, attended
 
 
 def _drawn_part(attended: AttendedClip, clip: Path, config: PictureConfig) -> tuple[NDArray[np.int64], float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from attnrec.errors import ConfigError, DataError, VideoError
-from attnrec.evaluation.predict import AttendedClip, Recognizer
+from attnrec.evaluation.predict import Recognizer
 from attnrec.files import atomic_path, require_free
 from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.card import cards
@@ -135,20 +135,20 @@ def _draw(
     if out is not None and _is_same(out, clip):
         raise ConfigError(f"{out}: would replace the clip itself; name another picture by --out")
     on_progress(Progress("look", 0, 1, clip.name))
-    look, attended = look_at(recognizer, clip, config, boxes=source)
+    look = look_at(recognizer, clip, config, boxes=source)
     note_unboxed([look], source, on_progress)
     num_drawn = WRITERS[out.suffix.lower()](look, out, config, overwrite, on_progress) if out else len(look)
     if raw:
-        write_raw(raw, look, attended, overwrite=overwrite)
+        write_raw(raw, look, overwrite=overwrite)
     full = look.full_multiples(config.style, config.scale)
     return VisualizeReport(
         clip=str(clip),
         out=str(out) if out else None,
         raw=str(raw) if raw else None,
         run=look.run,
-        predicted=attended.prediction.predicted,
-        probability=attended.prediction.probability,
-        status=attended.prediction.status,
+        predicted=look.prediction.predicted,
+        probability=look.prediction.probability,
+        status=look.prediction.status,
         truth=look.truth,
         style=config.style,
         scale=config.scale,
@@ -260,12 +260,11 @@ def versus(
         raise ConfigError("--versus compares two runs or more; name them by --versus RUN,RUN")
     require_strip(out, overwrite=overwrite)
     sources = [box_source(boxes, run, config) for run in runs]
-    looks, predictions = [], []
+    looks = []
     for done, (run, label, source) in enumerate(zip(runs, run_labels(runs), sources, strict=True)):
         on_progress(Progress("look", done, len(runs), label))
-        look, attended = look_at(Recognizer(run, device=device, jobs=jobs), clip, config, label=label, boxes=source)
-        looks.append(look)
-        predictions.append(attended.prediction)
+        recognizer = Recognizer(run, device=device, jobs=jobs)
+        looks.append(look_at(recognizer, clip, config, label=label, boxes=source))
     on_progress(Progress("look", len(runs), len(runs)))
     note_unboxed(looks, sources[0], on_progress)
     coarsest = min(looks, key=len)
@@ -276,11 +275,17 @@ def versus(
         clip=str(clip),
         out=str(out),
         truth=looks[0].truth,
-        status=predictions[0].status,
+        status=looks[0].prediction.status,
         times=times.tolist(),
         rows=[
-            VersusRow(look.run, look.label, found.predicted, found.probability, float(look.entropy.mean()))
-            for look, found in zip(looks, predictions, strict=True)
+            VersusRow(
+                run=look.run,
+                label=look.label,
+                predicted=look.prediction.predicted,
+                probability=look.prediction.probability,
+                attention_entropy=float(look.entropy.mean()),
+            )
+            for look in looks
         ],
         seconds=time.monotonic() - started,
     )
@@ -389,7 +394,7 @@ def write_picture(path: Path, content: bytes, *, overwrite: bool) -> None:
         temporary.write_bytes(content)
 
 
-def write_raw(path: Path, look: Look, attended: AttendedClip, *, overwrite: bool) -> None:
+def write_raw(path: Path, look: Look, *, overwrite: bool) -> None:
     """Write the numbers of a picture as a NumPy archive.
 
     It holds `attention` (S, K, K), `times` (S,) in seconds, `frame_probs` (S, C), `video_probs` (C,) as `predict`
@@ -400,6 +405,6 @@ def write_raw(path: Path, look: Look, attended: AttendedClip, *, overwrite: bool
     """
     names = ("attention", "times", "frame_probs", "classes", "entropy", "region", "clip", "run")
     arrays = {name: np.array(getattr(look, name)) for name in names}
-    arrays["video_probs"] = np.array([attended.prediction.probs[name] for name in look.classes])
+    arrays["video_probs"] = np.array([look.prediction.probs[name] for name in look.classes])
     with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
