@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from clips import write, write_timed
-from looks import made_look, shown
+from looks import shown
 from pages import Page
 from small_store import figures_of
 
@@ -89,15 +89,6 @@ def test_no_box_covers_the_line_of_another():
 def test_a_frame_without_boxes_stays_as_it_is():
     plain = np.full((48, 64, 3), 7, np.uint8)
     np.testing.assert_array_equal(outlined(plain, []), plain)
-
-
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_samples_keep_their_own_boxes_when_there_are_fewer(step):
-    look = made_look(7, boxes={k: [(k, 0, k + 1, 9)] for k in range(1, 7)})
-    fewer = look.every(step)
-    assert fewer.times.tolist() == look.times[::step].tolist()
-    assert fewer.attention.shape == look.attention[::step].shape
-    assert fewer.boxes == {k: look.boxes[k * step] for k in range(1, len(fewer))}
 
 
 FPS, NUM_FRAMES = 6.0, 6

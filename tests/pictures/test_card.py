@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from looks import made_look, noise_frames, predicting
-from PIL import Image, ImageDraw
 
 from attnrec.pictures.boxes import outlined
 from attnrec.pictures.card import (
@@ -18,7 +17,7 @@ from attnrec.pictures.card import (
     timeline,
 )
 from attnrec.pictures.light import LETTERS_PX, attended_frame
-from attnrec.pictures.text import DARK, drawable, fitted, font, text_width, wrapped
+from attnrec.pictures.text import DARK, fitted, text_width, wrapped
 from attnrec.settings import PictureConfig
 
 CONFIG = PictureConfig()
@@ -117,31 +116,6 @@ def test_what_cannot_be_drawn_is_an_escape(text, escape):
     np.testing.assert_array_equal(odd, drawn(prediction=predicting(f"a{escape}b"), classes=(f"c{escape}d", "x", "y")))
 
 
-@pytest.mark.parametrize("name", ["прыжок", "جري", "πηδώ", "søvn"])
-def test_other_scripts_have_letters_of_their_own(name):
-    assert drawable(name) == name
-    *letters, missing = [bytes(font(20).getmask(letter)) for letter in [*name, "\ufffe"]]
-    assert missing not in letters
-
-
-@pytest.mark.parametrize("name", ["جري", "جري سريع", "ריצה"])
-def test_a_line_reads_from_left_to_right_whatever_letters_a_name_has(name):
-    """What the clip is taken for stands at the left and what it is at the right, or they would pass for each other."""
-
-    def columns(text: str) -> np.ndarray:
-        canvas = Image.new("L", (400, 40))
-        ImageDraw.Draw(canvas).text((5, 5), fitted(text, 20, 400), fill=255, font=font(20))
-        return np.asarray(canvas)[:, 5:]
-
-    alone, width = columns(name), text_width(fitted(name, 20, 400), 20)
-    assert alone[:, :width].any()
-    np.testing.assert_array_equal(columns(f"{name} 93 %, wrong: is jump")[:, :width], alone[:, :width])
-    before, line = columns("jump 93 %, wrong: is"), columns(f"jump 93 %, wrong: is {name}")
-    width = text_width("jump 93 %, wrong: is", 20)
-    np.testing.assert_array_equal(line[:, :width], before[:, :width])
-    assert line[:, width:].any()
-
-
 def test_each_clip_is_named():
     one, other = drawn(clip="/videos/one.mp4"), drawn(clip="/videos/other.mp4")
     assert (one != other).any()
@@ -184,29 +158,6 @@ def test_a_note_stands_below_the_name_in_as_many_lines_as_it_takes(width, num_li
     assert DARK.plain in colours(note)
     assert (note[:, -MARGIN_PX:] == DARK.ground).all()  # none of it is cut off
     assert len(wrapped(NOTE, NOTE_PX, noted.shape[2] - 3 * MARGIN_PX)) == num_lines
-
-
-@pytest.mark.parametrize(
-    ("text", "room", "lines"),
-    [("", 99, []), ("one two", 999, ["one two"]), ("one two", 50, ["one", "two"]), ("one two", 1, ["one", "two"])],
-)
-def test_words_are_wrapped(text, room, lines):
-    assert wrapped(text, 20, room) == lines
-
-
-@pytest.mark.parametrize(
-    ("size", "shown"),
-    [
-        ((320, 240), (240, 180)),
-        ((64, 64), (240, 240)),
-        ((1920, 1080), (240, 136)),
-        ((144, 256), (240, 426)),
-        ((10, 1000), (4, 480)),
-        ((1000, 1), (240, 2)),
-    ],
-)
-def test_frames_keep_their_aspect_in_a_box(size, shown):
-    assert made_look(size=size).shown_size(240) == shown
 
 
 def height_of(picture: np.ndarray, colour: tuple[int, int, int], x: int) -> float:

@@ -381,11 +381,6 @@ def test_rows_of_equal_settings_have_their_runs_names(runs, looking_run, tmp_pat
     assert run_labels([runs["a"], twin]) == ["a", "twin"]
 
 
-def test_the_samples_nearest_in_time():
-    look = made_look(5)  # at 0, 0.25, 0.5, 0.75, 1
-    assert look.nearest_steps(np.array([0.0, 0.3, 0.99])).tolist() == [0, 1, 4]
-
-
 def test_two_rates_show_the_same_moments(runs, tmp_path):
     frames = np.zeros((24, 48, 64, 3), np.uint8)
     for k, frame in enumerate(frames):

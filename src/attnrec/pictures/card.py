@@ -58,7 +58,6 @@ class _Card:
         self.legend_left = 2 * MARGIN_PX + text_width(f"{look.end:.2f} s", LETTERS_PX)
         self.chart, self.region = timeline(look, total, DARK), look.region_in(width, height)
         self.full = look.full(config.style, config.scale)
-        self.multiples = look.full_multiples(config.style, config.scale)
 
     def at(self, step: int, frame: Picture) -> Picture:
         canvas, attention, full = self.ground.copy(), self.look.attention[step], float(self.full[step])
@@ -69,8 +68,8 @@ class _Card:
         top, left = self.height + MARGIN_PX, self.legend_left
         time = f"{self.look.times[step]:.2f} s"
         ImageDraw.Draw(canvas).text((MARGIN_PX, top), time, fill=DARK.plain, font=font(LETTERS_PX))
-        multiples = self.multiples[step : step + 1]
-        draw_legend(canvas, (left, top), canvas.width - MARGIN_PX - left, multiples, self.config, DARK)
+        room, multiples = canvas.width - MARGIN_PX - left, np.array([full * attention.size])
+        draw_legend(canvas, (left, top), room, multiples, self.config, DARK)
         canvas.paste(self.chart.at(step), (0, self.chart_top))
         return np.asarray(canvas)
 

@@ -74,10 +74,6 @@ class Look:
         """Attention of one location that is drawn at full strength, for each sample, shape (S,)."""
         return full_levels(self.attention, peaks_of(self.attention, style), scale)
 
-    def full_multiples(self, style: PictureStyle, scale: PictureScale) -> NDArray[np.float64]:
-        """The same in multiples of uniform attention, shape (S,)."""
-        return np.asarray(self.full(style, scale) * self.attention[0].size)
-
     def region_in(self, width: int, height: int) -> Region:
         """What the run sees of a frame that is shown at a size, in px."""
         x0, y0, x1, y1 = self.region

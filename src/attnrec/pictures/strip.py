@@ -107,8 +107,8 @@ def _draw_row(
         for frame, step, level in zip(row.frames, steps, full, strict=True)
     ]
     _paste(canvas, row, lit, top + LINE_PX)
-    multiples = look.full_multiples(config.style, config.scale)[steps]
-    draw_legend(canvas, (MARGIN_PX, top + LINE_PX + height + 4), inner, multiples, config, LIGHT)
+    place = (MARGIN_PX, top + LINE_PX + height + 4)
+    draw_legend(canvas, place, inner, full * look.attention[0].size, config, LIGHT)
 
 
 def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:

@@ -140,7 +140,7 @@ def _draw(
     num_drawn = WRITERS[out.suffix.lower()](look, out, config, overwrite, on_progress) if out else len(look)
     if raw:
         write_raw(raw, look, overwrite=overwrite)
-    full = look.full_multiples(config.style, config.scale)
+    full = look.full(config.style, config.scale) * look.attention[0].size
     return VisualizeReport(
         clip=str(clip),
         out=str(out) if out else None,
