@@ -66,7 +66,7 @@ def gallery(
         boxes: As in `visualize`.
         overwrite: Replace a file that is there.
         device: As in `evaluate`.
-        jobs: As in `evaluate`.
+        jobs: Likewise.
         on_progress: Told of every clip.
 
     Raises:

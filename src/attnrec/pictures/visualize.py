@@ -181,14 +181,11 @@ def visualize_all(
         suffix: Of the pictures.
         config: As in `visualize`.
         boxes: Likewise.
-        overwrite: Replace files that are there.
+        overwrite: Likewise.
         on_progress: Told of every clip and frame.
 
     Raises:
-        ConfigError: The suffix is unknown.
-        RunError: The run has no attention.
-        DataError: The boxes cannot be used.
-        AttnrecError: A file is there already or cannot be written.
+        AttnrecError: As `visualize`, but for what is wrong with a clip.
     """
     config = config or PictureConfig()
     source = box_source(boxes, recognizer.run, config)
@@ -250,10 +247,7 @@ def versus(
 
     Raises:
         ConfigError: There are fewer than two runs, or `out` has another suffix.
-        RunError: A run cannot be used or has no attention.
-        VideoError: The clip cannot be decoded.
-        DataError: The boxes cannot be used.
-        AttnrecError: `out` is there already or cannot be written.
+        AttnrecError: As `visualize`.
     """
     started = time.monotonic()
     if len({run.path.absolute() for run in runs}) < 2:
