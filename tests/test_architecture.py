@@ -52,7 +52,7 @@ OWNERS = {
     "imageio_ffmpeg": ("video/ffmpeg.py",),
     "torchvision": ("features/backbone.py",),
     "sklearn": ("metrics.py", "datasets/splits.py"),
-    "scipy": ("evaluation/measures.py",),
+    "scipy": ("evaluation/measures.py", "pictures/light.py"),
     "safetensors": ("training/run.py", "features/weights.py"),
     "PIL": ("pictures/", "comparison/report_page.py"),
     "jinja2": ("pictures/",),

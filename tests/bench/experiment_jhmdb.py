@@ -46,10 +46,10 @@ from attnrec.features.store import FeatureStore
 from attnrec.files import atomic_path, write_text
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, top_k_hits
 from attnrec.models.attention import AttentionLSTM
-from attnrec.pictures.looking import equal_steps, look_at
-from attnrec.pictures.shown_boxes import BoxSource, box_source
-from attnrec.pictures.strip import Picture, stacked, strip
-from attnrec.pictures.writers import strip_row
+from attnrec.pictures.boxes import BoxSource, box_source
+from attnrec.pictures.light import Picture
+from attnrec.pictures.look import look_at
+from attnrec.pictures.strip import stacked, strip, strip_row
 from attnrec.runtime import Progress, default_jobs, no_progress, prepare_cpu, processor, resolve_device
 from attnrec.settings import ExtractConfig, GridConfig, PictureConfig, TrainConfig
 from attnrec.training.plan import run_blocks
@@ -637,8 +637,8 @@ def first_of_each_class(videos: Sequence[Mapping[str, Any]], *, right: bool) -> 
 
 
 def example(recognizer: Recognizer, clip: Path, label: str, config: PictureConfig, boxes: BoxSource | None) -> Picture:
-    look, _ = look_at(recognizer, clip, config, truth=[label], boxes=boxes)
-    return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)
+    look = look_at(recognizer, clip, config, truth=[label], boxes=boxes)
+    return strip([strip_row(look, config)], config)
 
 
 def write_jpeg(path: Path, picture: Picture) -> None:

@@ -6,7 +6,7 @@ from clips import write
 
 from attnrec.evaluation.gaze import NOWHERE, gaze_advice, gaze_note
 from attnrec.evaluation.predict import Recognizer
-from attnrec.pictures.looking import look_at
+from attnrec.pictures.look import look_at
 from attnrec.settings import PictureConfig
 
 
@@ -39,5 +39,5 @@ def test_a_picture_speaks_of_the_part_of_the_clip_that_it_shows(
     attention[:4] = 0  # all on one cell at first, everywhere after that
     attention[:4, 2, 3] = 1
     monkeypatch.setattr(recognizer, "attend", lambda _: replace(attended, attention=attention))
-    look, _ = look_at(recognizer, clip, PictureConfig(start=start, duration=duration))
+    look = look_at(recognizer, clip, PictureConfig(start=start, duration=duration))
     assert look.note == note

@@ -1,13 +1,23 @@
 import numpy as np
 import pytest
-from looks import made_look, noise_frames
-from PIL import Image, ImageDraw
+from looks import made_look, noise_frames, predicting
 
 from attnrec.pictures.boxes import outlined
-from attnrec.pictures.card import GAP_PX, LEAST_WIDTH_PX, MARGIN_PX, NOTE_PX, cards
-from attnrec.pictures.styles import attended_frame
-from attnrec.pictures.text import DARK, drawable, fitted, font, text_width, wrapped
-from attnrec.pictures.timeline import HEIGHT_PX, LEFT_PX, LETTERS_PX, timeline
+from attnrec.pictures.card import (
+    CHART_PX,
+    CURVES,
+    GAP_PX,
+    LEAST_RIGHT_PX,
+    LEAST_WIDTH_PX,
+    LEFT_PX,
+    MARGIN_PX,
+    NOTE_PX,
+    PROBS_PX,
+    cards,
+    timeline,
+)
+from attnrec.pictures.light import LETTERS_PX, attended_frame
+from attnrec.pictures.text import DARK, fitted, text_width, wrapped
 from attnrec.settings import PictureConfig
 
 CONFIG = PictureConfig()
@@ -43,7 +53,7 @@ def test_frames_stand_beside_themselves_attended(height, width):
 
 
 def test_what_is_written_does_not_change_the_size():
-    shapes = {drawn(predicted=text, truth=truth, correct=None if truth is None else False).shape
+    shapes = {drawn(prediction=predicting(text), truth=truth, correct=None if truth is None else False).shape
               for text in ("", "x" * 500) for truth in (None, "y" * 300)}  # fmt: skip
     assert len(shapes) == 1
 
@@ -102,33 +112,8 @@ def test_the_cursor_moves_from_left_to_right():
     ],
 )
 def test_what_cannot_be_drawn_is_an_escape(text, escape):
-    odd = drawn(predicted=f"a{text}b", classes=(f"c{text}d", "x", "y"))
-    np.testing.assert_array_equal(odd, drawn(predicted=f"a{escape}b", classes=(f"c{escape}d", "x", "y")))
-
-
-@pytest.mark.parametrize("name", ["прыжок", "جري", "πηδώ", "søvn"])
-def test_other_scripts_have_letters_of_their_own(name):
-    assert drawable(name) == name
-    *letters, missing = [bytes(font(20).getmask(letter)) for letter in [*name, "\ufffe"]]
-    assert missing not in letters
-
-
-@pytest.mark.parametrize("name", ["جري", "جري سريع", "ריצה"])
-def test_a_line_reads_from_left_to_right_whatever_letters_a_name_has(name):
-    """What the clip is taken for stands at the left and what it is at the right, or they would pass for each other."""
-
-    def columns(text: str) -> np.ndarray:
-        canvas = Image.new("L", (400, 40))
-        ImageDraw.Draw(canvas).text((5, 5), fitted(text, 20, 400), fill=255, font=font(20))
-        return np.asarray(canvas)[:, 5:]
-
-    alone, width = columns(name), text_width(fitted(name, 20, 400), 20)
-    assert alone[:, :width].any()
-    np.testing.assert_array_equal(columns(f"{name} 93 %, wrong: is jump")[:, :width], alone[:, :width])
-    before, line = columns("jump 93 %, wrong: is"), columns(f"jump 93 %, wrong: is {name}")
-    width = text_width("jump 93 %, wrong: is", 20)
-    np.testing.assert_array_equal(line[:, :width], before[:, :width])
-    assert line[:, width:].any()
+    odd = drawn(prediction=predicting(f"a{text}b"), classes=(f"c{text}d", "x", "y"))
+    np.testing.assert_array_equal(odd, drawn(prediction=predicting(f"a{escape}b"), classes=(f"c{escape}d", "x", "y")))
 
 
 def test_each_clip_is_named():
@@ -166,7 +151,7 @@ def test_a_note_stands_below_the_name_in_as_many_lines_as_it_takes(width, num_li
     plain, noted = drawn(width=width), drawn(width=width, note=NOTE)
     more = noted.shape[1] - plain.shape[1]
     assert more >= num_lines * NOTE_PX
-    top = plain.shape[1] - HEIGHT_PX - MARGIN_PX  # of the chart
+    top = plain.shape[1] - CHART_PX - MARGIN_PX  # of the chart
     np.testing.assert_array_equal(noted[:, :top], plain[:, :top])
     np.testing.assert_array_equal(noted[:, top + more :], plain[:, top:])
     note = noted[0, top : top + more]
@@ -175,24 +160,60 @@ def test_a_note_stands_below_the_name_in_as_many_lines_as_it_takes(width, num_li
     assert len(wrapped(NOTE, NOTE_PX, noted.shape[2] - 3 * MARGIN_PX)) == num_lines
 
 
-@pytest.mark.parametrize(
-    ("text", "room", "lines"),
-    [("", 99, []), ("one two", 999, ["one two"]), ("one two", 50, ["one", "two"]), ("one two", 1, ["one", "two"])],
-)
-def test_words_are_wrapped(text, room, lines):
-    assert wrapped(text, 20, room) == lines
+def height_of(picture: np.ndarray, colour: tuple[int, int, int], x: int) -> float:
+    """Row in px at which a curve of a colour passes a column."""
+    column = np.abs(picture[:, x].astype(int) - colour).sum(axis=1)
+    rows = np.flatnonzero(column < 60)
+    assert len(rows), column.min()
+    return float(rows.mean())
 
 
-@pytest.mark.parametrize(
-    ("size", "shown"),
-    [
-        ((320, 240), (240, 180)),
-        ((64, 64), (240, 240)),
-        ((1920, 1080), (240, 136)),
-        ((144, 256), (240, 426)),
-        ((10, 1000), (4, 480)),
-        ((1000, 1), (240, 2)),
-    ],
-)
-def test_frames_keep_their_aspect_in_a_box(size, shown):
-    assert made_look(size=size).shown_size(240) == shown
+@pytest.mark.parametrize("prob", [0.1, 0.3, 0.6, 0.9])
+def test_curves_show_probabilities(prob):
+    probs = np.tile(np.array([0, 1 - prob, prob], np.float32), (5, 1))
+    look = made_look(5, frame_probs=probs, entropy=np.full(5, 0.2))
+    chart = timeline(look, 400, DARK)
+    first = DARK.lines[chart.classes.index(2)]
+    assert height_of(chart.picture[:PROBS_PX], first, 130) == pytest.approx((1 - prob) * (PROBS_PX - 1), abs=2)
+
+
+def test_steps_lie_at_their_times():
+    # A class that is certain up to 0.3 s of 1.2 s, then impossible.
+    times, sure = np.array([0.0, 0.3, 0.31, 1.0]), np.array([1, 1, 0, 0], np.float32)
+    look = made_look(4, times=times, end=1.2, frame_probs=np.stack([sure, 1 - sure, 0 * sure], axis=1))
+    chart = timeline(look, 400, DARK)
+    colour = DARK.lines[chart.classes.index(0)]
+    plot = 400 - LEAST_RIGHT_PX - LEFT_PX
+    before, after = (LEFT_PX + round(share * plot) for share in (0.2, 0.32))
+    assert height_of(chart.picture[:PROBS_PX], colour, before) < 4
+    assert height_of(chart.picture[:PROBS_PX], colour, after) > PROBS_PX - 5
+
+
+def test_the_surest_classes_are_shown_and_the_true_one_in_any_case():
+    probs = np.tile(np.array([0.4, 0.05, 0.25, 0.2, 0.09, 0.01], np.float32), (3, 1))
+    names = tuple("abcdef")
+    look = made_look(3, classes=names, frame_probs=probs)
+    assert timeline(look, 320, DARK).classes == (0, 2, 3, 4)
+    assert timeline(made_look(3, classes=names, frame_probs=probs, truth="f"), 320, DARK).classes == (0, 2, 3, 5)
+    assert len(timeline(look, 320, DARK).classes) == CURVES
+
+
+def test_figures_are_those_of_the_step():
+    one = made_look(3, frame_probs=np.tile(np.array([0.5, 0.3, 0.2], np.float32), (3, 1)), entropy=np.full(3, 0.5))
+    same = timeline(one, 320, DARK)
+    beside = [np.asarray(same.at(step))[:, -LEAST_RIGHT_PX + 2 :] for step in range(3)]
+    np.testing.assert_array_equal(beside[0], beside[1])
+    probs = one.frame_probs.copy()
+    probs[1] = (0.6, 0.3, 0.1)
+    other = timeline(made_look(3, frame_probs=probs, entropy=np.array([0.5, 0.5, 0.9])), 320, DARK)
+    beside = [np.asarray(other.at(step))[:, -LEAST_RIGHT_PX + 2 :] for step in range(3)]
+    assert (beside[0] != beside[1]).any()
+    assert (beside[0] != beside[2]).any()
+
+
+def test_a_single_step_is_a_line_to_the_end():
+    look = made_look(1, frame_probs=np.array([[0, 0.5, 0.5]], np.float32), entropy=np.array([0.2]))
+    chart = timeline(look, 320, DARK)
+    colour = DARK.lines[0]
+    for x in (20, 100, 180):
+        assert height_of(chart.picture[:PROBS_PX], colour, x) == pytest.approx(PROBS_PX / 2, abs=2)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import visit
+from looks import predicting
 from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
 from attnrec.pictures.boxes import outlined
+from attnrec.pictures.light import attended_frame, upsample
 from attnrec.pictures.look import Look
-from attnrec.pictures.overlay import upsample
 from attnrec.pictures.page import clip_page
-from attnrec.pictures.styles import attended_frame
 from attnrec.settings import PictureConfig
 
 # In a frame of 330 px the page shows a picture of this width as it is.
@@ -31,7 +31,7 @@ def made_look(**changes) -> Look:
         clip="videos/v_jump_g01_c01.mp4",
         run="runs/attention-1",
         label="",
-        predicted="jump 93 %",
+        prediction=predicting("jump"),
         truth="jump",
         correct=True,
         classes=("jump", "run"),
@@ -70,8 +70,8 @@ def test_a_page_holds_all_it_shows():
     for address, frame in zip(data["frames"], made_frames(), strict=True):
         picture = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))))
         assert np.abs(np.asarray(picture).astype(int) - frame).max() <= 4
-    assert "jump 93 %" in page.text
-    assert "jump 93 %, right" in page.text
+    assert "jump 93%" in page.text
+    assert "jump 93%, right" in page.text
     page = Page(page_of(made_look(), style="grid", scale="fixed"))
     checked = [has["value"] for has, _ in page.all("input", type="radio") if "checked" in has]
     assert checked == ["grid", "fixed"]
@@ -123,7 +123,7 @@ def test_names_are_text_whatever_they_say():
         run=HOSTILE,
         truth=HOSTILE,
         correct=False,
-        predicted=HOSTILE,
+        prediction=predicting(HOSTILE),
         classes=(HOSTILE, "run"),
     )
     html = page_of(look)
@@ -163,7 +163,7 @@ def test_frames_that_do_not_fit_are_refused():
 
 def test_a_browser_shows_the_step_that_is_asked_for(tmp_path):
     (tmp_path / "clip.html").write_text(
-        page_of(made_look(predicted=HOSTILE, classes=(HOSTILE, "run"))), encoding="utf-8"
+        page_of(made_look(prediction=predicting(HOSTILE), classes=(HOSTILE, "run"))), encoding="utf-8"
     )
     seen = visit(f"file://{tmp_path}/clip.html#t=0.55&style=grid&scale=fixed", tmp_path)
     assert seen.console == []

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from looks import made_look, noise_frames
+from looks import made_look, noise_frames, predicting
 
 from attnrec.pictures.boxes import outlined
+from attnrec.pictures.light import attended_frame
 from attnrec.pictures.strip import (
     GAP_PX,
     HEAD_PX,
@@ -14,7 +15,6 @@ from attnrec.pictures.strip import (
     stacked,
     strip,
 )
-from attnrec.pictures.styles import attended_frame
 from attnrec.pictures.text import LIGHT
 from attnrec.settings import PictureConfig
 
@@ -83,10 +83,10 @@ def test_names_of_rows_can_be_told_apart():
     assert len({strip([row([0, 3], label=text)], PictureConfig()).tobytes() for text in texts}) == len(texts)
 
 
-@pytest.mark.parametrize("predicted", ["jump 93%", "a class of so long a name that nothing is left of its line 93%"])
+@pytest.mark.parametrize("predicted", ["jump", "a class of so long a name that nothing is left of its line"])
 def test_the_clip_is_named_above_whatever_is_below(predicted):
     one, other, moved = (
-        strip([row([0], predicted=predicted, clip=clip)], PictureConfig())
+        strip([row([0], prediction=predicting(predicted), clip=clip)], PictureConfig())
         for clip in ("/videos/one.mp4", "/videos/other.mp4", "/elsewhere/one.mp4")
     )
     head = slice(0, MARGIN_PX + LINE_PX)
@@ -95,10 +95,10 @@ def test_the_clip_is_named_above_whatever_is_below(predicted):
     np.testing.assert_array_equal(one, moved)
 
 
-@pytest.mark.parametrize(("predicted", "is_whole"), [("jump 93%", True), ("a class with a long name 93%", False)])
+@pytest.mark.parametrize(("predicted", "is_whole"), [("jump", True), ("a class with a long name", False)])
 def test_a_label_is_cut_only_where_the_prediction_takes_its_room(predicted, is_whole):
     labels = ["attention-lambda1-fps6-" + number for number in "12"]
-    one, other = (strip([row([0], predicted=predicted, label=label)], PictureConfig()) for label in labels)
+    one, other = (strip([row([0], prediction=predicting(predicted), label=label)], PictureConfig()) for label in labels)
     assert (one != other).any() == is_whole
 
 

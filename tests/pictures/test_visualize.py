@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import write_timed
+from clips import write, write_timed
 from looks import made_look, shown
 from pages import Page
 from PIL import Image
@@ -16,9 +16,12 @@ from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.evaluation.predict import Recognizer
 from attnrec.features.blocks import covering_blocks
 from attnrec.pictures.card import GAP_PX, LEAST_WIDTH_PX
-from attnrec.pictures.looking import shown_frames
-from attnrec.pictures.visualize import visualize, visualize_all
+from attnrec.pictures.look import shown_frames
+from attnrec.pictures.strip import GAP_PX as COLUMN_GAP_PX
+from attnrec.pictures.strip import HEAD_PX, LINE_PX, MARGIN_PX
+from attnrec.pictures.visualize import run_labels, versus, visualize, visualize_all
 from attnrec.settings import PictureConfig
+from attnrec.training.run import Run
 from attnrec.training.train import train
 from attnrec.video.decode import FrameReader, probe
 from attnrec.video.encode import write_video
@@ -344,9 +347,63 @@ def test_a_page_shows_the_frames_at_their_times(looking_run, tmp_path, monkeypat
     for address, (frame, _) in zip(data["frames"], FrameReader(clip, width=128, height=96), strict=True):
         picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
         assert np.abs(np.asarray(picture).astype(int) - frame).mean() < 3
-    monkeypatch.setattr("attnrec.pictures.writers.MAX_PAGE_STEPS", 4)
+    monkeypatch.setattr("attnrec.pictures.visualize.MAX_PAGE_STEPS", 4)
     with pytest.raises(ConfigError, match="5 steps are too many for a page, which takes 4; choose a part by --start"):
         visualize(recognizer, clip, tmp_path / "long.html")
     assert not (tmp_path / "long.html").exists()
     with pytest.raises(ConfigError, match=r"--style heat: a page has paper and grid; choose one, or write \.mp4"):
         visualize(recognizer, clip, tmp_path / "heat.html", PictureConfig(style="heat"))
+
+
+def like(run: Path, folder: Path, **training: object) -> Run:
+    """The same run, as if trained with other settings."""
+    shutil.copytree(run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["training"].update(training)
+    (folder / "config.json").write_text(json.dumps(config))
+    return Run(folder)
+
+
+@pytest.fixture
+def runs(looking_run, tmp_path) -> dict[str, Run]:
+    settings = {"a": {"fps": 6.0}, "b": {"fps": 12.0}, "c": {"fps": 12.0, "attention_penalty": 1.0}}
+    return {name: like(looking_run, tmp_path / "runs" / name, **changes) for name, changes in settings.items()}
+
+
+def test_rows_are_named_by_what_differs(runs):
+    assert run_labels([runs["a"], runs["b"]]) == ["6 fps", "12 fps"]
+    assert run_labels([runs["b"], runs["c"]]) == ["lambda 0", "lambda 1"]
+    assert run_labels([runs["a"], runs["c"]]) == ["lambda 0, 6 fps", "lambda 1, 12 fps"]
+
+
+def test_rows_of_equal_settings_have_their_runs_names(runs, looking_run, tmp_path):
+    twin = like(looking_run, tmp_path / "runs" / "twin", fps=6.0)
+    assert run_labels([runs["a"], twin]) == ["a", "twin"]
+
+
+def test_two_rates_show_the_same_moments(runs, tmp_path):
+    frames = np.zeros((24, 48, 64, 3), np.uint8)
+    for k, frame in enumerate(frames):
+        frame[:, : 2 * k + 4] = 200  # how far it is lit tells the frame
+    clip = write(tmp_path / "clip.mp4", frames, fps=12)
+    report = versus(
+        [runs["a"], runs["b"]], clip, tmp_path / "out.png", PictureConfig(width=64, strip=4), device="cpu", jobs=1
+    )
+    assert [row.label for row in report.rows] == ["6 fps", "12 fps"]
+    assert {row.predicted for row in report.rows} <= {"left", "right"}
+    # Four equally spaced ones of the twelve samples that come 6 a second.
+    np.testing.assert_allclose(report.times, np.rint(np.linspace(0, 11, 4)) / 6, atol=1e-6)
+    (picture,), _ = shown(tmp_path / "out.png")
+    for column, time in enumerate(report.times):
+        x = MARGIN_PX + column * (64 + COLUMN_GAP_PX)
+        original = picture[MARGIN_PX + HEAD_PX :][:48, x : x + 64]
+        assert (original.mean(axis=(0, 2)) > 100).sum() == 2 * round(12 * time) + 4
+    assert picture.shape[0] > 3 * 48 + 2 * LINE_PX
+
+
+def test_what_cannot_be_compared(runs, tmp_path):
+    with pytest.raises(ConfigError, match="compares two runs or more"):
+        versus([runs["a"], runs["a"]], Path("clip.mp4"), tmp_path / "out.png", PictureConfig())
+    with pytest.raises(ConfigError, match=r"out\.gif: several runs or clips in one picture make a still one"):
+        versus([runs["a"], runs["b"]], Path("clip.mp4"), tmp_path / "out.gif", PictureConfig())
+    assert not list(tmp_path.glob("out*"))

@@ -1,8 +1,9 @@
 """`attnrec visualize`."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,10 +19,13 @@ from attnrec.cli.options import (
     listed,
     takes,
 )
-from attnrec.cli.output import Output
-from attnrec.cli.pictures import Work, draw_clip, draw_clips, draw_gallery, draw_versus
+from attnrec.cli.output import Output, counted, percent, say
 from attnrec.errors import ConfigError
 from attnrec.settings import PictureConfig, SplitPart
+
+if TYPE_CHECKING:
+    from attnrec.evaluation.predict import Recognizer
+    from attnrec.pictures.visualize import VisualizeReport
 
 EXAMPLES = examples(
     "attnrec visualize clip.mp4 --out golf.gif",
@@ -94,20 +98,141 @@ def visualize(
         raise typer.BadParameter("either boxes of a file are drawn, or none", param_hint="--boxes, --no-boxes")
     config = dataclasses.replace(config, boxes=not no_boxes)
     with Output(json=json, quiet=quiet) as output:
-        work = Work(output, run, runs, device, jobs, force, boxes)
+        asked = {"boxes": boxes, "overwrite": force, "on_progress": output.progress}
+        work = _Work(output, config, run, runs, {"device": device, "jobs": jobs}, asked)
         if gallery is not None:
             if clips or versus or raw:
                 raise ConfigError("--gallery takes its clips from the run: leave out CLIPS, --versus and --raw")
-            draw_gallery(work, gallery, out, config, (right, wrong), videos, features)
+            _draw_gallery(work, gallery, out, num_right=right, num_wrong=wrong, videos=videos, store=features)
         elif versus:
             if not clips or len(clips) > 1 or raw:
                 raise ConfigError("--versus shows one clip: name one, without --raw")
-            draw_versus(work, clips[0], out, config, listed(versus))
+            _draw_versus(work, clips[0], out, listed(versus))
         elif not clips:
             raise typer.BadParameter("name one or several, or take a run's own by --gallery test", param_hint="CLIPS")
         elif len(clips) > 1 or clips[0].is_dir() or (out is not None and out.is_dir()):
             if raw:
                 raise ConfigError("--raw takes one clip")
-            draw_clips(work, clips, out or Path(), "." + format_.removeprefix(".").lower(), config)
+            _draw_clips(work, clips, out or Path(), "." + format_.removeprefix(".").lower())
         else:
-            draw_clip(work, clips[0], out, raw, config)
+            _draw_clip(work, clips[0], out, raw)
+
+
+class _Work(NamedTuple):
+    """What all kinds of pictures share."""
+
+    output: Output
+    config: PictureConfig
+    run: Path | None
+    runs: Path
+    machine: dict[str, Any]  # device and CPU threads
+    asked: dict[str, Any]  # boxes, whether files may be replaced, and who is told
+
+    def recognizer(self) -> "Recognizer":
+        """The named run, or the newest with attention, which is said."""
+        from attnrec.evaluation.predict import Recognizer
+        from attnrec.training.run import newest_run
+
+        if self.run is not None:
+            return Recognizer(self.run, **self.machine)
+        newest = newest_run(self.runs, with_attention=True, on_progress=self.output.progress)
+        self.output.note(f"run {newest.path}")
+        return Recognizer(newest, **self.machine)
+
+
+def _draw_clip(work: _Work, clip: Path, out: Path | None, raw: Path | None) -> None:
+    from attnrec.pictures import visualize as workflow
+
+    if out is None and raw is None:
+        out = Path(clip.stem + ".gif")
+    workflow.require_outputs(out, raw, work.config, overwrite=work.asked["overwrite"])
+    report = workflow.visualize(work.recognizer(), clip, out, work.config, raw=raw, **work.asked)
+    work.output.result(report, lambda: _show_clip(report))
+    _warn_of(report.clip, report.status, work.output)
+
+
+def _draw_clips(work: _Work, clips: Sequence[Path], folder: Path, suffix: str) -> None:
+    from attnrec.evaluation.predict import clips_of
+    from attnrec.pictures import visualize as workflow
+
+    if folder.suffix and not folder.is_dir():
+        raise ConfigError(f"{folder}: several clips go into a folder; name one by --out")
+    recognizer = work.recognizer()
+    summary = workflow.visualize_all(recognizer, clips_of(clips), folder, suffix, work.config, **work.asked)
+
+    def show() -> None:
+        for report in summary.pictures:
+            _show_clip(report)
+
+    work.output.result(summary, show)
+    for report in summary.pictures:
+        _warn_of(report.clip, report.status, work.output)
+    _fail_for(summary.skipped, work.output)
+
+
+def _draw_versus(work: _Work, clip: Path, out: Path | None, runs: Sequence[str]) -> None:
+    """By several runs: that of --run first, if it is given."""
+    from attnrec.pictures import visualize as workflow
+    from attnrec.training.run import Run
+
+    out = out or Path(clip.stem + ".png")
+    workflow.require_strip(out, overwrite=work.asked["overwrite"])
+    named = [Run(path) for path in ([str(work.run)] if work.run else []) + list(runs)]
+    report = workflow.versus(named, clip, out, work.config, **work.machine, **work.asked)
+
+    def show() -> None:
+        say(f"{report.out}: {report.clip}, {counted(len(report.times), 'step')}")
+        for row in report.rows:
+            say(f"  {row.label}: {row.predicted} {percent(row.probability)} %, {_gaze(row.attention_entropy)}")
+
+    work.output.result(report, show)
+    _warn_of(report.clip, report.status, work.output)
+
+
+def _draw_gallery(work: _Work, part: str, out: Path | None, **chosen: Any) -> None:
+    from attnrec.pictures.gallery import gallery
+    from attnrec.pictures.visualize import require_strip
+
+    out = out or Path(f"gallery-{part}.png")
+    require_strip(out, overwrite=work.asked["overwrite"])
+    report = gallery(work.recognizer(), part, out, work.config, **chosen, **work.machine, **work.asked)
+    line = (
+        f"{report.out}: {len(report.right)} of {report.num_right} right and "
+        f"{len(report.wrong)} of {report.num_wrong} wrong clips of {report.part}"
+    )
+    work.output.result(report, lambda: say(line))
+    _fail_for(report.skipped, work.output)
+
+
+def _show_clip(report: "VisualizeReport") -> None:
+    truth = f" (is {report.truth})" if report.truth else ""
+    low, high = (f"{multiple:.1f}" for multiple in report.full)
+    say(
+        f"{report.out or report.raw or ''}: {report.clip}, "
+        f"{report.predicted} {percent(report.probability)} %{truth}, "
+        f"{counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, "
+        f"full strength {low if low == high else f'{low} to {high}'} x uniform, "
+        f"{_gaze(report.attention_entropy)}"
+    )
+
+
+def _gaze(entropy: float) -> str:
+    """Entropy of attention in words."""
+    from attnrec.evaluation.gaze import gaze_note
+
+    note = gaze_note(entropy)
+    return f"attention entropy {entropy:.3f} of uniform" + (f"; {note}" if note else "")
+
+
+def _warn_of(clip: str, status: str, output: Output) -> None:
+    if status != "ok":
+        output.warn(f"{clip}: {status}; what could be decoded was drawn")
+
+
+def _fail_for(skipped: Sequence[tuple[str, str]], output: Output) -> None:
+    """Exit code 1 if some clips were skipped."""
+    if skipped:
+        output.warn(f"{counted(len(skipped), 'clip')} could not be drawn:")
+        for path, reason in skipped:
+            output.warn(f"  {path}: {reason}")
+        raise typer.Exit(1)

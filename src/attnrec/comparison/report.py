@@ -19,11 +19,10 @@ from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.predict import Recognizer
 from attnrec.metrics import per_class_accuracy
+from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.gallery import examples, is_right, labels_of
-from attnrec.pictures.look import Look
-from attnrec.pictures.looking import look_at, reason_of
-from attnrec.pictures.shown_boxes import BoxSource, box_source
-from attnrec.pictures.writers import WRITERS, write_picture
+from attnrec.pictures.look import Look, look_at, reason_of
+from attnrec.pictures.visualize import WRITERS, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress, versions
 from attnrec.settings import PictureConfig
 from attnrec.training.identity import commands_of
@@ -181,7 +180,7 @@ def _gallery(run: Run, part: str, config: ReportConfig, on_progress: OnProgress)
 
 
 def _gif(recognizer: Recognizer, clip: Path, truth: Sequence[str], boxes: BoxSource | None) -> bytes:
-    look = _thinned(look_at(recognizer, clip, PICTURES, truth=truth, boxes=boxes)[0])
+    look = _thinned(look_at(recognizer, clip, PICTURES, truth=truth, boxes=boxes))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "clip.gif"
         WRITERS[".gif"](look, out, PICTURES, False, no_progress)

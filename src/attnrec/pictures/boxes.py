@@ -1,26 +1,124 @@
-"""Boxes that users annotated, as thin lines over a frame.
+"""Boxes that users annotated: those that a picture shows, and the thin lines that they are drawn by.
 
-Legend: H and W of a picture in px.
+Legend: S samples of a clip, H and W of a picture in px.
 """
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.pictures.overlay import Region
+from attnrec.errors import AttnrecError, ConfigError
+from attnrec.evaluation.predict import AttendedClip
+from attnrec.features.boxes import BoxTable, Clip, boxes_at, boxes_of_clip, placed_boxes, read_boxes
+from attnrec.features.parts import file_sha256
+from attnrec.features.store import FeatureStore
+from attnrec.settings import PictureConfig
+from attnrec.training.origin import features_of_run
+from attnrec.training.run import Run
+from attnrec.video.geometry import Region
 
 # Neither the white of attention's light nor a colour of its lines and maps, and dark beside it for bright ground.
 LINE, EDGE = (130, 235, 255), (0, 0, 0)
 LINE_PX, EDGE_PX = 1, 3  # widths of the line, and of the dark one below it
 _POINT_PX = 2  # from a point to the line around it
 
-Picture = NDArray[np.uint8]
-Pixels = tuple[int, int, int, int]
+BoxSource = BoxTable | FeatureStore
+"""A file of boxes, or a feature store that holds some."""
 
 
-def outlined(picture: Picture, boxes: Sequence[Region]) -> Picture:
+def box_source(
+    boxes: str | Path | None, run: Run, config: PictureConfig, store: str | Path | None = None
+) -> BoxSource | None:
+    """Where a run's pictures take boxes from; None for none.
+
+    Args:
+        boxes: A file of them, see `features.boxes.read_boxes`; None takes those in the run's own feature store.
+        run: The run.
+        config: Whether boxes are drawn at all.
+        store: Feature store of the run; None looks for it as `evaluate` does. A picture needs none, so one that is not
+            there, or is of no use, is no error.
+
+    Raises:
+        DataError: The file is malformed.
+        ConfigError: A file is given, and none is to be drawn.
+    """
+    if boxes is not None:
+        if not config.boxes:
+            raise ConfigError(f"--boxes {boxes} and --no-boxes: give one of them")
+        return read_boxes(Path(boxes))
+    if not config.boxes:
+        return None
+    try:
+        features = features_of_run(run, store)
+    except AttnrecError:
+        return None
+    return None if features.boxes is None else features
+
+
+def sample_boxes(
+    source: BoxSource,
+    clip: Path,
+    attended: AttendedClip,
+    times: NDArray[np.float64],
+    size: tuple[int, int],
+    sample_fps: float | None,
+) -> dict[int, list[Region]]:
+    """Boxes of samples of a clip.
+
+    Args:
+        source: Boxes, of this clip or not.
+        clip: A video.
+        attended: The run's look at it.
+        times: Of the samples in seconds, rising, shape (S,).
+        size: Width and height of the clip's frames in px, as they are shown.
+        sample_fps: Most frames a second that are kept of it; None keeps all.
+
+    Returns:
+        By the index of each sample that has any, the corners of its boxes in px of `size`.
+
+    Raises:
+        DataError: A box lies outside of the frame, or boxes are at numbers of frames and the clip is of variable rate.
+    """
+    if isinstance(source, FeatureStore):
+        found = _of_store(source, clip, size)
+    else:
+        found = _of_table(source, clip, attended, size)
+    # A sample stands for the time to its neighbours among the frames that are kept, as in a test of the attention.
+    kept_fps = min(attended.own_fps, sample_fps or math.inf)
+    return boxes_at(found, times, 0.5 / kept_fps) if found else {}
+
+
+def _of_table(table: BoxTable, clip: Path, attended: AttendedClip, size: tuple[int, int]) -> dict[float, list[Region]]:
+    """Boxes of a clip by time, from a file that names it."""
+    own = boxes_of_clip(table, clip)
+    if own is None:
+        return {}
+    described = Clip(0, str(clip), attended.own_fps, attended.is_variable_rate)
+    return placed_boxes(own, [described], 1, lambda _: size).by_time(0)
+
+
+def _of_store(store: FeatureStore, clip: Path, size: tuple[int, int]) -> dict[float, list[Region]]:
+    """Boxes of a clip by time, from a store that holds a video of its content.
+
+    Nobody has said that they are of this clip, and another may have its name; only the content tells, wherever the clip
+    lies. To read it takes next to nothing beside decoding it.
+    """
+    assert store.boxes is not None
+    try:
+        content = file_sha256(clip).encode()
+    except OSError:
+        return {}
+    for video in np.flatnonzero(store.videos.fingerprint == content).tolist():
+        if store.boxes.size_of(video) == size:
+            return store.boxes.by_time(video)
+    return {}
+
+
+def outlined(picture: NDArray[np.uint8], boxes: Sequence[Region]) -> NDArray[np.uint8]:
     """Draw boxes over a picture.
 
     Args:
@@ -43,7 +141,7 @@ def outlined(picture: Picture, boxes: Sequence[Region]) -> Picture:
     return np.asarray(canvas)
 
 
-def outermost(box: Region, width: int, height: int) -> Pixels:
+def outermost(box: Region, width: int, height: int) -> tuple[int, int, int, int]:
     """Columns and rows of a picture of W x H px on which a box's line runs: left, top, right, bottom.
 
     They are the box's first and last pixels, cut off at the picture's edge; a point gets a small square around it.

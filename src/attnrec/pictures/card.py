@@ -1,6 +1,10 @@
-"""One step of a clip for a moving picture: the frame beside itself attended, with caption, legend and timeline."""
+"""One step of a clip for a moving picture: the frame beside itself attended, with caption, legend and timeline.
 
-from collections.abc import Callable, Iterable, Iterator
+Legend: S samples, C classes, H and W in px.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +12,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from attnrec.pictures.boxes import outlined
-from attnrec.pictures.legend import LEGEND_PX, LETTERS_PX, draw_legend, legend_text
+from attnrec.pictures.light import LEGEND_PX, LETTERS_PX, Picture, attended_frame, draw_legend
 from attnrec.pictures.look import Look
-from attnrec.pictures.styles import attended_frame
-from attnrec.pictures.text import DARK, fitted, font, text_width, verdict_colour, wrapped
-from attnrec.pictures.timeline import HEIGHT_PX, timeline
+from attnrec.pictures.text import DARK, Colour, Theme, drawable, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.settings import PictureConfig
 
 GAP_PX, MARGIN_PX = 6, 6
 LEAST_WIDTH_PX = 320  # narrower ones could not be read
 CAPTION_PX, NOTE_PX = 15, 13
 
-Picture = NDArray[np.uint8]
+CURVES = 4  # more cannot be told apart
+PROBS_PX, ENTROPY_PX, SPACE_PX = 52, 18, 5
+CHART_PX = PROBS_PX + SPACE_PX + ENTROPY_PX
+LEFT_PX = 6  # margin
+LEAST_RIGHT_PX, MOST_RIGHT = 128, 0.5  # room for names and figures, and the most of it as a share of the width
+_FINE = 4  # lines are drawn so many times larger, then reduced, which smooths them
 
 
 def cards(look: Look, frames: Iterable[Picture], config: PictureConfig) -> Iterator[Picture]:
@@ -33,52 +40,135 @@ def cards(look: Look, frames: Iterable[Picture], config: PictureConfig) -> Itera
     Returns:
         RGB pictures of one size, even in both.
     """
-    draw_step: Callable[[Picture, int], Picture] | None = None
+    card: _Card | None = None
     for step, frame in enumerate(frames):
-        draw_step = draw_step or _drawer(look, frame.shape, config)
-        yield draw_step(frame, step)
+        card = card or _Card(look, config, frame.shape[0], frame.shape[1])
+        yield card.at(step, frame)
 
 
-def _drawer(look: Look, shape: tuple[int, ...], config: PictureConfig) -> Callable[[Picture, int], Picture]:
-    """What draws a step, with all that the steps share made once."""
-    height, width, _ = shape
-    total = max(LEAST_WIDTH_PX, 2 * width + GAP_PX)
-    total += total % 2
-    left = (total - 2 * width - GAP_PX) // 2
-    legend_top = height + MARGIN_PX
-    caption_top = legend_top + LEGEND_PX + MARGIN_PX
-    name_top = caption_top + CAPTION_PX + MARGIN_PX
-    notes = wrapped(look.note, NOTE_PX, total - 3 * MARGIN_PX)
-    notes_top, note_height = name_top + LETTERS_PX + MARGIN_PX, NOTE_PX + MARGIN_PX // 2
-    chart_top = notes_top + len(notes) * note_height + (MARGIN_PX if notes else 0)
-    bottom = chart_top + HEIGHT_PX + MARGIN_PX
-    base = Image.new("RGB", (total, bottom + bottom % 2), DARK.ground)
-    colour = verdict_colour(look.correct, DARK)
-    writing = ImageDraw.Draw(base)
-    writing.rectangle([0, caption_top - 2, 3, caption_top + CAPTION_PX + 4], fill=colour)
-    caption = fitted(look.verdict, CAPTION_PX, total - 3 * MARGIN_PX)
-    writing.text((2 * MARGIN_PX, caption_top - 1), caption, fill=colour, font=font(CAPTION_PX))
-    name = fitted(Path(look.clip).name, LETTERS_PX, total - 3 * MARGIN_PX)
-    writing.text((2 * MARGIN_PX, name_top), name, fill=DARK.muted, font=font(LETTERS_PX))
-    for line, text in enumerate(notes):
-        place = (2 * MARGIN_PX, notes_top + line * note_height)
-        writing.text(place, text, fill=DARK.plain, font=font(NOTE_PX))
-    legend_left = 2 * MARGIN_PX + text_width(f"{look.end:.2f} s", LETTERS_PX)
-    chart, region = timeline(look, total, DARK), look.region_in(width, height)
-    full, uniform = look.full(config.style, config.scale), 1 / look.attention[0].size
+class _Card:
+    """What the steps of a clip share, made once, and a step drawn on it."""
 
-    def draw_step(frame: Picture, step: int) -> Picture:
-        canvas = base.copy()
-        lit = attended_frame(frame, look.attention[step], style=config.style, full=float(full[step]), region=region)
-        boxes = look.boxes_in(step, width, height)
-        canvas.paste(Image.fromarray(outlined(frame, boxes)), (left, 0))
-        canvas.paste(Image.fromarray(outlined(lit, boxes)), (left + width + GAP_PX, 0))
-        writing = ImageDraw.Draw(canvas)
-        time = f"{look.times[step]:.2f} s"
-        writing.text((MARGIN_PX, legend_top), time, fill=DARK.plain, font=font(LETTERS_PX))
-        meaning = legend_text(full[step : step + 1] / uniform, config)
-        draw_legend(canvas, (legend_left, legend_top), total - MARGIN_PX - legend_left, meaning, config, DARK)
-        canvas.paste(chart.at(step), (0, chart_top))
+    def __init__(self, look: Look, config: PictureConfig, height: int, width: int) -> None:
+        self.look, self.config, self.height, self.width = look, config, height, width
+        total = max(LEAST_WIDTH_PX, 2 * width + GAP_PX)
+        total += total % 2
+        self.left = (total - 2 * width - GAP_PX) // 2
+        self.ground, self.chart_top = _ground(look, total, height + LEGEND_PX + 2 * MARGIN_PX)
+        self.legend_left = 2 * MARGIN_PX + text_width(f"{look.end:.2f} s", LETTERS_PX)
+        self.chart, self.region = timeline(look, total, DARK), look.region_in(width, height)
+        self.full = look.full(config.style, config.scale)
+
+    def at(self, step: int, frame: Picture) -> Picture:
+        canvas, attention, full = self.ground.copy(), self.look.attention[step], float(self.full[step])
+        lit = attended_frame(frame, attention, style=self.config.style, full=full, region=self.region)
+        boxes = self.look.boxes_in(step, self.width, self.height)
+        for picture, x in ((frame, self.left), (lit, self.left + self.width + GAP_PX)):
+            canvas.paste(Image.fromarray(outlined(picture, boxes)), (x, 0))
+        top, left = self.height + MARGIN_PX, self.legend_left
+        time = f"{self.look.times[step]:.2f} s"
+        ImageDraw.Draw(canvas).text((MARGIN_PX, top), time, fill=DARK.plain, font=font(LETTERS_PX))
+        room, multiples = canvas.width - MARGIN_PX - left, np.array([full * attention.size])
+        draw_legend(canvas, (left, top), room, multiples, self.config, DARK)
+        canvas.paste(self.chart.at(step), (0, self.chart_top))
         return np.asarray(canvas)
 
-    return draw_step
+
+def _ground(look: Look, total: int, caption_top: int) -> tuple[Image.Image, int]:
+    """A card with caption, clip's name and note alone, and the top of its timeline."""
+    room, left = total - 3 * MARGIN_PX, 2 * MARGIN_PX
+    name_top = caption_top + CAPTION_PX + MARGIN_PX
+    notes, note_px = wrapped(look.note, NOTE_PX, room), NOTE_PX + MARGIN_PX // 2
+    notes_top = name_top + LETTERS_PX + MARGIN_PX
+    chart_top = notes_top + len(notes) * note_px + (MARGIN_PX if notes else 0)
+    bottom = chart_top + CHART_PX + MARGIN_PX
+    canvas, colour = Image.new("RGB", (total, bottom + bottom % 2), DARK.ground), verdict_colour(look.correct, DARK)
+    draw = ImageDraw.Draw(canvas)
+    draw.rectangle([0, caption_top - 2, 3, caption_top + CAPTION_PX + 4], fill=colour)
+    caption, name = fitted(look.verdict, CAPTION_PX, room), fitted(Path(look.clip).name, LETTERS_PX, room)
+    draw.text((left, caption_top - 1), caption, fill=colour, font=font(CAPTION_PX))
+    draw.text((left, name_top), name, fill=DARK.muted, font=font(LETTERS_PX))
+    for line, text in enumerate(notes):
+        draw.text((left, notes_top + line * note_px), text, fill=DARK.plain, font=font(NOTE_PX))
+    return canvas, chart_top
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Class probabilities and the entropy of attention as a chart, which is drawn once for all steps of a clip."""
+
+    look: Look
+    theme: Theme
+    classes: tuple[int, ...]  # index of the class of each curve
+    plot: int  # right end of the curves in px
+    picture: Picture  # the chart without cursor and figures, shape (H, W, 3)
+
+    def at(self, step: int) -> Image.Image:
+        """The chart with its cursor at a sample, and the figures of that sample beside it."""
+        canvas = Image.fromarray(self.picture)
+        draw = ImageDraw.Draw(canvas)
+        x = round(_places(self.look, self.plot)[step])
+        draw.line([(x, 0), (x, canvas.height)], fill=self.theme.plain)
+        rows = [
+            (k * PROBS_PX / CURVES, self.theme.lines[k], self.look.classes[c], f"{self.look.frame_probs[step, c]:.0%}")
+            for k, c in enumerate(self.classes)
+        ]
+        rows.append((PROBS_PX + SPACE_PX + 3, self.theme.muted, "entropy", f"{self.look.entropy[step]:.2f}"))
+        letters, left, right = font(LETTERS_PX), self.plot + LEFT_PX, canvas.width - LEFT_PX
+        room = right - left - LEFT_PX - text_width("100%", LETTERS_PX)
+        for top, colour, name, figure in rows:
+            draw.text((left, top), fitted(name, LETTERS_PX, room), fill=colour, font=letters)
+            draw.text((right, top), figure, fill=colour, font=letters, anchor="ra")
+        return canvas
+
+
+def timeline(look: Look, width: int, theme: Theme) -> Timeline:
+    """Draw the chart of a clip.
+
+    Args:
+        look: What it shows.
+        width: In px.
+        theme: Its colours.
+    """
+    classes = look.likeliest(CURVES)
+    names = max(text_width(drawable(look.classes[c]), LETTERS_PX) for c in classes)
+    right = names + 3 * LEFT_PX + text_width("100%", LETTERS_PX)
+    plot = width - max(LEAST_RIGHT_PX, min(right, round(MOST_RIGHT * width)))
+    canvas = Image.new("RGB", (width * _FINE, CHART_PX * _FINE), theme.ground)
+    draw = ImageDraw.Draw(canvas)
+    for level in (0, 0.5, 1):
+        _polyline(draw, np.array([LEFT_PX, plot]), _prob_height(np.full(2, level)), theme.muted, 0.4)
+    places = _places(look, plot)
+    for k, c in reversed(list(enumerate(classes))):
+        _curve(draw, places, _prob_height(look.frame_probs[:, c]), theme.lines[k], plot)
+    for level in (0, 1):
+        _polyline(draw, np.array([LEFT_PX, plot]), _entropy_height(np.full(2, level)), theme.muted, 0.4)
+    _curve(draw, places, _entropy_height(look.entropy), theme.muted, plot)
+    picture = np.asarray(canvas.resize((width, CHART_PX), Image.Resampling.BOX))
+    return Timeline(look, theme, tuple(classes), plot, picture)
+
+
+def _places(look: Look, plot: int) -> NDArray[np.float64]:
+    """Of each sample on the axis of time, in px."""
+    span = max(look.end - look.times[0], 1e-9)
+    return np.asarray(LEFT_PX + (look.times - look.times[0]) / span * (plot - LEFT_PX))
+
+
+def _prob_height(probs: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(1.0 + (1 - probs.astype(np.float64)) * (PROBS_PX - 2))
+
+
+def _entropy_height(entropy: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(PROBS_PX + SPACE_PX + (1 - entropy) * (ENTROPY_PX - 1) + 0.5)
+
+
+def _curve(draw: ImageDraw.ImageDraw, x: NDArray[np.float64], y: NDArray[np.float64], colour: Colour, end: int) -> None:
+    """A line through samples, the last of which stays until the end."""
+    _polyline(draw, np.append(x, end), np.append(y, y[-1]), colour, 2.0)
+
+
+def _polyline(
+    draw: ImageDraw.ImageDraw, x: NDArray[np.float64], y: NDArray[np.float64], colour: Colour, px: float
+) -> None:
+    points = [(float(a) * _FINE, float(b) * _FINE) for a, b in zip(x, y, strict=True)]
+    draw.line(points, fill=colour, width=max(1, round(px * _FINE)), joint="curve")

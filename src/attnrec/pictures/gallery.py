@@ -9,11 +9,11 @@ from typing import Any
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.predict import Recognizer
-from attnrec.pictures.looking import equal_steps, look_at, reason_of
-from attnrec.pictures.shown_boxes import BoxSource, box_source, note_unboxed
-from attnrec.pictures.strip import Picture, png_bytes, stacked, strip
-from attnrec.pictures.versus import require_strip
-from attnrec.pictures.writers import strip_row, write_picture
+from attnrec.pictures.boxes import BoxSource, box_source
+from attnrec.pictures.light import Picture
+from attnrec.pictures.look import look_at, note_unboxed, reason_of
+from attnrec.pictures.strip import png_bytes, stacked, strip, strip_row
+from attnrec.pictures.visualize import require_strip, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
 
@@ -26,9 +26,9 @@ class GalleryReport:
     part: str  # of its split
     out: str  # the picture
     num_right: int  # videos of the part that it recognises
-    num_wrong: int  # that it does not
+    num_wrong: int  # videos of the part that it does not
     right: list[str]  # those of the former that are shown
-    wrong: list[str]  # those of the latter
+    wrong: list[str]  # those of the latter that are shown
     skipped: list[tuple[str, str]]  # path and reason of each that could not be drawn
     seconds: float  # taken
 
@@ -66,11 +66,8 @@ def gallery(
         boxes: As in `visualize`.
         overwrite: Replace a file that is there.
         device: As in `evaluate`.
-        jobs: As in `evaluate`.
+        jobs: Likewise.
         on_progress: Told of every clip.
-
-    Returns:
-        What was drawn.
 
     Raises:
         ConfigError: No clip is asked for, or `out` has another suffix.
@@ -153,6 +150,6 @@ def _example(
     path = folder / video["path"]
     if not path.exists():
         raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")
-    look, _ = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=source)
+    look = look_at(recognizer, path, config, truth=labels_of(video, recognizer.classes), boxes=source)
     note_unboxed([look], source, on_progress)
-    return strip([strip_row(look, equal_steps(look, config.strip), config, no_progress)], config)
+    return strip([strip_row(look, config)], config)

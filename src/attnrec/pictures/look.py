@@ -1,65 +1,56 @@
-"""One run's look at one clip: all that a picture of it needs, but for the frames.
+"""One run's look at one clip: all that a picture of it needs, and the frames that belong to it.
 
 Legend: S drawn samples, K grid side, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.pictures.overlay import Region, full_levels
-from attnrec.pictures.styles import peaks_of
-from attnrec.settings import PictureScale, PictureStyle
+from attnrec.datasets.folders import label_of
+from attnrec.errors import AttnrecError, ConfigError, VideoError
+from attnrec.evaluation.gaze import gaze_note
+from attnrec.evaluation.predict import AttendedClip, Prediction, Recognizer
+from attnrec.features.boxes import BoxTable
+from attnrec.metrics import attention_entropy
+from attnrec.pictures.boxes import BoxSource, sample_boxes
+from attnrec.pictures.light import full_levels, peaks_of
+from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import PictureConfig, PictureScale, PictureStyle
+from attnrec.video.decode import FrameReader, probe
+from attnrec.video.geometry import Region, seen_region
 
 _PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy")
 
 
 @dataclass(frozen=True)
 class Look:
-    """Where a run looks in a clip, and what it takes the clip for.
-
-    Attributes:
-        clip: Path of the clip.
-        run: Folder of the run.
-        label: What tells this run from others in the picture, for example `lambda 1`.
-        predicted: Class of the whole clip and its probability, for example `jump 93 %`.
-        truth: The true class, or None where it is not known.
-        correct: Whether they agree; None where the truth is not known.
-        classes: Class names.
-        sample_fps: Most frames a second that the run's features keep of a clip; None keeps all.
-        frames: Index of each sample among the kept frames, rising, shape (S,).
-        times: Of each sample in seconds from the clip's first frame, rising, shape (S,).
-        end: Of the last sample, in seconds.
-        attention: Location probabilities, rows from the top, shape (S, K, K), each map summing to 1.
-        frame_probs: Class probabilities of each sample, shape (S, C).
-        entropy: Of each sample's attention, 1 for uniform, shape (S,).
-        size: Width and height of the clip's frames in px, as they are shown.
-        region: x0, y0, x1, y1 of the part of the frame that the run sees, as shares of width and height.
-        boxes: By the index of a sample, corners x0, y0, x1, y1 of what was annotated in its frame, in px of `size`,
-            half-open; samples without any are left out.
-        note: What must be said of the attention in words; empty where the picture says it all.
-    """
+    """Where a run looks in a clip, and what it takes the clip for."""
 
     clip: str
-    run: str
-    label: str
-    predicted: str
-    truth: str | None
-    correct: bool | None
+    run: str  # its folder
+    label: str  # what tells this run from others in the picture, for example `lambda 1`
+    prediction: Prediction  # of the whole clip
+    truth: str | None  # true class, where it is known
+    correct: bool | None  # whether the prediction is that; None where the truth is not known
     classes: tuple[str, ...]
-    sample_fps: float | None
-    frames: NDArray[np.int64]
-    times: NDArray[np.float64]
-    end: float
-    attention: NDArray[np.float32]
-    frame_probs: NDArray[np.float32]
-    entropy: NDArray[np.float64]
-    size: tuple[int, int]
-    region: Region
+    sample_fps: float | None  # most frames a second that the run's features keep of a clip; None keeps all
+    frames: NDArray[np.int64]  # index of each sample among the kept frames, rising, shape (S,)
+    times: NDArray[np.float64]  # of each sample in seconds from the clip's first frame, rising, shape (S,)
+    end: float  # of the last sample, in seconds
+    attention: NDArray[np.float32]  # location probabilities, rows from the top, shape (S, K, K), each summing to 1
+    frame_probs: NDArray[np.float32]  # class probabilities of each sample, shape (S, C)
+    entropy: NDArray[np.float64]  # of each sample's attention, 1 for uniform, shape (S,)
+    size: tuple[int, int]  # width and height of the clip's frames in px, as they are shown
+    region: Region  # x0, y0, x1, y1 of the part of the frame that the run sees, as shares of width and height
     boxes: Mapping[int, Sequence[Region]] = field(default_factory=dict)
-    note: str = ""
+    """By the index of a sample, corners x0, y0, x1, y1 of what was annotated in its frame, in px of `size`, half-open;
+    samples without any are left out."""
+    note: str = ""  # what must be said of the attention in words; empty where the picture says it all
 
     def __len__(self) -> int:
         return len(self.times)
@@ -68,8 +59,8 @@ class Look:
     def verdict(self) -> str:
         """The prediction and whether it is right, in words, so that nobody needs the colour."""
         if self.correct is None:
-            return self.predicted
-        return f"{self.predicted}, right" if self.correct else f"{self.predicted}, wrong: is {self.truth}"
+            return str(self.prediction)
+        return f"{self.prediction}, right" if self.correct else f"{self.prediction}, wrong: is {self.truth}"
 
     def likeliest(self, most: int) -> list[int]:
         """So many classes of the highest mean probability, the highest first, and the true one in any case."""
@@ -93,6 +84,14 @@ class Look:
         across, down = width / self.size[0], height / self.size[1]
         return [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in self.boxes.get(step, ())]
 
+    def equal_steps(self, number: int) -> NDArray[np.int64]:
+        """So many equally spaced samples from the first to the last, by index; all where there are fewer."""
+        return np.unique(np.rint(np.linspace(0, len(self) - 1, number)).astype(np.int64))
+
+    def nearest_steps(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Index of the sample nearest to each time."""
+        return np.asarray(np.abs(self.times[:, None] - times).argmin(axis=0), np.int64)
+
     def every(self, step: int) -> "Look":
         """The look with its first sample and every `step`-th after it."""
         columns = {name: getattr(self, name)[::step] for name in _PER_SAMPLE}
@@ -104,3 +103,113 @@ class Look:
         wide, high = self.size
         factor = min(width / wide, 2 * width / high)
         return max(2, 2 * round(wide * factor / 2)), max(2, 2 * round(high * factor / 2))
+
+
+def look_at(
+    recognizer: Recognizer,
+    clip: Path,
+    config: PictureConfig,
+    *,
+    label: str = "",
+    truth: Sequence[str] = (),
+    boxes: BoxSource | None = None,
+) -> Look:
+    """Let a run look at a clip. The prediction is of the whole clip, the look of the part that is to be drawn.
+
+    Args:
+        recognizer: A run with attention.
+        clip: A video.
+        config: Which part of the clip.
+        label: Of the run in the picture.
+        truth: The clip's true classes; where there are none they are read off its name or folder.
+        boxes: What was annotated, in this clip or others.
+
+    Raises:
+        RunError: The run has no attention.
+        VideoError: The clip cannot be decoded.
+        ConfigError: The clip has ended before the part to draw.
+        DataError: Its boxes cannot be used.
+    """
+    attended = recognizer.attend(clip)
+    info, spec = probe(clip), recognizer.run.manifest.features
+    if not truth and not recognizer.run.manifest.model.multilabel:
+        # Where clips have several labels, no folder or name tells them all.
+        truth = [name] if (name := label_of(clip, recognizer.classes)) is not None else []
+    x0, y0, x1, y1 = seen_region(info.width, info.height, spec.resize)
+    chosen, end = _drawn_part(attended, clip, config)
+    attention, times, size = attended.attention[chosen], attended.times[chosen], (info.width, info.height)
+    entropy = np.array([attention_entropy(cells.ravel()) for cells in attention])
+    return Look(
+        clip=str(clip),
+        run=str(recognizer.run.path),
+        label=label,
+        prediction=attended.prediction,
+        truth="; ".join(truth) if truth else None,
+        correct=attended.prediction.predicted in truth if truth else None,
+        classes=tuple(recognizer.classes),
+        sample_fps=spec.sample_fps,
+        frames=attended.frames[chosen],
+        times=times,
+        end=end,
+        attention=attention,
+        frame_probs=attended.frame_probs[chosen],
+        entropy=entropy,
+        size=size,
+        region=(x0 / info.width, y0 / info.height, x1 / info.width, y1 / info.height),
+        boxes={} if boxes is None else sample_boxes(boxes, clip, attended, times, size, spec.sample_fps),
+        note=gaze_note(float(entropy.mean())),
+    )
+
+
+def _drawn_part(attended: AttendedClip, clip: Path, config: PictureConfig) -> tuple[NDArray[np.int64], float]:
+    """Samples to draw, by index, and the second at which the last one's time is over."""
+    end = attended.end if config.duration is None else min(attended.end, config.start + config.duration)
+    # Times are exact, the user's decimals are not.
+    chosen = np.flatnonzero((attended.times >= config.start - 1e-6) & (attended.times < end - 1e-6))
+    if len(chosen) == 0:
+        raise ConfigError(
+            f"{clip}: nothing to draw from {config.start:g} s on; its last sample is at {attended.times[-1]:.2f} s"
+        )
+    return chosen, max(end, float(attended.times[chosen[-1]]) + 0.01)
+
+
+def note_unboxed(looks: Sequence[Look], source: BoxSource | None, on_progress: OnProgress) -> None:
+    """Say so where a file of boxes is given and none is of what is shown of a clip."""
+    if isinstance(source, BoxTable) and not any(look.boxes for look in looks):
+        message = f"{looks[0].clip}: {source.path} has no box of what is shown; its paths are those in the data set"
+        on_progress(Progress("look", message=message))
+
+
+def reason_of(error: AttnrecError) -> str:
+    """Why a clip is left out, in a word where a video has one."""
+    return error.reason if isinstance(error, VideoError) else str(error)
+
+
+def shown_frames(
+    look: Look, width: int, steps: NDArray[np.int64] | None = None, on_progress: OnProgress = no_progress
+) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a look's samples, decoded one by one at the clip's own aspect.
+
+    Args:
+        look: At the clip.
+        width: Of the box that they fit into, see `Look.shown_size`.
+        steps: Indices of the samples that are wanted, not falling; None: all.
+        on_progress: Told of every frame.
+
+    Yields:
+        RGB, shape (H, W, 3); the same again where a sample is wanted twice.
+
+    Raises:
+        VideoError: The clip cannot be decoded.
+    """
+    wide, high = look.shown_size(width)
+    indices = look.frames if steps is None else look.frames[steps]
+    wanted, done = Counter(indices.tolist()), 0
+    reader = FrameReader(Path(look.clip), width=wide, height=high, max_fps=look.sample_fps)
+    for index, (frame, _) in enumerate(reader):
+        for _ in range(wanted.pop(index, 0)):
+            done += 1
+            on_progress(Progress("draw", done, len(indices)))
+            yield frame
+        if not wanted:
+            return

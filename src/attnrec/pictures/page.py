@@ -15,9 +15,8 @@ from PIL import Image
 
 from attnrec.pictures.boxes import EDGE, EDGE_PX, LINE, LINE_PX, outermost
 from attnrec.pictures.document import data_uri, document
+from attnrec.pictures.light import ALPHA, FIXED_FULL, axis_weights, cells_at
 from attnrec.pictures.look import Look
-from attnrec.pictures.overlay import FIXED_FULL, axis_weights, cells_at
-from attnrec.pictures.styles import ALPHA
 from attnrec.pictures.text import printable
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 

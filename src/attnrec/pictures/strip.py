@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from attnrec.pictures.boxes import outlined
-from attnrec.pictures.legend import LEGEND_PX, draw_legend, legend_text
-from attnrec.pictures.look import Look
-from attnrec.pictures.styles import attended_frame
+from attnrec.pictures.light import LEGEND_PX, Picture, attended_frame, draw_legend
+from attnrec.pictures.look import Look, shown_frames
 from attnrec.pictures.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
+from attnrec.runtime import OnProgress, no_progress
 from attnrec.settings import PictureConfig
 
 GAP_PX, MARGIN_PX = 8, 10
@@ -26,21 +26,24 @@ TIME_PX = 11
 HEAD_PX = LINE_PX + TIME_PX + 5  # the clip's name, and the times of the steps
 LEAST_WIDTH_PX = 320
 
-Picture = NDArray[np.uint8]
-
 
 class StripRow(NamedTuple):
-    """Some steps of a look.
+    """Some steps of a look."""
 
-    Attributes:
-        look: A run's, at the whole clip: brightness goes by all of it.
-        steps: Indices of the samples to show, rising, shape (N,).
-        frames: RGB frames of these samples, shape (H, W, 3), of one size.
-    """
+    look: Look  # a run's, at the whole clip: brightness goes by all of it
+    steps: NDArray[np.int64]  # indices of the samples to show, rising, shape (N,)
+    frames: Sequence[Picture]  # RGB frames of these samples, shape (H, W, 3), of one size
 
-    look: Look
-    steps: NDArray[np.int64]
-    frames: Sequence[Picture]
+
+def strip_row(
+    look: Look,
+    config: PictureConfig,
+    steps: NDArray[np.int64] | None = None,
+    on_progress: OnProgress = no_progress,
+) -> StripRow:
+    """Decode the frames of a look's steps; of equally spaced ones if none are given."""
+    steps = look.equal_steps(config.strip) if steps is None else steps
+    return StripRow(look, steps, list(shown_frames(look, config.width, steps, on_progress)))
 
 
 def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
@@ -104,8 +107,8 @@ def _draw_row(
         for frame, step, level in zip(row.frames, steps, full, strict=True)
     ]
     _paste(canvas, row, lit, top + LINE_PX)
-    meaning = legend_text(full * look.attention[0].size, config)
-    draw_legend(canvas, (MARGIN_PX, top + LINE_PX + height + 4), inner, meaning, config, LIGHT)
+    place = (MARGIN_PX, top + LINE_PX + height + 4)
+    draw_legend(canvas, place, inner, full * look.attention[0].size, config, LIGHT)
 
 
 def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:

@@ -17,23 +17,14 @@ _RIGHT_TO_LEFT = re.compile(r"{0}+(?:[ _-]+{0}+)*".format(r"[\u0590-\u08ff\ufb1d
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours on one ground.
+    """Colours on one ground."""
 
-    Attributes:
-        ground: Behind everything.
-        plain: Of text.
-        muted: Of smaller text and axes.
-        right: Of a prediction that is right.
-        wrong: Of one that is not.
-        lines: Of classes in a chart, told apart by most colour-blind people as well.
-    """
-
-    ground: Colour
-    plain: Colour
-    muted: Colour
-    right: Colour
-    wrong: Colour
-    lines: tuple[Colour, ...]
+    ground: Colour  # behind everything
+    plain: Colour  # of text
+    muted: Colour  # of smaller text and axes
+    right: Colour  # of a prediction that is right
+    wrong: Colour  # of one that is not
+    lines: tuple[Colour, ...]  # of classes in a chart, told apart by most colour-blind people as well
 
 
 DARK = Theme(

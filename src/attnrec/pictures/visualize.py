@@ -1,60 +1,52 @@
-"""Clips to pictures of where a run looks, at the clips' own speed or as strips for print."""
+"""Clips to pictures of where a run looks: moving ones at the clips' own speed, strips for print, pages to step through.
+
+Legend: S drawn samples, K grid side, C classes.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.evaluation.predict import Recognizer
-from attnrec.files import require_free
-from attnrec.pictures.looking import look_at, reason_of
+from attnrec.files import atomic_path, require_free
+from attnrec.pictures.boxes import BoxSource, box_source
+from attnrec.pictures.card import cards
+from attnrec.pictures.look import Look, look_at, note_unboxed, reason_of, shown_frames
 from attnrec.pictures.page import STYLES as PAGE_STYLES
-from attnrec.pictures.shown_boxes import BoxSource, box_source, note_unboxed
-from attnrec.pictures.writers import WRITERS, write_raw
+from attnrec.pictures.page import clip_page
+from attnrec.pictures.strip import png_bytes, strip, strip_row
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
+from attnrec.training.run import Run
+from attnrec.video.encode import write_timed_video
+
+MAX_PAGE_STEPS = 3600  # two minutes at 30 a second: a page holds every frame, and so does the browser
 
 
 @dataclass(frozen=True)
 class VisualizeReport:
-    """What was drawn.
-
-    Attributes:
-        clip: Path of the clip.
-        out: The picture; None where only the numbers were written.
-        raw: File of the numbers, if they were asked for.
-        run: Folder of the run.
-        predicted: Most probable class of the clip.
-        probability: Of that class.
-        status: `ok`, or what is wrong with the video.
-        truth: True class by the clip's name or folder; None where it is not known.
-        style: How attention is drawn.
-        scale: What is drawn at full strength.
-        full: Least and most attention at full strength, in multiples of uniform attention.
-        num_frames: Drawn.
-        fps: Drawn frames a second, on the mean.
-        attention_entropy: Mean over the drawn steps, 1 for uniform attention.
-        num_boxed: Steps of the drawn part that have a box; None where there are none to draw from.
-        seconds: Taken.
-    """
+    """What was drawn of a clip."""
 
     clip: str
-    out: str | None
-    raw: str | None
-    run: str
-    predicted: str
-    probability: float
-    status: str
-    truth: str | None
+    out: str | None  # the picture; None where only the numbers were written
+    raw: str | None  # file of the numbers, if they were asked for
+    run: str  # its folder
+    predicted: str  # most probable class of the clip
+    probability: float  # of that class
+    status: str  # `ok`, or what is wrong with the video
+    truth: str | None  # true class by the clip's name or folder; None where it is not known
     style: str
     scale: str
-    full: tuple[float, float]
-    num_frames: int
-    fps: float
-    attention_entropy: float
-    num_boxed: int | None
-    seconds: float
+    full: tuple[float, float]  # least and most attention at full strength, in multiples of uniform attention
+    num_frames: int  # drawn
+    fps: float  # drawn frames a second, on the mean
+    attention_entropy: float  # mean over the drawn steps, 1 for uniform attention
+    num_boxed: int | None  # steps of the drawn part that have a box; None where there are none to draw from
+    seconds: float  # taken
 
 
 @dataclass(frozen=True)
@@ -64,6 +56,30 @@ class VisualizeSummary:
     run: str
     pictures: list[VisualizeReport]
     skipped: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class VersusRow:
+    """One run of a picture of several."""
+
+    run: str  # its folder
+    label: str  # what tells it from the others
+    predicted: str  # most probable class of the clip
+    probability: float  # of that class
+    attention_entropy: float  # mean over the clip, 1 for uniform attention
+
+
+@dataclass(frozen=True)
+class VersusReport:
+    """A clip by several runs."""
+
+    clip: str
+    out: str
+    truth: str | None  # true class by the clip's name or folder; None where it is not known
+    status: str  # `ok`, or what is wrong with the video
+    times: list[float]  # of the steps in seconds
+    rows: list[VersusRow]  # of the picture, from the top
+    seconds: float  # taken
 
 
 def visualize(
@@ -90,9 +106,6 @@ def visualize(
         overwrite: Replace files that are there.
         on_progress: Told of every frame.
 
-    Returns:
-        What was drawn.
-
     Raises:
         ConfigError: A suffix is unknown, the picture would replace the clip, or that has ended before the part to draw.
         RunError: The run has no attention.
@@ -100,11 +113,10 @@ def visualize(
         DataError: The boxes cannot be used.
         AttnrecError: A file is there already or cannot be written.
     """
-    out = Path(out) if out is not None else None
-    raw = Path(raw) if raw is not None else None
     config = config or PictureConfig()
+    out, raw = (None if path is None else Path(path) for path in (out, raw))
     source = box_source(boxes, recognizer.run, config)
-    return _draw(recognizer, Path(clip), out, config, raw, source, overwrite, on_progress)
+    return _draw(recognizer, Path(clip), out, config, source, raw=raw, overwrite=overwrite, on_progress=on_progress)
 
 
 def _draw(
@@ -112,8 +124,9 @@ def _draw(
     clip: Path,
     out: Path | None,
     config: PictureConfig,
-    raw: Path | None,
     source: BoxSource | None,
+    *,
+    raw: Path | None = None,
     overwrite: bool,
     on_progress: OnProgress,
 ) -> VisualizeReport:
@@ -122,20 +135,20 @@ def _draw(
     if out is not None and _is_same(out, clip):
         raise ConfigError(f"{out}: would replace the clip itself; name another picture by --out")
     on_progress(Progress("look", 0, 1, clip.name))
-    look, attended = look_at(recognizer, clip, config, boxes=source)
+    look = look_at(recognizer, clip, config, boxes=source)
     note_unboxed([look], source, on_progress)
     num_drawn = WRITERS[out.suffix.lower()](look, out, config, overwrite, on_progress) if out else len(look)
     if raw:
-        write_raw(raw, look, attended, overwrite=overwrite)
+        write_raw(raw, look, overwrite=overwrite)
     full = look.full(config.style, config.scale) * look.attention[0].size
     return VisualizeReport(
         clip=str(clip),
         out=str(out) if out else None,
         raw=str(raw) if raw else None,
         run=look.run,
-        predicted=attended.prediction.predicted,
-        probability=attended.prediction.probability,
-        status=attended.prediction.status,
+        predicted=look.prediction.predicted,
+        probability=look.prediction.probability,
+        status=look.prediction.status,
         truth=look.truth,
         style=config.style,
         scale=config.scale,
@@ -168,17 +181,11 @@ def visualize_all(
         suffix: Of the pictures.
         config: As in `visualize`.
         boxes: Likewise.
-        overwrite: Replace files that are there.
+        overwrite: Likewise.
         on_progress: Told of every clip and frame.
 
-    Returns:
-        What was drawn.
-
     Raises:
-        ConfigError: The suffix is unknown.
-        RunError: The run has no attention.
-        DataError: The boxes cannot be used.
-        AttnrecError: A file is there already or cannot be written.
+        AttnrecError: As `visualize`, but for what is wrong with a clip.
     """
     config = config or PictureConfig()
     source = box_source(boxes, recognizer.run, config)
@@ -189,12 +196,112 @@ def visualize_all(
     for done, (clip, out) in enumerate(zip(clips, outs, strict=True)):
         on_progress(Progress("clips", done, len(clips), clip.name))
         try:
-            pictures.append(_draw(recognizer, clip, out, config, None, source, overwrite, on_progress))
+            report = _draw(recognizer, clip, out, config, source, overwrite=overwrite, on_progress=on_progress)
+            pictures.append(report)
         except (VideoError, ConfigError, DataError) as error:
             skipped.append((str(clip), reason_of(error)))
             on_progress(Progress("clips", message=f"skipped {error}"))
     on_progress(Progress("clips", len(clips), len(clips)))
     return VisualizeSummary(str(recognizer.run.path), pictures, skipped)
+
+
+def _names(clips: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
+    """A picture's path for each clip, no two alike, in the clips' order."""
+    taken: set[str] = set()
+    names = []
+    for clip in clips:
+        name, number = clip.stem, 2
+        while name.casefold() in taken:
+            name, number = f"{clip.stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(folder / (name + suffix))
+    return names
+
+
+def versus(
+    runs: Sequence[Run],
+    clip: Path,
+    out: Path,
+    config: PictureConfig,
+    *,
+    boxes: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    jobs: int | None = None,
+    on_progress: OnProgress = no_progress,
+) -> VersusReport:
+    """Draw the same steps of a clip by several runs: what the penalty or the rate changes (Figs. 6 and 7).
+
+    The steps are equally spaced ones of the run that sees the fewest; the others show the samples nearest in time.
+
+    Args:
+        runs: With attention, two or more.
+        clip: A video.
+        out: Ends in `.png`.
+        config: Style, scale, size, steps and part of the clip.
+        boxes: As in `visualize`; None takes each run's own.
+        overwrite: Replace a file that is there.
+        device: See `runtime.resolve_device`.
+        jobs: CPU threads.
+        on_progress: Told of every run.
+
+    Raises:
+        ConfigError: There are fewer than two runs, or `out` has another suffix.
+        AttnrecError: As `visualize`.
+    """
+    started = time.monotonic()
+    if len({run.path.absolute() for run in runs}) < 2:
+        raise ConfigError("--versus compares two runs or more; name them by --versus RUN,RUN")
+    require_strip(out, overwrite=overwrite)
+    sources = [box_source(boxes, run, config) for run in runs]
+    looks = []
+    for done, (run, label, source) in enumerate(zip(runs, run_labels(runs), sources, strict=True)):
+        on_progress(Progress("look", done, len(runs), label))
+        recognizer = Recognizer(run, device=device, jobs=jobs)
+        looks.append(look_at(recognizer, clip, config, label=label, boxes=source))
+    on_progress(Progress("look", len(runs), len(runs)))
+    note_unboxed(looks, sources[0], on_progress)
+    coarsest = min(looks, key=len)
+    times = coarsest.times[coarsest.equal_steps(config.strip)]
+    picture = strip([strip_row(look, config, look.nearest_steps(times)) for look in looks], config)
+    write_picture(out, png_bytes(picture), overwrite=overwrite)
+    return VersusReport(
+        clip=str(clip),
+        out=str(out),
+        truth=looks[0].truth,
+        status=looks[0].prediction.status,
+        times=times.tolist(),
+        rows=[
+            VersusRow(
+                run=look.run,
+                label=look.label,
+                predicted=look.prediction.predicted,
+                probability=look.prediction.probability,
+                attention_entropy=float(look.entropy.mean()),
+            )
+            for look in looks
+        ],
+        seconds=time.monotonic() - started,
+    )
+
+
+def run_labels(runs: Sequence[Run]) -> list[str]:
+    """What tells each run from the others in a few words, or their names where settings do not."""
+    trainings = [run.manifest.training for run in runs]
+    settings = [
+        (
+            f"{training.attention} attention",
+            f"lambda {training.attention_penalty:g}",
+            f"{training.fps:g} fps",
+            f"preset {training.preset}",
+            f"split {training.split}",
+            f"seed {training.seed}",
+        )
+        for training in trainings
+    ]
+    differing = [values for values in zip(*settings, strict=True) if len(set(values)) > 1]
+    labels = [", ".join(values[row] for values in differing) for row in range(len(runs))]
+    return labels if len(set(labels)) == len(labels) else [run.name for run in runs]
 
 
 def require_outputs(out: Path | None, raw: Path | None, config: PictureConfig, *, overwrite: bool) -> None:
@@ -220,6 +327,18 @@ def require_outputs(out: Path | None, raw: Path | None, config: PictureConfig, *
             require_free(path, overwrite=overwrite)
 
 
+def require_strip(out: Path, *, overwrite: bool) -> None:
+    """Check the name of a still picture of several runs or clips before any work is done.
+
+    Raises:
+        ConfigError: It does not end in `.png`.
+        AttnrecError: It is there already and may not be replaced.
+    """
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"{out}: several runs or clips in one picture make a still one; use .png")
+    require_free(out, overwrite=overwrite)
+
+
 def _is_same(out: Path, clip: Path) -> bool:
     try:
         return out.samefile(clip)
@@ -227,14 +346,59 @@ def _is_same(out: Path, clip: Path) -> bool:
         return False
 
 
-def _names(clips: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
-    """A picture's path for each clip, no two alike, in the clips' order."""
-    taken: set[str] = set()
-    names = []
-    for clip in clips:
-        name, number = clip.stem, 2
-        while name.casefold() in taken:
-            name, number = f"{clip.stem}-{number}", number + 1
-        taken.add(name.casefold())
-        names.append(folder / (name + suffix))
-    return names
+def _write_moving(look: Look, out: Path, config: PictureConfig, overwrite: bool, on_progress: OnProgress) -> int:
+    frames = shown_frames(look, config.width, on_progress=on_progress)
+    return write_timed_video(out, cards(look, frames, config), look.times, look.end, overwrite=overwrite)
+
+
+def _write_strip(look: Look, out: Path, config: PictureConfig, overwrite: bool, on_progress: OnProgress) -> int:
+    row = strip_row(look, config, on_progress=on_progress)
+    write_picture(out, png_bytes(strip([row], config)), overwrite=overwrite)
+    return len(row.steps)
+
+
+def _write_page(look: Look, out: Path, config: PictureConfig, overwrite: bool, on_progress: OnProgress) -> int:
+    if len(look) > MAX_PAGE_STEPS:
+        raise ConfigError(
+            f"{look.clip}: {len(look)} steps are too many for a page, which takes {MAX_PAGE_STEPS}; "
+            "choose a part by --start and --duration, or write .mp4"
+        )
+    # As wide as the two pictures of a moving one.
+    frames = shown_frames(look, 2 * config.width, on_progress=on_progress)
+    write_picture(out, clip_page(look, frames, config).encode("utf-8"), overwrite=overwrite)
+    return len(look)
+
+
+# A picture's suffix: what writes it. Each gives back the number of frames that it drew.
+WRITERS: dict[str, Callable[[Look, Path, PictureConfig, bool, OnProgress], int]] = {
+    ".gif": _write_moving,
+    ".mp4": _write_moving,
+    ".png": _write_strip,
+    ".html": _write_page,
+}
+
+
+def write_picture(path: Path, content: bytes, *, overwrite: bool) -> None:
+    """Write a picture's file atomically.
+
+    Raises:
+        AttnrecError: The file is there already or cannot be written.
+    """
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_raw(path: Path, look: Look, *, overwrite: bool) -> None:
+    """Write the numbers of a picture as a NumPy archive.
+
+    It holds `attention` (S, K, K), `times` (S,) in seconds, `frame_probs` (S, C), `video_probs` (C,) as `predict`
+    gives them, `classes` (C,), `entropy` (S,), `region` (4,) as shares of width and height, and `clip` and `run`.
+
+    Raises:
+        AttnrecError: The file is there already or cannot be written.
+    """
+    names = ("attention", "times", "frame_probs", "classes", "entropy", "region", "clip", "run")
+    arrays = {name: np.array(getattr(look, name)) for name in names}
+    arrays["video_probs"] = np.array([look.prediction.probs[name] for name in look.classes])
+    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
