@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from attnrec.datasets.splits import default_splits
+from attnrec.features.extractor import prepare_trunk
 from attnrec.features.pack import VideoRow, pack_store
 from attnrec.features.parts import PartFile, part_path, parts_dir, read_part, video_id
 from attnrec.features.stored_boxes import StoredBoxes
-from attnrec.features.trunk import prepare_trunk
 from attnrec.settings import ExtractConfig, Recipe, TrainConfig
 from attnrec.specs import FeatureSpec
 from attnrec.training.presets import recipe_of, sampling_of

@@ -16,12 +16,11 @@ from attnrec.features.earlier import (
     require_same_settings,
     require_store_or_nothing,
 )
-from attnrec.features.extractor import CubeExtractor
+from attnrec.features.extractor import CubeExtractor, frame_bytes, prepare_trunk
 from attnrec.features.pack import VideoRow, pack_store, remove_parts, stored_sources
 from attnrec.features.parts import FeatureSource, parts_dir, sole_writer, video_id
 from attnrec.features.pipeline import Extraction, Findings
 from attnrec.features.plan import DatasetSummary, estimated_frames, summary_of
-from attnrec.features.trunk import frame_bytes, prepare_trunk
 from attnrec.files import require_disk_space
 from attnrec.runtime import (
     OnProgress,

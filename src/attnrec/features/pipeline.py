@@ -10,9 +10,8 @@ from pathlib import Path
 
 from attnrec.datasets.dataset import VideoEntry
 from attnrec.errors import VideoError
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor, Cubes
+from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor, Cubes, frame_reader
 from attnrec.features.parts import FeatureSource, PartsWriter, file_sha256, part_fingerprint, part_path, read_part
-from attnrec.features.trunk import frame_reader
 from attnrec.runtime import OnProgress, Progress
 from attnrec.settings import ExtractConfig
 from attnrec.specs import FeatureSpec

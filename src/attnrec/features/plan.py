@@ -12,8 +12,7 @@ from attnrec.datasets.layouts import read_dataset
 from attnrec.errors import VideoError
 from attnrec.features.annotation import BoxSummary, read_annotation
 from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor
-from attnrec.features.trunk import IMAGE_SIZE
+from attnrec.features.extractor import BATCH_FRAMES, IMAGE_SIZE, CubeExtractor
 from attnrec.files import require_disk_space
 from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
