@@ -28,21 +28,28 @@ _COPY_FRAMES = 256
 
 @dataclass(frozen=True)
 class VideoRow:
-    """What the store says of one video, its features aside.
+    """What the store says of one video, its features aside."""
 
-    Attributes:
-        id: Hash of the relative path.
-        path: Relative to the dataset's folder.
-        fingerprint: SHA-256 of the content.
-        label: Class index; -1 for none, and for every video of a store whose videos may have several.
-        group: That a split must keep whole.
-    """
+    id: str  # hash of the relative path
+    path: str  # relative to the dataset's folder
+    fingerprint: str  # SHA-256 of the content
+    label: int  # class index; -1 for none, and for every video of a store whose videos may have several
+    group: str  # that a split must keep whole
 
-    id: str
-    path: str
-    fingerprint: str
-    label: int
-    group: str
+
+def stored_rows(store: FeatureStore) -> list[VideoRow]:
+    """A store's videos as they were packed."""
+    videos = store.videos
+    return [
+        VideoRow(
+            decoded(videos.id[i]),
+            store.path_of(i),
+            decoded(videos.fingerprint[i]),
+            int(videos.label[i]),
+            store.groups[i],
+        )
+        for i in range(len(videos))
+    ]
 
 
 def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
