@@ -21,7 +21,7 @@ from attnrec.checks import config_from_dict
 from attnrec.datasets.splits import SPLIT_PARTS
 from attnrec.errors import FeatureStoreError
 from attnrec.features.hdf5 import UNREADABLE, CheckedFile, decoded, opened_hdf5, text
-from attnrec.features.stored_boxes import read_stored_boxes
+from attnrec.features.stored_boxes import MOST_SECONDS, read_stored_boxes
 from attnrec.files import reason_of
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.specs import FeatureSpec
@@ -29,7 +29,6 @@ from attnrec.specs import FeatureSpec
 FORMAT = "attnrec-features"
 VERSION = 1
 _SHOWN = 3  # videos in an error
-MAX_SECONDS = 1e9  # of a time in a video
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ class FeatureStore:
         counts = {len(self.pts), *(shape[0] for shape, _ in self._arrays)}
         if len(ends) == 0 or counts != {int(ends[-1])}:
             raise ValueError("videos and frames do not agree")
-        if not (np.abs(self.pts) <= MAX_SECONDS).all():
+        if not (np.abs(self.pts) <= MOST_SECONDS).all():
             raise ValueError("times that are no times")
         falls = np.diff(self.pts) < 0
         falls[ends[:-1] - 1] = False  # from one video to the next
