@@ -156,6 +156,16 @@ def test_precision_is_a_setting_of_the_features(videos, store):
         extract(videos, store, config(precision="bf16"))
 
 
+def test_frames_that_were_resampled_otherwise_are_other_features(videos, store, tmp_path):
+    out = Path(shutil.copy(store, tmp_path / "out.h5"))
+    with h5py.File(out, "a") as file:
+        file["features/features"].attrs["scaler"] = "bilinear"
+    assert FeatureStore(out).spec != FeatureStore(store).spec
+    with pytest.raises(FeatureStoreError, match=r"other settings \(scaler bilinear -> bicubic a=-0\.5, full chroma\)"):
+        extract(videos, out, config())
+    assert extract(videos, out, config(overwrite=True)).num_extracted == 6
+
+
 def test_a_changed_video_is_extracted_again(videos, store, tmp_path):
     folder, out = tmp_path / "videos", tmp_path / "out.h5"
     shutil.copytree(videos, folder)

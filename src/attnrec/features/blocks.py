@@ -154,15 +154,10 @@ def _video_samples(pts: NDArray[np.float64], fps: float, until: float) -> NDArra
 
 @dataclass(frozen=True)
 class BlockTable:
-    """Blocks of many videos of a store.
+    """Blocks of many videos of a store."""
 
-    Attributes:
-        frames: Row of the store's feature array for each sample, shape (M, T).
-        video: Index of each block's video in the store, shape (M,).
-    """
-
-    frames: NDArray[np.int64]
-    video: NDArray[np.int64]
+    frames: NDArray[np.int64]  # (M, T), row of the store's feature array for each sample
+    video: NDArray[np.int64]  # (M,), index of each block's video in the store
 
     def __len__(self) -> int:
         return len(self.video)

@@ -91,7 +91,7 @@ class CheckedFile:
         self._left = min(self._size, _MOST_BYTES)
 
     def attribute(self, name: str, owner: h5py.Dataset | None = None, *, missing: Any = None) -> Any:
-        """A single value of the file, or of one of its datasets; an array may hold one text a million times.
+        """A single text or number of the file, or of one of its datasets; an array may hold one text a million times.
 
         Raises:
             ValueError: It is an array.
@@ -104,7 +104,8 @@ class CheckedFile:
             raise KeyError(f"no attribute {name}")
         if attributes.get_id(name).shape != ():
             raise ValueError(f"attribute {name} is an array")
-        return attributes[name]
+        value = attributes[name]
+        return value.item() if isinstance(value, np.generic) else value
 
     def dataset(self, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:
         """A dataset that lies in the file itself, of an expected kind of numbers and rank.

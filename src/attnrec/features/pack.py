@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from attnrec.errors import FeatureStoreError
 from attnrec.features.hdf5 import decoded, encoded, new_hdf5_file
 from attnrec.features.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
-from attnrec.features.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
+from attnrec.features.store import FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.features.stored_boxes import GROUP, StoredBoxes
 from attnrec.files import atomic_path
 from attnrec.specs import FeatureSpec
@@ -174,20 +174,21 @@ def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> 
     if not rows:
         raise FeatureStoreError("no video could be decoded; see the reasons above")
     counts = np.array([source.num_frames for source in sources], np.int64)
-    columns: dict[str, NDArray[Any]] = {
-        "first_frame": np.cumsum(counts) - counts,
-        "num_frames": counts,
-        "label": np.array([row.label for row in rows], np.int32),
-    }
-    for name in ("id", "path", "fingerprint", "group"):
-        columns[name] = _bytes_column([getattr(row, name) for row in rows])
-    columns["status"] = _bytes_column([source.summary.status for source in sources])
-    columns["duration"] = np.array([source.summary.duration_seconds for source in sources])
-    for name in ("declared_fps", "effective_fps"):
-        columns[name] = np.array([getattr(source.summary, name) for source in sources])
-    columns["is_variable_rate"] = np.array([source.summary.is_variable_rate for source in sources], np.uint8)
-    assert COLUMN_KINDS.keys() <= columns.keys()
-    return VideoTable(**columns)
+    summaries = [source.summary for source in sources]
+    return VideoTable(
+        id=_bytes_column([row.id for row in rows]),
+        path=_bytes_column([row.path for row in rows]),
+        fingerprint=_bytes_column([row.fingerprint for row in rows]),
+        label=np.array([row.label for row in rows], np.int32),
+        group=_bytes_column([row.group for row in rows]),
+        first_frame=np.cumsum(counts) - counts,
+        num_frames=counts,
+        duration=np.array([summary.duration_seconds for summary in summaries]),
+        declared_fps=np.array([summary.declared_fps for summary in summaries]),
+        effective_fps=np.array([summary.effective_fps for summary in summaries]),
+        is_variable_rate=np.array([summary.is_variable_rate for summary in summaries], np.uint8),
+        status=_bytes_column([summary.status for summary in summaries]),
+    )
 
 
 def _store_fingerprint(
@@ -204,7 +205,6 @@ def _store_fingerprint(
 
 
 def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:
-    # An empty column still needs a width of one, for HDF5.
-    return np.array(
-        [encoded(value) for value in values], dtype=f"S{max((len(encoded(v)) for v in values), default=1) or 1}"
-    )
+    texts = [encoded(value) for value in values]
+    width = max(map(len, texts), default=0) or 1  # HDF5 knows no empty texts
+    return np.array(texts, f"S{width}")

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.errors import AttnrecError, FeatureStoreError
-from attnrec.features.hdf5 import finish, give_up, hdf5_errors
-from attnrec.files import require_regular, write_error
+from attnrec.features.hdf5 import UNREADABLE, finish, give_up, hdf5_errors, opened_hdf5
+from attnrec.files import write_error
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import DecodeSummary
 
@@ -233,13 +233,10 @@ class PartsWriter:
 def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
     """A finished part, or None where there is none that fits the fingerprint."""
     try:
-        require_regular(path)
-        with h5py.File(path, "r") as file:
-            if file.attrs["fingerprint"] != fingerprint:
+        with opened_hdf5(path) as file:
+            if file.attribute("fingerprint") != fingerprint:
                 return None
-            values: dict[str, Any] = {field.name: file.attrs[field.name] for field in dataclasses.fields(DecodeSummary)}
-            plain: dict[str, Any] = {name: v if isinstance(v, str) else v.item() for name, v in values.items()}
-            summary = DecodeSummary(**plain)
-            return FeatureSource(path, 0, len(file["frames/pts"]), summary)
-    except (OSError, RuntimeError, LookupError):
+            summary = DecodeSummary(**{f.name: file.attribute(f.name) for f in dataclasses.fields(DecodeSummary)})
+            return FeatureSource(path, 0, len(file.dataset("frames/pts", "f", 1)), summary)
+    except UNREADABLE:
         return None

@@ -33,42 +33,28 @@ _SHOWN = 3  # videos in an error
 
 @dataclass(frozen=True)
 class VideoTable:
-    """Parallel columns over the V videos of a store.
+    """Parallel columns over the V videos of a store."""
 
-    Attributes:
-        id: Hash of the relative path, bytes.
-        path: Path relative to the dataset's folder, as the file system's bytes.
-        fingerprint: SHA-256 of the file's content, hexadecimal bytes.
-        label: Index into the store's classes, -1 where the video has no label, and for all videos of a store whose
-            videos may have several (see `FeatureStore.label_matrix`).
-        group: Group that a split must keep whole, bytes.
-        first_frame: Row of its first frame in the feature array.
-        num_frames: Its rows.
-        duration: In seconds.
-        declared_fps: Rate in the video's header, NaN where unknown.
-        effective_fps: Rate of the video's own frames by their times.
-        is_variable_rate: 1 where the intervals between frames differ by more than half of their mean.
-        status: `ok`, `damaged` or `truncated`, bytes.
-    """
-
-    id: NDArray[np.bytes_]
-    path: NDArray[np.bytes_]
-    fingerprint: NDArray[np.bytes_]
+    id: NDArray[np.bytes_]  # hash of the relative path
+    path: NDArray[np.bytes_]  # relative to the dataset's folder, as the file system's bytes
+    fingerprint: NDArray[np.bytes_]  # SHA-256 of the file's content, hexadecimal
+    # Index into the store's classes, -1 where the video has no label, and for all videos of a store whose videos may
+    # have several (see `FeatureStore.label_matrix`).
     label: NDArray[np.int32]
-    group: NDArray[np.bytes_]
-    first_frame: NDArray[np.int64]
-    num_frames: NDArray[np.int64]
-    duration: NDArray[np.float64]
-    declared_fps: NDArray[np.float64]
-    effective_fps: NDArray[np.float64]
-    is_variable_rate: NDArray[np.uint8]
-    status: NDArray[np.bytes_]
+    group: NDArray[np.bytes_]  # that a split must keep whole
+    first_frame: NDArray[np.int64]  # row of its first frame in the feature array
+    num_frames: NDArray[np.int64]  # its rows
+    duration: NDArray[np.float64]  # in seconds
+    declared_fps: NDArray[np.float64]  # rate in the video's header, NaN where unknown
+    effective_fps: NDArray[np.float64]  # rate of the video's own frames by their times
+    is_variable_rate: NDArray[np.uint8]  # 1 where the intervals between frames differ by more than half of their mean
+    status: NDArray[np.bytes_]  # `ok`, `damaged` or `truncated`
 
     def __len__(self) -> int:
         return len(self.id)
 
 
-COLUMN_KINDS = {"label": "i", "first_frame": "i", "num_frames": "i", "is_variable_rate": "u"} | dict.fromkeys(
+_COLUMN_KINDS = {"label": "i", "first_frame": "i", "num_frames": "i", "is_variable_rate": "u"} | dict.fromkeys(
     ("duration", "declared_fps", "effective_fps"), "f"
 )
 
@@ -136,7 +122,7 @@ class FeatureStore:
         self.decoding = int(file.attribute("decoding", missing=1))
         self.videos_dir = text(file.attribute("videos_dir"))
         columns = {
-            field.name: file.read(f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
+            field.name: file.read(f"videos/{field.name}", _COLUMN_KINDS.get(field.name, "S"))
             for field in fields(VideoTable)
         }
         self.videos = VideoTable(**columns)
@@ -308,10 +294,8 @@ class FeatureStore:
 
 
 def _spec_of(file: CheckedFile, dataset: h5py.Dataset) -> FeatureSpec:
-    values: dict[str, Any] = {}
-    for field in fields(FeatureSpec):
-        value = file.attribute(field.name, dataset)
-        values[field.name] = text(value) if isinstance(value, str | bytes) else value.item()
+    values: dict[str, Any] = {field.name: file.attribute(field.name, dataset) for field in fields(FeatureSpec)}
+    values = {name: text(value) if isinstance(value, bytes) else value for name, value in values.items()}
     if values["sample_fps"] == math.inf:
         values["sample_fps"] = None
     return config_from_dict(FeatureSpec, values)
