@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from attnrec.datasets.dataset import Dataset, Problem, VideoEntry, found_problems
 from attnrec.datasets.matching import Findings
 from attnrec.errors import DataError
-from attnrec.features.boxes import Box, BoxTable, Clip, Size, boxes_of, displayed_size, placed_boxes, read_boxes
+from attnrec.features.boxes import Box, BoxTable, Clip, boxes_of, displayed_size, placed_boxes, read_boxes
 from attnrec.features.hdf5 import decoded
 from attnrec.features.matlab import read_uint8_array
 from attnrec.features.pack import VideoRow, times_of
 from attnrec.features.parts import FeatureSource
 from attnrec.features.store import FeatureStore
-from attnrec.features.stored_boxes import StoredBoxes
+from attnrec.features.stored_boxes import Size, StoredBoxes
 
 _BOXES_NAME, _MASK_NAME = "boxes.csv", "puppet_mask.mat"
 _MASK_VARIABLE = "part_mask"

@@ -15,8 +15,8 @@ from attnrec.errors import DataError, FeatureStoreError
 from attnrec.features.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
 from attnrec.features.backbone import Trunk
 from attnrec.features.extractor import CubeExtractor, frame_bytes, prepare_trunk
-from attnrec.features.pack import VideoRow, pack_store, remove_parts, stored_rows
-from attnrec.features.parts import FeatureSource, identity, parts_dir, sole_writer, video_id
+from attnrec.features.pack import VideoRow, pack_store, remove_parts, rows_of, stored_rows
+from attnrec.features.parts import FeatureSource, identity, parts_dir, sole_writer
 from attnrec.features.pipeline import Extraction, Findings
 from attnrec.features.plan import DatasetSummary, dataset_of, estimated_frames, summary_of
 from attnrec.features.store import FeatureStore, is_store
@@ -200,11 +200,7 @@ def _packed(
     """Put all videos into the store with their boxes, and tell what it holds."""
     out, specs, earlier = extraction.out, extraction.specs, extraction.earlier
     data, sources = _kept(extraction, found)
-    labels = [-1] * len(data.entries) if data.multilabel else data.label_index.tolist()
-    rows = [
-        VideoRow(video_id(entry.path), str(entry.path), found.content[entry.path], label, entry.group)
-        for entry, label in zip(data.entries, labels, strict=True)
-    ]
+    rows = rows_of(data, found.content)
     paths = [entry.path for entry in extraction.data.entries]
     skipped = [(str(path), found.failed[path][0]) for path in paths if path in found.failed]
     boxes, summary_of_boxes = None, None
@@ -217,16 +213,12 @@ def _packed(
         pack_store(
             out,
             specs,
-            rows,
+            data,
+            found.content,
             sources,
-            classes=data.classes,
-            splits=data.splits,
             skipped=skipped,
             backbone_state=trunk.weights_state(),
-            dataset=data.name,
-            videos_dir=str(data.root.absolute()),
             program_version=versions()["attnrec"],
-            label_matrix=data.label_matrix if data.multilabel else None,
             boxes=boxes,
         )
     summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.datasets.dataset import Dataset
 from attnrec.errors import FeatureStoreError
 from attnrec.features.hdf5 import decoded, encoded, new_hdf5_file
-from attnrec.features.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
+from attnrec.features.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir, video_id
 from attnrec.features.store import FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.features.stored_boxes import GROUP, StoredBoxes
 from attnrec.files import atomic_path
@@ -75,20 +76,25 @@ def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
     }
 
 
+def rows_of(data: Dataset, content: Mapping[Path, str]) -> list[VideoRow]:
+    """What a store says of each video of a dataset, whose content has these SHA-256."""
+    labels = [-1] * len(data.entries) if data.multilabel else data.label_index.tolist()
+    return [
+        VideoRow(video_id(entry.path), str(entry.path), content[entry.path], label, entry.group)
+        for entry, label in zip(data.entries, labels, strict=True)
+    ]
+
+
 def pack_store(
     out: Path,
     specs: Sequence[FeatureSpec],
-    rows: Sequence[VideoRow],
+    data: Dataset,
+    content: Mapping[Path, str],
     sources: Sequence[FeatureSource],
     *,
-    classes: Sequence[str],
-    splits: dict[str, NDArray[np.uint8]],
     skipped: Sequence[tuple[str, str]],
     backbone_state: dict[str, NDArray[Any]],
-    dataset: str,
-    videos_dir: str,
     program_version: str,
-    label_matrix: NDArray[np.uint8] | None = None,
     boxes: StoredBoxes | None = None,
 ) -> None:
     """Pack finished videos into one store, atomically, then remove the parts.
@@ -96,39 +102,38 @@ def pack_store(
     Args:
         out: The store.
         specs: Settings of each layer's features, which differ in what belongs to the layer alone.
-        rows: One for each video, in the order of the store.
+        data: The videos, in the order of the store, with their labels, groups and splits.
+        content: SHA-256 of each video.
         sources: Where each video's features are.
-        classes: Class names, which labels index.
-        splits: Code of each video by split name.
         skipped: Path and reason of each video left out.
         backbone_state: Weights of the trunk by parameter name.
-        dataset: Name of the dataset.
-        videos_dir: Folder of the videos, absolute, for `visualize` and galleries.
         program_version: Of attnrec.
-        label_matrix: 1 where a class applies to a video, shape (V, C), where videos may have several labels.
         boxes: Of the videos; features do not depend on them, nor does the store's fingerprint.
     """
-    table = _video_table(rows, sources)
+    if not sources:
+        raise FeatureStoreError("no video could be decoded; see the reasons above")
+    rows = rows_of(data, content)
+    label_matrix = data.label_matrix if data.multilabel else None
     with (
         atomic_path(out, folder=parts_dir(out)) as temporary,
         new_hdf5_file(temporary, out, alignment_threshold=1024, alignment_interval=4096) as file,
     ):
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.attrs["dataset"] = np.bytes_(encoded(dataset))
-        file.attrs["videos_dir"] = np.bytes_(encoded(videos_dir))
+        file.attrs["dataset"] = np.bytes_(encoded(data.name))
+        file.attrs["videos_dir"] = np.bytes_(encoded(str(data.root.absolute())))  # for `visualize` and galleries
         file.attrs["program_version"] = program_version
         file.attrs["decoding"] = DECODING
-        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, classes, label_matrix)
+        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, data.classes, label_matrix)
         file.attrs["layers"] = json.dumps([spec.layer for spec in specs])
-        for name, column in vars(table).items():
+        for name, column in vars(_video_table(rows, sources)).items():
             file[f"videos/{name}"] = column
         if label_matrix is not None:
             file["videos/labels"] = label_matrix
         if boxes is not None:
             for name, column in vars(boxes).items():
                 file[f"{GROUP}/{name}"] = column
-        file["classes"] = _bytes_column(classes)
-        for name, codes in splits.items():
+        file["classes"] = _bytes_column(data.classes)
+        for name, codes in data.splits.items():
             file[f"splits/{name}"] = codes
         file["skipped/path"] = _bytes_column([path for path, _ in skipped])
         file["skipped/reason"] = _bytes_column([reason for _, reason in skipped])
@@ -171,8 +176,6 @@ def times_of(source: FeatureSource) -> NDArray[np.float64]:
 
 
 def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> VideoTable:
-    if not rows:
-        raise FeatureStoreError("no video could be decoded; see the reasons above")
     counts = np.array([source.num_frames for source in sources], np.int64)
     summaries = [source.summary for source in sources]
     return VideoTable(
