@@ -66,20 +66,8 @@ def content(path: Path) -> dict:
 
 
 def command(videos: Path, out: Path, *more: object) -> list[str]:
-    settings = [
-        "--backbone",
-        "squeezenet1_0",
-        "--weights",
-        "random",
-        "--fps",
-        "5",
-        "--precision",
-        "fp32",
-        "--device",
-        "cpu",
-        "--json",
-    ]
-    return ["-m", "attnrec", "extract", str(videos), str(out), *settings, *map(str, more)]
+    network = ["--backbone", "squeezenet1_0", "--weights", "random", "--precision", "fp32", "--device", "cpu"]
+    return ["-m", "attnrec", "extract", str(videos), str(out), *network, "--fps", "5", "--json", *map(str, more)]
 
 
 # What the numbers are

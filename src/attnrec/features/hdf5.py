@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 from attnrec.errors import ConfigError, FeatureStoreError
 from attnrec.files import require_regular, write_error
 
+# What h5py and NumPy say of a damaged or crafted file.
+UNREADABLE = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, OverflowError, ConfigError,
+)  # fmt: skip
+_MOST_BYTES = 2**30  # that are read into memory: a hundred million times of frames
+_MOST_NAMES = 10_000  # in a group
+
 
 @contextlib.contextmanager
 def hdf5_errors(path: Path) -> Iterator[None]:
@@ -65,14 +72,6 @@ def give_up(file: h5py.File) -> None:
         os.close(memory)
     with contextlib.suppress(RuntimeError, OSError):
         file.close()
-
-
-# What h5py and NumPy say of a damaged or crafted file.
-UNREADABLE = (
-    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, OverflowError, ConfigError,
-)  # fmt: skip
-_MOST_BYTES = 2**30  # that are read into memory: a hundred million times of frames
-_MOST_NAMES = 10_000  # in a group
 
 
 class CheckedFile:

@@ -95,7 +95,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
         needed_bytes=2 * size,
         free_bytes=require_disk_space(out.absolute().parent, 0),
         estimated_seconds=(
-            frames * seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
+            frames * _seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
         ),
     )
 
@@ -122,7 +122,7 @@ def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None
     return int(np.mean(counts) * len(paths))
 
 
-def seconds_per_frame(extractor: CubeExtractor) -> float:
+def _seconds_per_frame(extractor: CubeExtractor) -> float:
     """Time that the network takes for a frame on this machine."""
     frames = np.zeros((BATCH_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     extractor(frames)  # the first pass sets things up
