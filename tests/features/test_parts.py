@@ -33,7 +33,7 @@ FINGERPRINT = part_fingerprint("0", [SPEC])
 
 
 def cubes(num_frames: int, seed: int = 0) -> dict[str, np.ndarray]:
-    shape = (num_frames, SPEC.grid_size, SPEC.grid_size, SPEC.feature_dim)
+    shape = (num_frames, *SPEC.cube_shape)
     return {SPEC.layer: np.random.default_rng(seed).normal(size=shape).astype(np.float16)}
 
 

@@ -51,7 +51,7 @@ BACKBONE = {
 
 
 def cubes_of(video: int, spec: FeatureSpec = SPEC) -> NDArray[np.float16]:
-    shape = (LENGTHS[video], spec.grid_size, spec.grid_size, spec.feature_dim)
+    shape = (LENGTHS[video], *spec.cube_shape)
     return np.random.default_rng(video).normal(size=shape).astype(np.float16)
 
 

@@ -79,7 +79,7 @@ def write_store(
         for group in range(1, num_groups + 1):
             video = Path(name) / f"v_{name}_g{group:02d}_c01.mp4"
             content[video] = hashlib.sha256(repr((seed, str(video))).encode()).hexdigest()
-            cubes = rng.standard_normal((num_frames, spec.grid_size, spec.grid_size, spec.feature_dim))
+            cubes = rng.standard_normal((num_frames, *spec.cube_shape))
             applies = np.zeros(len(classes), np.uint8)
             applies[label] = 1
             if multilabel:

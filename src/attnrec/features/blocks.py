@@ -115,9 +115,8 @@ def covering_blocks(
         if starts[-1] + block_frames < len(samples):
             starts.append(len(samples) - block_frames)
         frames = np.stack([samples[start : start + block_frames] for start in starts])
-    drawn = np.zeros(frames.size, np.bool_)
-    drawn[np.unique(frames, return_index=True)[1]] = True
-    drawn = drawn.reshape(frames.shape)
+    drawn = np.zeros(frames.shape, np.bool_)
+    drawn.flat[np.unique(frames, return_index=True)[1]] = True
     draws = drawn.any(axis=1)
     return frames[draws], drawn[draws]
 

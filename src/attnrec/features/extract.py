@@ -228,7 +228,7 @@ def _packed(
         boxes=summary_of_boxes,
         num_extracted=len(set(found.missing) - found.failed.keys()),
         num_frames=sum(source.num_frames for source in sources),
-        cubes={spec.layer: (spec.grid_size, spec.grid_size, spec.feature_dim) for spec in specs},
+        cubes={spec.layer: spec.cube_shape for spec in specs},
         precision=specs[0].precision,
         skipped=skipped,
         damaged=[(path, summary.status) for path, summary in summaries if summary.status != "ok"],

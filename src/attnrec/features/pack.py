@@ -153,8 +153,7 @@ def remove_parts(out: Path) -> None:
 def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[FeatureSource]) -> None:
     """One layer's cubes of all videos, one after another, with all that identifies them."""
     total = sum(source.num_frames for source in sources)
-    shape = (total, spec.grid_size, spec.grid_size, spec.feature_dim)
-    features = file.create_dataset(f"features/{spec.layer}", shape, "<f2")
+    features = file.create_dataset(f"features/{spec.layer}", (total, *spec.cube_shape), "<f2")
     sample_fps = math.inf if spec.sample_fps is None else spec.sample_fps
     weights_id = np.bytes_(encoded(spec.weights_id))
     features.attrs.update(identity(spec) | {"sample_fps": sample_fps, "weights_id": weights_id})

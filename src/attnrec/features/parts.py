@@ -132,13 +132,16 @@ class PartFile:
         self._pts: list[float] = []
         with hdf5_errors(path):
             self._file = h5py.File(self._temporary, "w")
-            self._features = {spec.layer: self._dataset(spec) for spec in specs}
-
-    def _dataset(self, spec: FeatureSpec) -> h5py.Dataset:
-        cube = (spec.grid_size, spec.grid_size, spec.feature_dim)
-        return self._file.create_dataset(
-            f"features/{spec.layer}", (0, *cube), dtype="<f2", maxshape=(None, *cube), chunks=(8, *cube)
-        )
+            self._features = {
+                spec.layer: self._file.create_dataset(
+                    f"features/{spec.layer}",
+                    (0, *spec.cube_shape),
+                    dtype="<f2",
+                    maxshape=(None, *spec.cube_shape),
+                    chunks=(8, *spec.cube_shape),
+                )
+                for spec in specs
+            }
 
     def append(self, cubes: Mapping[str, NDArray[np.float16]], pts: Sequence[float]) -> None:
         """Add cubes (n, K, K, D) of every layer and the times of their frames in seconds."""

@@ -154,9 +154,9 @@ class FeatureStore:
 
     def _checked_array(self, features: h5py.Dataset, spec: FeatureSpec) -> tuple[tuple[int, ...], int]:
         """Shape of a layer's features and where in the file they begin."""
-        K, D = spec.grid_size, spec.feature_dim
-        if K < 1 or features.shape[1:] != (K, K, D):
-            raise ValueError(f"features of shape {features.shape} for a {K} x {K} x {D} cube")
+        if spec.grid_size < 1 or features.shape[1:] != spec.cube_shape:
+            cube = " x ".join(map(str, spec.cube_shape))
+            raise ValueError(f"features of shape {features.shape} for a {cube} cube")
         offset = features.id.get_offset()
         if features.dtype != np.float16 or offset is None:
             raise ValueError("features are not one contiguous float16 array")
