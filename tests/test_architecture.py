@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "demo": COMMON | {"video", "datasets", "features", "training", "evaluation", "pictures", "comparison"},
     "info": COMMON | {"video", "datasets", "features", "training"},
     "cli": COMMON | {"distributed", "features", "training", "evaluation", "pictures", "comparison", "demo", "info"},
-    "__init__": COMMON | {"features", "training", "evaluation", "pictures", "comparison"},
+    "__init__": COMMON | {"features", "models", "training", "evaluation", "pictures", "comparison"},
     "__main__": {"cli"},
 }
 

@@ -2,6 +2,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from small_store import write_store
+from torch.utils.data import DataLoader
 
 import attnrec
 
@@ -41,3 +44,21 @@ def test_functions_do_not_hide_their_modules():
     from attnrec.training.train import train
 
     assert attnrec.train is train
+
+
+def test_blocks_of_a_store_go_into_each_recogniser(tmp_path):
+    blocks = attnrec.BlockDataset(write_store(tmp_path / "s.h5"), "train", fps=10, block_frames=4)
+    sizes = {"feature_dim": 6, "num_classes": len(blocks.classes)}
+    models = [
+        attnrec.AttentionLSTM(**sizes, num_locations=4, hidden_dim=8, num_layers=1),
+        attnrec.PooledLSTM("avg", **sizes, hidden_dim=8, num_layers=1),
+        attnrec.SoftmaxRegression(**sizes, num_locations=4),
+    ]
+    cubes, labels = next(iter(DataLoader(blocks, batch_size=5)))
+    assert (cubes.shape, labels.shape) == ((5, 4, 2, 2, 6), (5,))
+    for model in models:
+        output = model(cubes.float().flatten(2, 3))
+        assert output.frame_logits.shape == (5, 4, 3)
+        torch.nn.functional.cross_entropy(output.frame_logits.mean(1), labels).backward()
+        assert all(weight.grad.isfinite().all() for weight in model.parameters())
+    assert models[0](cubes.float().flatten(2, 3)).attention.shape == (5, 4, 4)

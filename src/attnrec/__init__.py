@@ -9,7 +9,8 @@
     recognizer.predict("clip.mp4").probs
     recognizer.attend("clip.mp4").attention  # (S, K, K)
 
-The names below load what they need when they are first used.
+For models and trainings of your own, `BlockDataset` gives the blocks of a store, and `AttentionLSTM`, `PooledLSTM` and
+`SoftmaxRegression` are the recognisers. The names below load what they need when they are first used.
 """
 
 import os
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from attnrec.errors import AttnrecError
     from attnrec.evaluation.evaluate import evaluate
     from attnrec.evaluation.predict import Recognizer, load_run
+    from attnrec.features.blocks import BlockDataset
     from attnrec.features.extract import extract
+    from attnrec.models.attention import AttentionLSTM
+    from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
     from attnrec.pictures.visualize import visualize
     from attnrec.settings import ExtractConfig, GridConfig, TrainConfig
     from attnrec.training.train import train
@@ -34,10 +38,14 @@ if "torch" not in sys.modules and not {*_WAITING, "GOMP_SPINCOUNT"} & os.environ
     os.environ.update(_WAITING)
 
 _HOMES = {
+    "AttentionLSTM": "attnrec.models.attention",
     "AttnrecError": "attnrec.errors",
+    "BlockDataset": "attnrec.features.blocks",
     "ExtractConfig": "attnrec.settings",
     "GridConfig": "attnrec.settings",
+    "PooledLSTM": "attnrec.models.baselines",
     "Recognizer": "attnrec.evaluation.predict",
+    "SoftmaxRegression": "attnrec.models.baselines",
     "TrainConfig": "attnrec.settings",
     "compare": "attnrec.comparison.compare",
     "evaluate": "attnrec.evaluation.evaluate",
@@ -48,10 +56,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "AttentionLSTM",
     "AttnrecError",
+    "BlockDataset",
     "ExtractConfig",
     "GridConfig",
+    "PooledLSTM",
     "Recognizer",
+    "SoftmaxRegression",
     "TrainConfig",
     "compare",
     "evaluate",

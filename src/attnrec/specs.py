@@ -29,6 +29,11 @@ class FeatureSpec:
         check(self)
 
     @property
+    def cube_shape(self) -> tuple[int, int, int]:
+        """K, K, D."""
+        return self.grid_size, self.grid_size, self.feature_dim
+
+    @property
     def num_locations(self) -> int:
         """L = K * K."""
         return self.grid_size**2

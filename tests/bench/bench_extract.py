@@ -25,9 +25,8 @@ import torch
 import torchvision
 
 from attnrec.features.extract import extract
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor
+from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor, frame_reader, prepare_trunk
 from attnrec.features.parts import PartsWriter, part_path, parts_dir
-from attnrec.features.trunk import frame_reader, prepare_trunk
 from attnrec.features.weights import build_trunk
 from attnrec.runtime import default_jobs, prepare_cpu, processor, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig

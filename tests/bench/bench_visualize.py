@@ -19,7 +19,7 @@ import numpy as np
 
 from attnrec.evaluation.predict import Recognizer
 from attnrec.features.extract import extract
-from attnrec.features.trunk import prepare_trunk
+from attnrec.features.extractor import prepare_trunk
 from attnrec.models.architectures import build_model
 from attnrec.pictures.visualize import visualize
 from attnrec.runtime import default_jobs, processor, resolve_device, resolve_precision, versions

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from small_store import write_store
 from torch.utils.data import DataLoader
 
+from attnrec.datasets.dataset import Dataset, VideoEntry
 from attnrec.datasets.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.errors import FeatureStoreError
 from attnrec.features.blocks import (
@@ -24,8 +25,8 @@ from attnrec.features.blocks import (
     sliding_blocks,
     stored_rate,
 )
-from attnrec.features.pack import VideoRow, pack_store
-from attnrec.features.parts import PartFile, part_fingerprint, part_path, parts_dir, read_part, video_id
+from attnrec.features.pack import pack_store
+from attnrec.features.parts import PartFile, part_fingerprint, part_path, parts_dir, read_part
 from attnrec.features.store import FeatureStore
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import DecodeSummary
@@ -270,28 +271,23 @@ def frames_of(video: int) -> NDArray[np.float16]:
 def store_path(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("store") / "out.h5"
     parts_dir(out).mkdir()
-    rows, sources = [], []
-    for video, length in enumerate(LENGTHS):
-        name = Path(f"{video}.mp4")
-        fingerprint = part_fingerprint(f"{video:064x}", [SPEC])
+    names = [Path(f"{video}.mp4") for video in range(len(LENGTHS))]
+    content = {name: f"{video:064x}" for video, name in enumerate(names)}
+    sources = []
+    for video, name in enumerate(names):
+        length, fingerprint = LENGTHS[video], part_fingerprint(content[name], [SPEC])
         part = PartFile(part_path(out, name), [SPEC])
         part.append({SPEC.layer: frames_of(video)}, [k / 10 for k in range(length)])
         part.commit(fingerprint, DecodeSummary("ok", length, length / 10, 10.0, 10.0, False))
         sources.append(read_part(part.path, fingerprint))
-        rows.append(VideoRow(video_id(name), str(name), f"{video:064x}", LABELS[video], f"g{video}"))
-    pack_store(
-        out,
-        [SPEC],
-        rows,
-        sources,
-        classes=["jump", "run"],
-        splits={"default": np.array(CODES, np.uint8), "other": np.full(5, TEST, np.uint8)},
-        skipped=[],
-        backbone_state={},
-        dataset="numbers",
-        videos_dir="/nowhere",
-        program_version="0",
-    )
+    classes = ("jump", "run")
+    entries = [
+        VideoEntry(name, classes[label : label + 1] if label >= 0 else (), f"g{video}")
+        for video, (name, label) in enumerate(zip(names, LABELS, strict=True))
+    ]
+    splits = {"default": np.array(CODES, np.uint8), "other": np.full(5, TEST, np.uint8)}
+    data = Dataset("numbers", "made", Path("/nowhere"), tuple(entries), classes, False, splits, ())
+    pack_store(out, [SPEC], data, content, sources, skipped=[], backbone_state={}, program_version="0")
     return out
 
 

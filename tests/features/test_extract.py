@@ -65,20 +65,8 @@ def content(path: Path) -> dict:
 
 
 def command(videos: Path, out: Path, *more: object) -> list[str]:
-    settings = [
-        "--backbone",
-        "squeezenet1_0",
-        "--weights",
-        "random",
-        "--fps",
-        "5",
-        "--precision",
-        "fp32",
-        "--device",
-        "cpu",
-        "--json",
-    ]
-    return ["-m", "attnrec", "extract", str(videos), str(out), *settings, *map(str, more)]
+    network = ["--backbone", "squeezenet1_0", "--weights", "random", "--precision", "fp32", "--device", "cpu"]
+    return ["-m", "attnrec", "extract", str(videos), str(out), *network, "--fps", "5", "--json", *map(str, more)]
 
 
 # What the numbers are
@@ -153,6 +141,16 @@ def test_several_layers_in_one_pass(videos, store, tmp_path):
 def test_precision_is_a_setting_of_the_features(videos, store):
     with pytest.raises(FeatureStoreError, match="precision fp32 -> bf16"):
         extract(videos, store, config(precision="bf16"))
+
+
+def test_frames_that_were_resampled_otherwise_are_other_features(videos, store, tmp_path):
+    out = Path(shutil.copy(store, tmp_path / "out.h5"))
+    with h5py.File(out, "a") as file:
+        file["features/features"].attrs["scaler"] = "bilinear"
+    assert FeatureStore(out).spec != FeatureStore(store).spec
+    with pytest.raises(FeatureStoreError, match=r"other settings \(scaler bilinear -> bicubic a=-0\.5, full chroma\)"):
+        extract(videos, out, config())
+    assert extract(videos, out, config(overwrite=True)).num_extracted == 6
 
 
 def test_a_changed_video_is_extracted_again(videos, store, tmp_path):

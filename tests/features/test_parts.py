@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ FINGERPRINT = part_fingerprint("0", [SPEC])
 
 
 def cubes(num_frames: int, seed: int = 0) -> dict[str, np.ndarray]:
-    shape = (num_frames, SPEC.grid_size, SPEC.grid_size, SPEC.feature_dim)
+    shape = (num_frames, *SPEC.cube_shape)
     return {SPEC.layer: np.random.default_rng(seed).normal(size=shape).astype(np.float16)}
 
 
@@ -78,6 +79,7 @@ def test_only_the_part_with_the_fingerprint_counts(tmp_path):
         {"sample_fps": 30.0},
         {"sample_fps": None},
         {"precision": "bf16"},
+        {"scaler": "bilinear"},
     ],
 )
 def test_every_setting_is_in_the_fingerprint(change):
@@ -95,6 +97,14 @@ def test_a_truncated_part_does_not_count(tmp_path, share):
     path = write(tmp_path / "0.h5", 300)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
+    assert read_part(path, FINGERPRINT) is None
+
+
+def test_a_part_that_points_at_another_file_does_not_count(tmp_path):
+    path, other = write(tmp_path / "0.h5"), write(tmp_path / "1.h5")
+    with h5py.File(path, "a") as file:
+        del file["frames/pts"]
+        file["frames/pts"] = h5py.ExternalLink(str(other), "frames/pts")
     assert read_part(path, FINGERPRINT) is None
 
 

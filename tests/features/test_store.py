@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from attnrec.datasets.dataset import Dataset, VideoEntry
 from attnrec.datasets.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.errors import FeatureStoreError
 from attnrec.features.hdf5 import decoded, encoded
-from attnrec.features.pack import VideoRow, pack_store, stored_sources
+from attnrec.features.pack import pack_store, stored_sources
 from attnrec.features.parts import (
     FeatureSource,
     PartFile,
@@ -50,7 +51,7 @@ BACKBONE = {
 
 
 def cubes_of(video: int, spec: FeatureSpec = SPEC) -> NDArray[np.float16]:
-    shape = (LENGTHS[video], spec.grid_size, spec.grid_size, spec.feature_dim)
+    shape = (LENGTHS[video], *spec.cube_shape)
     return np.random.default_rng(video).normal(size=shape).astype(np.float16)
 
 
@@ -73,32 +74,28 @@ def write_part(out: Path, video: int, *specs: FeatureSpec) -> FeatureSource:
     return source
 
 
+def dataset(label_matrix: NDArray[np.uint8] | None = None) -> Dataset:
+    classes, entries = ("jump", "rûn"), []
+    for video, name in enumerate(NAMES):
+        applies = [i == LABELS[video] for i in range(2)] if label_matrix is None else label_matrix[video]
+        labels = tuple(name for name, is_so in zip(classes, applies, strict=True) if is_so)
+        entries.append(VideoEntry(Path(name), labels, GROUPS[video]))
+    root = Path(os.fsdecode(b"/videos/caf\xe9"))
+    return Dataset("dataset", "made", root, tuple(entries), classes, label_matrix is not None, SPLITS, ())
+
+
 def pack(
     out: Path, sources: list[FeatureSource], *specs: FeatureSpec, label_matrix: NDArray[np.uint8] | None = None
 ) -> Path:
-    rows = [
-        VideoRow(
-            video_id(Path(name)),
-            name,
-            f"{video:064x}",
-            -1 if label_matrix is not None else LABELS[video],
-            GROUPS[video],
-        )
-        for video, name in enumerate(NAMES)
-    ]
     pack_store(
         out,
         specs or (SPEC,),
-        rows,
+        dataset(label_matrix),
+        {Path(name): f"{video:064x}" for video, name in enumerate(NAMES)},
         sources,
-        classes=["jump", "rûn"],
-        splits=SPLITS,
         skipped=[("bad\nname.mp4", "empty-file"), (os.fsdecode(b"\xff.mp4"), "truncated")],
         backbone_state=BACKBONE,
-        dataset="dataset",
-        videos_dir=os.fsdecode(b"/videos/caf\xe9"),
         program_version="1.2.3",
-        label_matrix=label_matrix,
     )
     return out
 
@@ -246,19 +243,7 @@ def test_a_store_can_be_packed_over_itself(path):
 
 def test_packing_nothing_is_refused(tmp_path):
     with pytest.raises(FeatureStoreError, match="no video could be decoded"):
-        pack_store(
-            tmp_path / "out.h5",
-            [SPEC],
-            [],
-            [],
-            classes=[],
-            splits={},
-            skipped=[],
-            backbone_state={},
-            dataset="",
-            videos_dir="",
-            program_version="",
-        )
+        pack_store(tmp_path / "out.h5", [SPEC], dataset(), {}, [], skipped=[], backbone_state={}, program_version="")
     assert not list(tmp_path.iterdir())
 
 

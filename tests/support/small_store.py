@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from attnrec.datasets.dataset import Dataset, VideoEntry
 from attnrec.datasets.splits import default_splits
-from attnrec.features.pack import VideoRow, pack_store
-from attnrec.features.parts import PartFile, part_path, parts_dir, read_part, video_id
+from attnrec.features.extractor import prepare_trunk
+from attnrec.features.pack import pack_store
+from attnrec.features.parts import PartFile, part_path, parts_dir, read_part
 from attnrec.features.stored_boxes import StoredBoxes
-from attnrec.features.trunk import prepare_trunk
 from attnrec.settings import ExtractConfig, Recipe, TrainConfig
 from attnrec.specs import FeatureSpec
 from attnrec.training.presets import recipe_of, sampling_of
@@ -72,50 +73,41 @@ def write_store(
     With `multilabel` every other video has the next class as well, and the last group has none.
     """
     rng = np.random.default_rng(seed)
-    rows, sources, matrix = [], [], []
+    entries, content, sources = [], {}, []
     parts_dir(path).mkdir(parents=True)
     for label, name in enumerate(classes):
         for group in range(1, num_groups + 1):
-            video = f"{name}/v_{name}_g{group:02d}_c01.mp4"
-            row = VideoRow(
-                video_id(Path(video)),
-                video,
-                hashlib.sha256(repr((seed, video)).encode()).hexdigest(),
-                label,
-                f"g{group:02d}",
-            )
-            cubes = rng.standard_normal((num_frames, spec.grid_size, spec.grid_size, spec.feature_dim))
+            video = Path(name) / f"v_{name}_g{group:02d}_c01.mp4"
+            content[video] = hashlib.sha256(repr((seed, str(video))).encode()).hexdigest()
+            cubes = rng.standard_normal((num_frames, *spec.cube_shape))
             applies = np.zeros(len(classes), np.uint8)
             applies[label] = 1
             if multilabel:
                 applies[(label + 1) % len(classes)] = group % 2
                 applies[:] *= group < num_groups
             cubes[..., : len(classes)] += signal * applies
-            matrix.append(applies)
-            part = PartFile(part_path(path, Path(video)), [spec])
+            labels = tuple(classes[i] for i in np.flatnonzero(applies))
+            entries.append(VideoEntry(video, labels, f"g{group:02d}"))
+            part = PartFile(part_path(path, video), [spec])
             part.append({spec.layer: cubes.astype(np.float16)}, (np.arange(num_frames) / fps).tolist())
             part.commit(
-                row.fingerprint,
-                DecodeSummary(status.get(len(rows), "ok"), num_frames, num_frames / fps, fps, fps, False),
+                content[video],
+                DecodeSummary(status.get(len(sources), "ok"), num_frames, num_frames / fps, fps, fps, False),
             )
-            rows.append(row)
-            sources.append(read_part(part.path, row.fingerprint))
-    labels, groups = np.array([row.label for row in rows], np.int32), [row.group for row in rows]
+            sources.append(read_part(part.path, content[video]))
+    if splits is None:
+        made = default_splits(np.repeat(np.arange(len(classes)), num_groups), [entry.group for entry in entries], 0)
+    else:
+        made = {name: np.array(codes, np.uint8) for name, codes in splits.items()}
     pack_store(
         path,
         [spec],
-        [replace(row, label=-1) for row in rows] if multilabel else rows,
+        Dataset(dataset, "made", Path("/videos"), tuple(entries), tuple(classes), multilabel, made, ()),
+        content,
         sources,
-        classes=classes,
-        splits=default_splits(labels, groups, 0)
-        if splits is None
-        else {name: np.array(codes, np.uint8) for name, codes in splits.items()},
         skipped=[],
         backbone_state=backbone_state or {"weight": np.ones(3, np.float32)},
-        dataset=dataset,
-        videos_dir="/videos",
         program_version="0",
-        label_matrix=np.array(matrix) if multilabel else None,
         boxes=boxes,
     )
     return path

@@ -12,9 +12,8 @@ from attnrec.runtime import duration
 from attnrec.settings import ExtractConfig
 
 if TYPE_CHECKING:
-    from attnrec.features.annotation import BoxSummary
     from attnrec.features.extract import ExtractReport
-    from attnrec.features.plan import DatasetSummary, ExtractPlan
+    from attnrec.features.plan import ExtractPlan
 
 EXAMPLES = examples(
     "attnrec extract videos/ out.h5",
@@ -89,27 +88,20 @@ def _show(report: "ExtractReport") -> None:
     say(f"{report.out}: {counted(report.data.num_videos, 'video')}{new}, {report.num_frames} frames")
     for layer, (K, _, D) in report.cubes.items():
         say(f"features {layer}: {K} x {K} x {D}, {report.precision}")
-    _show_dataset(report.data)
-    _show_boxes(report.boxes)
+    _show_videos(report)
     say(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
 
 
 def _show_plan(plan: "ExtractPlan") -> None:
     say(f"{plan.out}: {plan.data.num_videos} videos, about {plan.estimated_frames} frames")
-    _show_dataset(plan.data)
-    _show_boxes(plan.boxes)
+    _show_videos(plan)
     say(f"size     about {size(plan.estimated_bytes)}")
     say(f"disk     needs {size(plan.needed_bytes)} while it works, {size(plan.free_bytes)} free")
     say(f"time     about {duration(plan.estimated_seconds)} on this machine")
 
 
-def _show_boxes(boxes: "BoxSummary | None") -> None:
-    if boxes is not None:
-        absent = f"; {counted(boxes.num_absent, 'annotated video')} not there" if boxes.num_absent else ""
-        say(f"boxes    {boxes.num_boxes} in {counted(boxes.num_videos, 'video')}, from {boxes.source}{absent}")
-
-
-def _show_dataset(data: "DatasetSummary") -> None:
+def _show_videos(report: "ExtractPlan | ExtractReport") -> None:
+    data, boxes = report.data, report.boxes
     several = ", several labels a video" if data.multilabel else ""
     say(f"dataset  {data.dataset}, read as {data.layout}{several}")
     counts = [f"{name} {count}" for name, count in data.classes.items()]
@@ -118,3 +110,6 @@ def _show_dataset(data: "DatasetSummary") -> None:
     for name, parts in data.splits.items():
         leak = " LEAKING" if name in data.leaking_splits else ""
         say(f"split    {name}: {', '.join(f'{count} {part}' for part, count in parts.items() if count)}{leak}")
+    if boxes is not None:
+        absent = f"; {counted(boxes.num_absent, 'annotated video')} not there" if boxes.num_absent else ""
+        say(f"boxes    {boxes.num_boxes} in {counted(boxes.num_videos, 'video')}, from {boxes.source}{absent}")

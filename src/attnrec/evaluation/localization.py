@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from attnrec.errors import DataError, VideoError
 from attnrec.evaluation.measures import centre_prior, mass_inside, most_frequent_cell, pointing_hits
-from attnrec.features.annotation import displayed_size
 from attnrec.features.blocks import stored_rate
-from attnrec.features.boxes import Clip, boxes_at, boxes_of, cell_coverage, placed_boxes, read_boxes
+from attnrec.features.boxes import Clip, boxes_at, boxes_of, cell_coverage, displayed_size, placed_boxes, read_boxes
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
 from attnrec.video.geometry import seen_region

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from attnrec.datasets.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
 from attnrec.features.blocks import blocks_of, covering_blocks
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor
+from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor, frame_reader
 from attnrec.features.feed import CubeFeed
-from attnrec.features.trunk import frame_reader
 from attnrec.files import write_error
 from attnrec.metrics import reduce_blocks
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device

@@ -1,23 +1,27 @@
-"""Boxes that `extract` puts into a store: where they come from, and which of them its videos have."""
+"""Boxes that `extract` puts into a store: of a file or of J-HMDB's puppet masks, and which of them its videos have."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from attnrec.datasets.dataset import Dataset, Problem, found_problems
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.datasets.dataset import Dataset, Problem, VideoEntry, found_problems
+from attnrec.datasets.matching import Findings
 from attnrec.errors import DataError
-from attnrec.features.boxes import BoxTable, Clip, boxes_of, placed_boxes, read_boxes
+from attnrec.features.boxes import Box, BoxTable, Clip, boxes_of, displayed_size, placed_boxes, read_boxes
 from attnrec.features.hdf5 import decoded
+from attnrec.features.matlab import read_uint8_array
 from attnrec.features.pack import VideoRow, times_of
 from attnrec.features.parts import FeatureSource
-from attnrec.features.puppets import Mask, read_puppets
 from attnrec.features.store import FeatureStore
-from attnrec.features.stored_boxes import StoredBoxes
-from attnrec.video.decode import probe
+from attnrec.features.stored_boxes import Size, StoredBoxes
 
-BOXES_NAME = "boxes.csv"
-Size = tuple[int, int]
+_BOXES_NAME, _MASK_NAME = "boxes.csv", "puppet_mask.mat"
+_MASK_VARIABLE = "part_mask"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,14 @@ class BoxSummary:
     num_videos: int  # that have some
     num_boxes: int
     num_absent: int  # annotated videos that are not there
-    problems: list[Problem]
+    problems: list[Problem]  # what is odd about them
+
+
+class Mask(NamedTuple):
+    """The shape of a video's mask."""
+
+    size: Size  # in px
+    num_frames: int
 
 
 @dataclass(frozen=True)
@@ -36,21 +47,16 @@ class Annotation:
     """Boxes of a dataset's videos before these are decoded."""
 
     table: BoxTable
-    absent: Sequence[str] = ()  # annotated videos that are not there
-    problems: Sequence[Problem] = ()  # what is odd about the boxes
-    masks: Mapping[str, Mask] | None = None  # shape of the mask that a video's boxes are from, by video; None of a file
+    num_absent: int = 0  # annotated videos that are not there
+    problems: Sequence[Problem] = ()  # what is odd about them
+    masks: Mapping[str, Mask] | None = None  # that the boxes are around, by video; None of a file
     is_found: bool = False  # they are of a file that nobody named, which may be anything
 
     def summary(self) -> BoxSummary:
         """In numbers."""
         videos = self.table.videos
-        return BoxSummary(
-            source=str(self.table.path),
-            num_videos=len(videos),
-            num_boxes=sum(map(len, videos.values())),
-            num_absent=len(self.absent),
-            problems=list(self.problems),
-        )
+        num_boxes = sum(map(len, videos.values()))
+        return BoxSummary(str(self.table.path), len(videos), num_boxes, self.num_absent, list(self.problems))
 
 
 def read_annotation(data: Dataset, boxes: str | None) -> Annotation | None:
@@ -62,26 +68,72 @@ def read_annotation(data: Dataset, boxes: str | None) -> Annotation | None:
     """
     if boxes is not None:
         return _of_file(Path(boxes), data)
-    found = data.root / BOXES_NAME
+    found = data.root / _BOXES_NAME
     if found.is_file():
         try:
             return replace(_of_file(found, data), is_found=True)
         except DataError as error:
             return _unusable(found, error)
-    if data.masks is None:
-        return None
-    puppets = read_puppets(data.masks, data.entries)
-    return Annotation(puppets.table, problems=puppets.problems, masks=puppets.masks)
+    return None if data.masks is None else read_masks(data.masks, data.entries)
 
 
 def _of_file(path: Path, data: Dataset) -> Annotation:
     table, absent = boxes_of(read_boxes(path), [str(entry.path) for entry in data.entries], str(data.root))
-    return Annotation(table, absent)
+    return Annotation(table, len(absent))
 
 
 def _unusable(path: Path, error: DataError) -> Annotation:
     problem = Problem("boxes", "files of boxes that cannot be used, left out", 1, (str(error),))
     return Annotation(BoxTable(path, True, {}), problems=[problem])
+
+
+def read_masks(folder: Path, entries: Iterable[VideoEntry]) -> Annotation:
+    """Boxes around the people of videos by number of frame, of J-HMDB's masks in `<class>/<clip>/puppet_mask.mat`."""
+    videos: dict[str, list[Box]] = {}
+    masks: dict[str, Mask] = {}
+    findings = Findings()
+    for entry in entries:
+        name = str(entry.path)
+        path = folder / (entry.label or entry.path.parent.name) / entry.path.stem / _MASK_NAME
+        if not path.is_file():
+            findings.add("mask", "videos without a puppet mask", [name])
+            continue
+        try:
+            mask = read_mask(path)
+        except DataError as error:
+            findings.add("mask", "puppet masks that cannot be used, left out", [str(error)])
+            continue
+        masks[name] = Mask((mask.shape[1], mask.shape[0]), mask.shape[2])
+        if boxes := mask_boxes(mask):
+            videos[name] = boxes
+    return Annotation(BoxTable(folder, False, videos), problems=findings.problems(), masks=masks)
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """A video's mask, not 0 where the person is, shape (height, width, frames).
+
+    Raises:
+        DataError: The file cannot be read or holds no such mask.
+    """
+    mask = read_uint8_array(path, _MASK_VARIABLE)
+    if mask.ndim > 3:
+        raise DataError(f"{path}: {_MASK_VARIABLE} is of shape {mask.shape}, not height, width and frames")
+    return mask.reshape(*mask.shape[:2], -1)  # MATLAB drops the last axis of a single frame
+
+
+def mask_boxes(mask: NDArray[np.uint8]) -> list[Box]:
+    """The box around what is not 0 in each frame, by number of frame; none in frames without.
+
+    Args:
+        mask: Shape (height, width, frames).
+    """
+    boxes = []
+    for frame in range(mask.shape[2]):
+        rows, columns = (np.flatnonzero(mask[:, :, frame].any(axis=axis)) for axis in (1, 0))
+        if len(rows):
+            corners = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+            boxes.append(Box(0, float(frame), corners))
+    return boxes
 
 
 def packed_boxes(
@@ -130,22 +182,12 @@ def packed_boxes(
     return boxes if len(boxes) else None, summary
 
 
-def displayed_size(path: Path) -> Size:
-    """Width and height of a video as it is displayed, in px.
-
-    Raises:
-        VideoError: It cannot be opened.
-    """
-    info = probe(path)
-    return info.width, info.height
-
-
 def _known_sizes(store: FeatureStore | None) -> dict[str, Size]:
-    """Sizes of displayed videos by the fingerprint of their content."""
+    """Sizes of displayed videos that a store has boxes of, by the fingerprint of their content."""
     if store is None or store.boxes is None:
         return {}
-    sizes = ((decoded(print_), store.boxes.size_of(i)) for i, print_ in enumerate(store.videos.fingerprint))
-    return {fingerprint: size for fingerprint, size in sizes if size is not None}
+    sizes = ((decoded(content), store.boxes.size_of(i)) for i, content in enumerate(store.videos.fingerprint))
+    return {content: size for content, size in sizes if size is not None}
 
 
 def _timed(

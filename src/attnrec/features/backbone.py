@@ -24,21 +24,13 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that the features can come from.
+    """A network that the features can come from."""
 
-    Attributes:
-        build: Makes it with uninitialised weights.
-        weights: Its ImageNet weights: torchvision's, or those of Caffe's model zoo.
-        layer: Its last spatial map, where it is cut unless told otherwise.
-        mean: RGB mean that its weights expect to be taken off, in [0, 1].
-        std: RGB scale that its weights expect to be divided by.
-    """
-
-    build: Callable[[], nn.Module]
-    weights: Any
-    layer: str
-    mean: tuple[float, float, float] = _IMAGENET_MEAN
-    std: tuple[float, float, float] = _IMAGENET_STD
+    build: Callable[[], nn.Module]  # makes it with uninitialised weights
+    weights: Any  # of ImageNet: torchvision's, or those of Caffe's model zoo
+    layer: str  # its last spatial map, where it is cut unless told otherwise
+    mean: tuple[float, float, float] = _IMAGENET_MEAN  # RGB in [0, 1] that its weights expect to be taken off
+    std: tuple[float, float, float] = _IMAGENET_STD  # RGB that they expect to be divided by
 
 
 def _googlenet() -> nn.Module:

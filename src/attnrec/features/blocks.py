@@ -25,11 +25,6 @@ def stored_rate(pts: NDArray[np.float64]) -> float:
     return 1 / interval if interval > 0 else math.inf
 
 
-def sample_times(start: float, fps: float, num_samples: int) -> NDArray[np.float64]:
-    """Times start + k / fps, shape (num_samples,), in seconds."""
-    return start + np.arange(num_samples) / fps
-
-
 def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
     """All blocks of a video, as the paper trains and tests on them.
 
@@ -54,8 +49,7 @@ def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, bloc
     starts = starts[pts[starts] <= last_sample - (block_frames - 1) / fps + 1e-9]
     if len(starts) == 0:
         return padded_block(_video_samples(pts, fps, last_sample), block_frames)
-    times = pts[starts, None] + np.arange(block_frames) / fps
-    return nearest_frames(pts, times)
+    return nearest_frames(pts, pts[starts, None] + np.arange(block_frames) / fps)
 
 
 def authors_blocks(num_frames: int, fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
@@ -84,7 +78,7 @@ def authors_blocks(num_frames: int, fps: float, block_frames: int, block_stride:
 def blocks_of(
     pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int, starts: BlockStarts = "by-time"
 ) -> NDArray[np.int64]:
-    """All blocks of a video: `by-time` as in `sliding_blocks`, or `by-frame` as in `authors_blocks`.
+    """All blocks of a video: `by-time`, see `sliding_blocks` for the arguments, or `by-frame`, see `authors_blocks`.
 
     Raises:
         ValueError: `starts` is neither.
@@ -121,11 +115,10 @@ def covering_blocks(
         if starts[-1] + block_frames < len(samples):
             starts.append(len(samples) - block_frames)
         frames = np.stack([samples[start : start + block_frames] for start in starts])
-    drawn = np.zeros(frames.size, np.bool_)
-    drawn[np.unique(frames, return_index=True)[1]] = True
-    of_block = drawn.reshape(frames.shape)
-    draws = of_block.any(axis=1)
-    return frames[draws], of_block[draws]
+    drawn = np.zeros(frames.shape, np.bool_)
+    drawn.flat[np.unique(frames, return_index=True)[1]] = True
+    draws = drawn.any(axis=1)
+    return frames[draws], drawn[draws]
 
 
 def padded_block(samples: NDArray[np.int64], block_frames: int) -> NDArray[np.int64]:
@@ -149,20 +142,15 @@ def _video_samples(pts: NDArray[np.float64], fps: float, until: float) -> NDArra
     if len(pts) == 1:
         return np.zeros(1, np.int64)
     count = int(np.floor((until - pts[0]) * fps + 1e-9)) + 1
-    return nearest_frames(pts, sample_times(float(pts[0]), fps, count))
+    return nearest_frames(pts, pts[0] + np.arange(count) / fps)
 
 
 @dataclass(frozen=True)
 class BlockTable:
-    """Blocks of many videos of a store.
+    """Blocks of many videos of a store."""
 
-    Attributes:
-        frames: Row of the store's feature array for each sample, shape (M, T).
-        video: Index of each block's video in the store, shape (M,).
-    """
-
-    frames: NDArray[np.int64]
-    video: NDArray[np.int64]
+    frames: NDArray[np.int64]  # (M, T), row of the store's feature array for each sample
+    video: NDArray[np.int64]  # (M,), index of each block's video in the store
 
     def __len__(self) -> int:
         return len(self.video)
@@ -177,22 +165,9 @@ def block_table(
     block_stride: int,
     starts: BlockStarts = "by-time",
 ) -> BlockTable:
-    """Blocks of the given videos of a store, in order.
+    """Blocks of the given videos of a store, indices of shape (V,), in order; arguments and errors as of `blocks_of`.
 
-    Args:
-        store: An open store.
-        videos: Indices of videos, shape (V,).
-        fps: Samples per second.
-        block_frames: T.
-        block_stride: Stored frames between starts.
-        starts: `by-time` as in `sliding_blocks`, or `by-frame` as in `authors_blocks`. No block reads into the next
-            video either way; that some did in the authors' code was a bug.
-
-    Returns:
-        The table, empty for no videos.
-
-    Raises:
-        ValueError: `starts` is neither.
+    No block reads into the next video; that some did in the authors' code was a bug.
     """
     frames, owner = [np.empty((0, block_frames), np.int64)], [np.empty(0, np.int64)]
     for video in videos:
@@ -206,8 +181,8 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
     """A feature store as a torch Dataset of (cubes, class index), for people with models of their own.
 
     Items are a (T, K, K, D) float16 tensor and an integer, or, where videos may have several labels, a (C,) float32
-    tensor of zeros and ones. The store's array is mapped, so items cost one read each
-    and a DataLoader's workers share the pages; they open the file by themselves.
+    tensor of zeros and ones. The store's array is mapped, so items cost one read each and a DataLoader's workers share
+    the pages; they open the file by themselves.
 
     Args:
         path: A feature store.

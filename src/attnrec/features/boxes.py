@@ -16,7 +16,8 @@ from attnrec.datasets.matching import Finder
 from attnrec.datasets.tables import TableRow, read_table
 from attnrec.errors import DataError
 from attnrec.features.blocks import nearest_frames
-from attnrec.features.stored_boxes import MOST_SECONDS, StoredBoxes, stored_boxes
+from attnrec.features.stored_boxes import MOST_SECONDS, Size, StoredBoxes, stored_boxes
+from attnrec.video.decode import probe
 from attnrec.video.geometry import Region
 
 _BOX, _POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
@@ -24,32 +25,20 @@ _FINENESS = 32  # points along a cell's side: of 7 x 7 cells over 224 px each is
 
 
 class Box(NamedTuple):
-    """A box or a point in a frame.
+    """A box or a point in a frame."""
 
-    Attributes:
-        line: Of the file.
-        when: Time in seconds from the video's first frame, or the frame's number from 0.
-        corners: x0, y0, x1, y1 in px of the displayed video, half-open; a point is a box without extent.
-    """
-
-    line: int
-    when: float
-    corners: Region
+    line: int  # of the file
+    when: float  # seconds from the video's first frame, or the frame's number from 0
+    corners: Region  # x0, y0, x1, y1 in px of the displayed video, half-open; a point is a box without extent
 
 
 @dataclass(frozen=True)
 class BoxTable:
-    """A file of boxes.
-
-    Attributes:
-        path: Of the file.
-        by_seconds: Whether frames are named by time, else by number.
-        videos: Boxes of each video by its path, as in the store, in order of time.
-    """
+    """A file of boxes."""
 
     path: Path
-    by_seconds: bool
-    videos: Mapping[str, list[Box]]
+    by_seconds: bool  # whether frames are named by time, else by number
+    videos: Mapping[str, list[Box]]  # of each video by its path, as in the store, in order of time
 
 
 def read_boxes(path: Path) -> BoxTable:
@@ -71,19 +60,18 @@ def read_boxes(path: Path) -> BoxTable:
 
 
 class Clip(NamedTuple):
-    """A video of a store, as far as boxes need to know it.
+    """A video of a store, as far as boxes need to know it."""
 
-    Attributes:
-        video: Index in the store.
-        path: In the store.
-        fps: Rate of its own frames, by which the times of numbered ones are told.
-        is_variable_rate: Whether they come at uneven times.
-    """
+    video: int  # index in the store
+    path: str  # in the store
+    fps: float  # rate of its own frames, by which the times of numbered ones are told
+    is_variable_rate: bool  # whether they come at uneven times
 
-    video: int
-    path: str
-    fps: float
-    is_variable_rate: bool
+
+def displayed_size(path: Path) -> Size:
+    """Width and height of a displayed video in px, as its file says. Raises VideoError where it cannot be opened."""
+    info = probe(path)
+    return info.width, info.height
 
 
 def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[BoxTable, list[str]]:
@@ -108,9 +96,8 @@ def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[Bo
     if not known:
         line, name = min((boxes[0].line, name) for name, boxes in table.videos.items())
         raise bad_line(table.path, line, f"no video {name!r} among the dataset's; paths are relative to {videos_dir}")
-    return replace(
-        table, videos={name: sorted(boxes, key=lambda box: box.when) for name, boxes in known.items()}
-    ), unknown
+    videos = {name: sorted(boxes, key=lambda box: box.when) for name, boxes in known.items()}
+    return replace(table, videos=videos), unknown
 
 
 def boxes_of_clip(table: BoxTable, clip: Path) -> BoxTable | None:
@@ -173,7 +160,7 @@ def require_inside(table: BoxTable, video: str, width: int, height: int) -> None
 
 
 def placed_boxes(
-    table: BoxTable, clips: Iterable[Clip], num_videos: int, size_of: Callable[[Clip], tuple[int, int]]
+    table: BoxTable, clips: Iterable[Clip], num_videos: int, size_of: Callable[[Clip], Size]
 ) -> StoredBoxes:
     """A file's boxes of some videos as a store holds them: by the time of their frames, with the videos' sizes.
 
@@ -188,7 +175,7 @@ def placed_boxes(
             tell no time.
     """
     boxes: list[tuple[int, float, Region]] = []
-    sizes: dict[int, tuple[int, int]] = {}
+    sizes: dict[int, Size] = {}
     for clip in clips:
         if clip.path not in table.videos:
             continue
@@ -201,14 +188,10 @@ def placed_boxes(
         for box in table.videos[clip.path]:
             if box.when / rate > MOST_SECONDS:
                 raise bad_line(table.path, box.line, f"{box.when:g} is beyond the end of any video")
-            boxes.append((clip.video, box.when / rate, _cut_off(box.corners, *sizes[clip.video])))
+            (x0, y0, x1, y1), (width, height) = box.corners, sizes[clip.video]
+            inside = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+            boxes.append((clip.video, box.when / rate, inside))
     return stored_boxes(boxes, sizes, num_videos)
-
-
-def _cut_off(corners: Region, width: int, height: int) -> Region:
-    """A box without what stands out of its frame, which may be any number."""
-    x0, y0, x1, y1 = corners
-    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
 
 
 def boxes_at(

@@ -42,15 +42,10 @@ _STEM = {
 
 @dataclass(frozen=True)
 class ZooWeights:
-    """Weights in Caffe's model zoo, with the methods of torchvision's weights that are used here.
+    """Weights in Caffe's model zoo, with the methods of torchvision's weights that are used here."""
 
-    Attributes:
-        url: Of the .caffemodel.
-        sha1: Of its bytes, as the zoo publishes it.
-    """
-
-    url: str
-    sha1: str
+    url: str  # of the .caffemodel
+    sha1: str  # of its bytes, as the zoo publishes it
 
     def __str__(self) -> str:
         return self.url.rsplit("/", 1)[-1]

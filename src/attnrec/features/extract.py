@@ -1,27 +1,26 @@
 """Videos to CNN feature cubes: finds, decodes, runs the trunk and packs one feature store."""
 
+import contextlib
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from attnrec.datasets.dataset import Dataset
-from attnrec.datasets.layouts import read_dataset
 from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError
 from attnrec.features.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
-from attnrec.features.earlier import (
-    earlier_store,
-    is_unchanged,
-    require_nothing_lost,
-    require_same_settings,
-    require_store_or_nothing,
-)
-from attnrec.features.extractor import CubeExtractor
-from attnrec.features.pack import VideoRow, pack_store, remove_parts, stored_sources
-from attnrec.features.parts import FeatureSource, parts_dir, sole_writer, video_id
+from attnrec.features.backbone import Trunk
+from attnrec.features.extractor import CubeExtractor, frame_bytes, prepare_trunk
+from attnrec.features.pack import VideoRow, pack_store, remove_parts, rows_of, stored_rows
+from attnrec.features.parts import FeatureSource, identity, parts_dir, sole_writer
 from attnrec.features.pipeline import Extraction, Findings
-from attnrec.features.plan import DatasetSummary, estimated_frames, summary_of
-from attnrec.features.trunk import frame_bytes, prepare_trunk
+from attnrec.features.plan import DatasetSummary, dataset_of, estimated_frames, summary_of
+from attnrec.features.store import FeatureStore, is_store
+from attnrec.features.stored_boxes import StoredBoxes
 from attnrec.files import require_disk_space
 from attnrec.runtime import (
     OnProgress,
@@ -34,39 +33,25 @@ from attnrec.runtime import (
     versions,
 )
 from attnrec.settings import ExtractConfig
+from attnrec.specs import FeatureSpec
 
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What `extract` did.
+    """What `extract` did."""
 
-    Attributes:
-        out: The store.
-        data: The videos in it.
-        boxes: Where annotated things are in them; None where nothing is known.
-        num_extracted: Videos decoded this time; the others were there already.
-        num_frames: Frames in it.
-        cubes: Shape of a feature cube, K, K, D, by layer.
-        precision: That the network computed in.
-        skipped: Path and reason of each video left out.
-        damaged: Path and status of each video that was kept though its end or some frames are missing.
-        num_variable_rate: Videos whose frames come at uneven times.
-        size_bytes: Of the file.
-        seconds: Taken.
-    """
-
-    out: str
-    data: DatasetSummary
-    boxes: BoxSummary | None
-    num_extracted: int
-    num_frames: int
-    cubes: dict[str, tuple[int, int, int]]
-    precision: str
-    skipped: list[tuple[str, str]]
-    damaged: list[tuple[str, str]]
-    num_variable_rate: int
-    size_bytes: int
-    seconds: float
+    out: str  # the store
+    data: DatasetSummary  # the videos in it
+    boxes: BoxSummary | None  # where annotated things are in them; None where nothing is known
+    num_extracted: int  # videos decoded this time; the others were there already
+    num_frames: int  # in the store
+    cubes: dict[str, tuple[int, int, int]]  # shape of a feature cube, K, K, D, by layer
+    precision: str  # that the network computed in
+    skipped: list[tuple[str, str]]  # path and reason of each video left out
+    damaged: list[tuple[str, str]]  # path and status of each that was kept though its end or some frames are missing
+    num_variable_rate: int  # videos whose frames come at uneven times
+    size_bytes: int  # of the file
+    seconds: float  # taken
 
 
 def extract(
@@ -96,154 +81,196 @@ def extract(
     config = config or ExtractConfig()
     videos, out = Path(videos), Path(out)
     started = time.monotonic()
-    data = _read_dataset(videos, config)
-    require_store_or_nothing(out)
+    data = dataset_of(videos, config)
+    _require_store_or_nothing(out)
     with joined_world() as world:
         annotation = read_annotation(data, config.boxes) if world.is_first else None
-        job = _Job(data, out, config, world, on_progress)
-        if not world.is_first:
-            job.work()
-            report = None
-        else:
-            with sole_writer(out):
-                findings = job.work()
-                report = replace(job.pack(findings, annotation), seconds=time.monotonic() - started)
+        jobs, device, precision = _resources(config, world)
+        trunk, specs = prepare_trunk(config, precision)
+        extractor = CubeExtractor(trunk, device=device, precision=precision)
+        report = None
+        with _sole_writer(out, world):
+            earlier = _earlier_store(out, config, specs)
+            extraction = Extraction(data, out, config, specs, jobs, earlier, on_progress)
+            mine = extraction.check(world.share([entry.path for entry in data.entries]))
+            found = sum(world.gather(mine), Findings())
+            _require_room(extraction, found, extractor, world)
+            frames = estimated_frames(data.root, mine.missing, config.sample_fps)
+            found = sum(world.gather(extraction.compute(mine, extractor, frames)), found)
+            if world.is_first:
+                report = _packed(extraction, found, trunk, annotation, started)
         shared: ExtractReport = world.from_first(report)
         return shared
 
 
-class _Job:
-    """One store in the making, as one process of the world sees it."""
+def _require_store_or_nothing(out: Path) -> None:
+    """Check that no other file is in the place of a store."""
+    if out.exists() and not is_store(out):
+        raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")
 
-    def __init__(self, data: Dataset, out: Path, config: ExtractConfig, world: World, on_progress: OnProgress) -> None:
-        self.data = data
-        self.root = data.root
-        self.out = out
-        self.entries = data.entries
-        self.config = config
-        self.world = world
-        self.on_progress = on_progress
-        self.jobs = config.jobs or max(1, default_jobs() // world.local_size)
-        prepare_cpu(config.jobs if world.size == 1 else self.jobs)
-        device = resolve_device(config.device, world.local_rank if world.size > 1 else None)
-        precision = resolve_precision(config.precision, device)
-        self.trunk, self.specs = prepare_trunk(config, precision)
-        self.extractor = CubeExtractor(self.trunk, device=device, precision=precision)
 
-    def work(self) -> Findings:
-        """Compute the features that are missing, together with the other processes."""
-        self.world.gather(None)  # the first has checked the store's name and holds its lock
-        self.earlier = earlier_store(self.out, self.config)
-        if self.earlier is not None and not self.config.overwrite:
-            require_same_settings(self.earlier, self.specs)
-        stored = {} if self.earlier is None else stored_sources(self.earlier)
-        self.extraction = Extraction(self.root, self.out, self.specs, self.config, stored, self.on_progress)
-        mine = self.extraction.check(self.world.share(self.entries), self.jobs)
-        everyones = self._merged(mine)
-        if self.world.is_first:
-            self._require_room(everyones)
-        self.world.gather(None)
-        frames = estimated_frames(self.root, mine.missing, self.config.sample_fps)
-        self.extraction.run(mine, self.extractor, self.jobs, frames)
-        return self._merged(mine)
+def _resources(config: ExtractConfig, world: World) -> tuple[int, torch.device, str]:
+    """Jobs, device and precision of this process; its threads are set."""
+    jobs = config.jobs or max(1, default_jobs() // world.local_size)
+    prepare_cpu(config.jobs if world.size == 1 else jobs)
+    device = resolve_device(config.device, world.local_rank if world.size > 1 else None)
+    return jobs, device, resolve_precision(config.precision, device)
 
-    def _merged(self, mine: Findings) -> Findings:
-        merged = Findings()
-        for findings in self.world.gather(mine):
-            merged.merge(findings)
-        return merged
 
-    def _require_room(self, findings: Findings) -> None:
-        """Say what the work takes on disk, and refuse it where it would lose videos or the disk has less."""
-        if self.earlier is not None and not self.config.overwrite:
-            require_nothing_lost(self.earlier, self.entries, findings.content)
-        if not findings.missing:
-            return
-        each = frame_bytes(self.specs)
-        new = estimated_frames(self.root, findings.missing, self.config.sample_fps) * each
-        needed = 2 * new + findings.num_frames * each  # parts and store are there at once
-        free = require_disk_space(parts_dir(self.out).absolute().parent, needed)
-        message = (
-            f"{len(findings.missing)} of {len(self.entries)} videos to extract, {self.specs[0].precision} on "
-            f"{self.extractor.device}, about {new / 1e9:.2f} GB of features; "
-            f"needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
+@contextlib.contextmanager
+def _sole_writer(out: Path, world: World) -> Iterator[None]:
+    """The first process checks the store's name and holds its lock before any of them looks at what is there."""
+    with sole_writer(out) if world.is_first else contextlib.nullcontext():
+        world.gather(None)
+        yield
+
+
+def _earlier_store(out: Path, config: ExtractConfig, specs: Sequence[FeatureSpec]) -> FeatureStore | None:
+    """The store that is there; None where there is none, or a damaged one that may be replaced.
+
+    Raises:
+        FeatureStoreError: It is damaged, or of other settings, and may not be replaced.
+    """
+    if not out.exists():
+        return None
+    try:
+        store = FeatureStore(out)
+    except FeatureStoreError:
+        if config.overwrite:
+            return None
+        raise
+    if not config.overwrite and (changed := _changed_settings(store, specs)):
+        raise FeatureStoreError(
+            f"{out}: was made with other settings ({changed}); choose another name, or --overwrite to replace it"
         )
-        self.on_progress(Progress("extract", message=message))
+    return store
 
-    def pack(self, findings: Findings, annotation: Annotation | None) -> ExtractReport:
-        """Put all videos into the store with their boxes, and tell what it holds."""
-        data, sources = self._kept(findings)
-        rows = _rows(data, findings.content)
-        skipped = [
-            (str(entry.path), findings.failed[entry.path][0]) for entry in self.entries if entry.path in findings.failed
-        ]
-        boxes, summary_of_boxes = None, None
-        if annotation is not None:
-            boxes, summary_of_boxes = packed_boxes(annotation, self.root, rows, sources, self.earlier, self.jobs)
-        if self.earlier is not None and is_unchanged(self.earlier, rows, data, skipped, boxes):
-            remove_parts(self.out)
-        else:
-            self.on_progress(Progress("pack", 0, 1, str(self.out)))
-            pack_store(
-                self.out,
-                self.specs,
-                rows,
-                sources,
-                classes=data.classes,
-                splits=data.splits,
-                skipped=skipped,
-                backbone_state=self.trunk.weights_state(),
-                dataset=data.name,
-                videos_dir=str(self.root.absolute()),
-                program_version=versions()["attnrec"],
-                label_matrix=data.label_matrix if data.multilabel else None,
-                boxes=boxes,
+
+def _changed_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> str:
+    """The settings of features that are not those of a store, with both values; empty if there are none."""
+    layers = [spec.layer for spec in specs]
+    if store.layers != layers:
+        return f"layers {', '.join(store.layers)} -> {', '.join(layers)}"
+    changes = {
+        f"{name} {old} -> {getattr(new, name)}"
+        for stored, new in zip(store.specs, specs, strict=True)
+        for name, old in identity(stored).items()
+        if old != getattr(new, name)
+    }
+    return ", ".join(sorted(changes))
+
+
+def _require_room(extraction: Extraction, found: Findings, extractor: CubeExtractor, world: World) -> None:
+    """Say what the work takes on disk, and refuse it where it would lose videos or the disk has less.
+
+    The first process does so, and the others wait for it.
+    """
+    if world.is_first:
+        data, earlier, config = extraction.data, extraction.earlier, extraction.config
+        if earlier is not None and not config.overwrite:
+            _require_nothing_lost(earlier, data, found.content)
+        if found.missing:
+            each = frame_bytes(extraction.specs)
+            new = estimated_frames(data.root, found.missing, config.sample_fps) * each
+            needed = 2 * new + found.num_frames * each  # parts and store are there at once
+            free = require_disk_space(parts_dir(extraction.out).absolute().parent, needed)
+            message = (
+                f"{len(found.missing)} of {len(data.entries)} videos to extract, {extractor.precision} on "
+                f"{extractor.device}, about {new / 1e9:.2f} GB of features; "
+                f"needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
             )
-        summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]
-        return ExtractReport(
-            out=str(self.out),
-            data=summary_of(data),
-            boxes=summary_of_boxes,
-            num_extracted=len(set(findings.missing) - findings.failed.keys()),
-            num_frames=sum(source.num_frames for source in sources),
-            cubes={spec.layer: (spec.grid_size, spec.grid_size, spec.feature_dim) for spec in self.specs},
-            precision=self.specs[0].precision,
+            extraction.on_progress(Progress("extract", message=message))
+    world.gather(None)
+
+
+def _require_nothing_lost(store: FeatureStore, data: Dataset, content: dict[Path, str]) -> None:
+    """Videos of the store must be there, by name or by content: a folder may not be mounted, or be another one."""
+    names, contents = {str(entry.path) for entry in data.entries}, set(content.values())
+    gone = [row.path for row in stored_rows(store) if row.path not in names and row.fingerprint not in contents]
+    if gone:
+        raise FeatureStoreError(
+            f"{store.path}: {len(gone)} of its {len(store.videos)} videos are not here any more, the first {gone[0]}; "
+            "choose another name, or --overwrite to drop them"
+        )
+
+
+def _packed(
+    extraction: Extraction, found: Findings, trunk: Trunk, annotation: Annotation | None, started: float
+) -> ExtractReport:
+    """Put all videos into the store with their boxes, and tell what it holds."""
+    out, specs, earlier = extraction.out, extraction.specs, extraction.earlier
+    data, sources = _kept(extraction, found)
+    rows = rows_of(data, found.content)
+    paths = [entry.path for entry in extraction.data.entries]
+    skipped = [(str(path), found.failed[path][0]) for path in paths if path in found.failed]
+    boxes, summary_of_boxes = None, None
+    if annotation is not None:
+        boxes, summary_of_boxes = packed_boxes(annotation, data.root, rows, sources, earlier, extraction.jobs)
+    if earlier is not None and _is_unchanged(earlier, rows, data, skipped, boxes):
+        remove_parts(out)
+    else:
+        extraction.on_progress(Progress("pack", 0, 1, str(out)))
+        pack_store(
+            out,
+            specs,
+            data,
+            found.content,
+            sources,
             skipped=skipped,
-            damaged=[(path, summary.status) for path, summary in summaries if summary.status != "ok"],
-            num_variable_rate=sum(summary.is_variable_rate for _, summary in summaries),
-            size_bytes=self.out.stat().st_size,
-            seconds=0.0,
+            backbone_state=trunk.weights_state(),
+            program_version=versions()["attnrec"],
+            boxes=boxes,
         )
+    summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]
+    return ExtractReport(
+        out=str(out),
+        data=summary_of(data),
+        boxes=summary_of_boxes,
+        num_extracted=len(set(found.missing) - found.failed.keys()),
+        num_frames=sum(source.num_frames for source in sources),
+        cubes={spec.layer: spec.cube_shape for spec in specs},
+        precision=specs[0].precision,
+        skipped=skipped,
+        damaged=[(path, summary.status) for path, summary in summaries if summary.status != "ok"],
+        num_variable_rate=sum(summary.is_variable_rate for _, summary in summaries),
+        size_bytes=out.stat().st_size,
+        seconds=time.monotonic() - started,
+    )
 
-    def _kept(self, findings: Findings) -> tuple[Dataset, list[FeatureSource]]:
-        """The videos that can be packed and where their features are."""
-        kept: set[Path] = set()
-        sources = []
-        for entry in self.entries:
-            if entry.path in findings.failed:
-                continue
-            source = self.extraction.source(entry.path, findings.content[entry.path])
-            if source is None:
-                raise FeatureStoreError(
-                    f"{parts_dir(self.out)}: lost {entry.path} while it was needed; run `attnrec extract` again"
-                )
-            kept.add(entry.path)
-            sources.append(source)
-        if not kept:
-            path, (reason, _) = next(iter(findings.failed.items()))
-            raise DataError(
-                f"{self.root}: none of {len(self.entries)} videos could be decoded; the first is {path}: {reason}"
+
+def _kept(extraction: Extraction, found: Findings) -> tuple[Dataset, list[FeatureSource]]:
+    """The videos that can be packed and where their features are."""
+    data, sources = extraction.data, []
+    kept = [entry.path for entry in data.entries if entry.path not in found.failed]
+    if not kept:
+        path, (reason, _) = next(iter(found.failed.items()))
+        raise DataError(
+            f"{data.root}: none of {len(data.entries)} videos could be decoded; the first is {path}: {reason}"
+        )
+    for path in kept:
+        source = extraction.source(path, found.content[path])
+        if source is None:
+            raise FeatureStoreError(
+                f"{parts_dir(extraction.out)}: lost {path} while it was needed; run `attnrec extract` again"
             )
-        return self.data.restricted_to(kept), sources
+        sources.append(source)
+    return data.restricted_to(set(kept)), sources
 
 
-def _read_dataset(videos: Path, config: ExtractConfig) -> Dataset:
-    return read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
-
-
-def _rows(data: Dataset, content: dict[Path, str]) -> list[VideoRow]:
-    labels = [-1] * len(data.entries) if data.multilabel else data.label_index.tolist()
-    return [
-        VideoRow(video_id(entry.path), str(entry.path), content[entry.path], label, entry.group)
-        for entry, label in zip(data.entries, labels, strict=True)
-    ]
+def _is_unchanged(
+    store: FeatureStore,
+    rows: Sequence[VideoRow],
+    data: Dataset,
+    skipped: Sequence[tuple[str, str]],
+    boxes: StoredBoxes | None,
+) -> bool:
+    """Whether packing all this again would change nothing: neither videos, labels, splits nor boxes."""
+    return (
+        stored_rows(store) == rows
+        and (store.dataset, store.classes, store.multilabel) == (data.name, list(data.classes), data.multilabel)
+        and np.array_equal(store.label_matrix, data.label_matrix)
+        and set(store.split_names) == data.splits.keys()
+        and all(np.array_equal(store.split(name), codes) for name, codes in data.splits.items())
+        and store.skipped == skipped
+        and (store.boxes is None if boxes is None else boxes.equals(store.boxes))
+    )

@@ -77,10 +77,10 @@ class CubeFeed:
         coming: deque[tuple[_PinnedBatch, Future[None]]] = deque()
         with ThreadPoolExecutor(1, "gather") as thread:
             for rows, following in _with_next(batches):
-                if not coming:
-                    coming.append(_gathering(thread, next(slots), rows))
-                if following is not None:
-                    coming.append(_gathering(thread, next(slots), following))
+                for wanted in (following,) if coming else (rows, following):
+                    if wanted is not None:
+                        slot = next(slots)
+                        coming.append((slot, thread.submit(slot.gather, wanted)))
                 slot, gathered = coming.popleft()
                 gathered.result()
                 yield self._scaled(slot.sent())
@@ -166,10 +166,6 @@ def _way(num_bytes: int, device: torch.device) -> Way:
         return "mapped"
     free, _ = torch.cuda.mem_get_info(device)
     return "resident" if num_bytes <= DEVICE_SHARE * free else "staged"
-
-
-def _gathering(thread: ThreadPoolExecutor, slot: _PinnedBatch, rows: Rows) -> tuple[_PinnedBatch, Future[None]]:
-    return slot, thread.submit(slot.gather, rows)
 
 
 def _with_next(batches: Iterable[Rows]) -> Iterator[tuple[Rows, Rows | None]]:

@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 from attnrec.errors import ConfigError, FeatureStoreError
 from attnrec.files import require_regular, write_error
 
+# What h5py and NumPy say of a damaged or crafted file.
+UNREADABLE = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, OverflowError, ConfigError,
+)  # fmt: skip
+_MOST_BYTES = 2**30  # that are read into memory: a hundred million times of frames
+_MOST_NAMES = 10_000  # in a group
+
 
 @contextlib.contextmanager
 def hdf5_errors(path: Path) -> Iterator[None]:
@@ -67,14 +74,6 @@ def give_up(file: h5py.File) -> None:
         file.close()
 
 
-# What h5py and NumPy say of a damaged or crafted file.
-UNREADABLE = (
-    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, OverflowError, ConfigError,
-)  # fmt: skip
-_MOST_BYTES = 2**30  # that are read into memory: a hundred million times of frames
-_MOST_NAMES = 10_000  # in a group
-
-
 class CheckedFile:
     """An HDF5 file that may be crafted, open for reading.
 
@@ -91,7 +90,7 @@ class CheckedFile:
         self._left = min(self._size, _MOST_BYTES)
 
     def attribute(self, name: str, owner: h5py.Dataset | None = None, *, missing: Any = None) -> Any:
-        """A single value of the file, or of one of its datasets; an array may hold one text a million times.
+        """A single text or number of the file, or of one of its datasets; an array may hold one text a million times.
 
         Raises:
             ValueError: It is an array.
@@ -104,7 +103,8 @@ class CheckedFile:
             raise KeyError(f"no attribute {name}")
         if attributes.get_id(name).shape != ():
             raise ValueError(f"attribute {name} is an array")
-        return attributes[name]
+        value = attributes[name]
+        return value.item() if isinstance(value, np.generic) else value
 
     def dataset(self, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:
         """A dataset that lies in the file itself, of an expected kind of numbers and rank.

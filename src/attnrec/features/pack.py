@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.datasets.dataset import Dataset
 from attnrec.errors import FeatureStoreError
 from attnrec.features.hdf5 import decoded, encoded, new_hdf5_file
-from attnrec.features.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir
-from attnrec.features.store import COLUMN_KINDS, FORMAT, VERSION, FeatureStore, VideoTable
+from attnrec.features.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir, video_id
+from attnrec.features.store import FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.features.stored_boxes import GROUP, StoredBoxes
 from attnrec.files import atomic_path
 from attnrec.specs import FeatureSpec
@@ -28,21 +29,28 @@ _COPY_FRAMES = 256
 
 @dataclass(frozen=True)
 class VideoRow:
-    """What the store says of one video, its features aside.
+    """What the store says of one video, its features aside."""
 
-    Attributes:
-        id: Hash of the relative path.
-        path: Relative to the dataset's folder.
-        fingerprint: SHA-256 of the content.
-        label: Class index; -1 for none, and for every video of a store whose videos may have several.
-        group: That a split must keep whole.
-    """
+    id: str  # hash of the relative path
+    path: str  # relative to the dataset's folder
+    fingerprint: str  # SHA-256 of the content
+    label: int  # class index; -1 for none, and for every video of a store whose videos may have several
+    group: str  # that a split must keep whole
 
-    id: str
-    path: str
-    fingerprint: str
-    label: int
-    group: str
+
+def stored_rows(store: FeatureStore) -> list[VideoRow]:
+    """A store's videos as they were packed."""
+    videos = store.videos
+    return [
+        VideoRow(
+            decoded(videos.id[i]),
+            store.path_of(i),
+            decoded(videos.fingerprint[i]),
+            int(videos.label[i]),
+            store.groups[i],
+        )
+        for i in range(len(videos))
+    ]
 
 
 def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
@@ -68,20 +76,25 @@ def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
     }
 
 
+def rows_of(data: Dataset, content: Mapping[Path, str]) -> list[VideoRow]:
+    """What a store says of each video of a dataset, whose content has these SHA-256."""
+    labels = [-1] * len(data.entries) if data.multilabel else data.label_index.tolist()
+    return [
+        VideoRow(video_id(entry.path), str(entry.path), content[entry.path], label, entry.group)
+        for entry, label in zip(data.entries, labels, strict=True)
+    ]
+
+
 def pack_store(
     out: Path,
     specs: Sequence[FeatureSpec],
-    rows: Sequence[VideoRow],
+    data: Dataset,
+    content: Mapping[Path, str],
     sources: Sequence[FeatureSource],
     *,
-    classes: Sequence[str],
-    splits: dict[str, NDArray[np.uint8]],
     skipped: Sequence[tuple[str, str]],
     backbone_state: dict[str, NDArray[Any]],
-    dataset: str,
-    videos_dir: str,
     program_version: str,
-    label_matrix: NDArray[np.uint8] | None = None,
     boxes: StoredBoxes | None = None,
 ) -> None:
     """Pack finished videos into one store, atomically, then remove the parts.
@@ -89,39 +102,38 @@ def pack_store(
     Args:
         out: The store.
         specs: Settings of each layer's features, which differ in what belongs to the layer alone.
-        rows: One for each video, in the order of the store.
+        data: The videos, in the order of the store, with their labels, groups and splits.
+        content: SHA-256 of each video.
         sources: Where each video's features are.
-        classes: Class names, which labels index.
-        splits: Code of each video by split name.
         skipped: Path and reason of each video left out.
         backbone_state: Weights of the trunk by parameter name.
-        dataset: Name of the dataset.
-        videos_dir: Folder of the videos, absolute, for `visualize` and galleries.
         program_version: Of attnrec.
-        label_matrix: 1 where a class applies to a video, shape (V, C), where videos may have several labels.
         boxes: Of the videos; features do not depend on them, nor does the store's fingerprint.
     """
-    table = _video_table(rows, sources)
+    if not sources:
+        raise FeatureStoreError("no video could be decoded; see the reasons above")
+    rows = rows_of(data, content)
+    label_matrix = data.label_matrix if data.multilabel else None
     with (
         atomic_path(out, folder=parts_dir(out)) as temporary,
         new_hdf5_file(temporary, out, alignment_threshold=1024, alignment_interval=4096) as file,
     ):
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.attrs["dataset"] = np.bytes_(encoded(dataset))
-        file.attrs["videos_dir"] = np.bytes_(encoded(videos_dir))
+        file.attrs["dataset"] = np.bytes_(encoded(data.name))
+        file.attrs["videos_dir"] = np.bytes_(encoded(str(data.root.absolute())))  # for `visualize` and galleries
         file.attrs["program_version"] = program_version
         file.attrs["decoding"] = DECODING
-        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, classes, label_matrix)
+        file.attrs["fingerprint"] = _store_fingerprint(specs, rows, data.classes, label_matrix)
         file.attrs["layers"] = json.dumps([spec.layer for spec in specs])
-        for name, column in vars(table).items():
+        for name, column in vars(_video_table(rows, sources)).items():
             file[f"videos/{name}"] = column
         if label_matrix is not None:
             file["videos/labels"] = label_matrix
         if boxes is not None:
             for name, column in vars(boxes).items():
                 file[f"{GROUP}/{name}"] = column
-        file["classes"] = _bytes_column(classes)
-        for name, codes in splits.items():
+        file["classes"] = _bytes_column(data.classes)
+        for name, codes in data.splits.items():
             file[f"splits/{name}"] = codes
         file["skipped/path"] = _bytes_column([path for path, _ in skipped])
         file["skipped/reason"] = _bytes_column([reason for _, reason in skipped])
@@ -141,8 +153,7 @@ def remove_parts(out: Path) -> None:
 def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[FeatureSource]) -> None:
     """One layer's cubes of all videos, one after another, with all that identifies them."""
     total = sum(source.num_frames for source in sources)
-    shape = (total, spec.grid_size, spec.grid_size, spec.feature_dim)
-    features = file.create_dataset(f"features/{spec.layer}", shape, "<f2")
+    features = file.create_dataset(f"features/{spec.layer}", (total, *spec.cube_shape), "<f2")
     sample_fps = math.inf if spec.sample_fps is None else spec.sample_fps
     weights_id = np.bytes_(encoded(spec.weights_id))
     features.attrs.update(identity(spec) | {"sample_fps": sample_fps, "weights_id": weights_id})
@@ -164,23 +175,22 @@ def times_of(source: FeatureSource) -> NDArray[np.float64]:
 
 
 def _video_table(rows: Sequence[VideoRow], sources: Sequence[FeatureSource]) -> VideoTable:
-    if not rows:
-        raise FeatureStoreError("no video could be decoded; see the reasons above")
     counts = np.array([source.num_frames for source in sources], np.int64)
-    columns: dict[str, NDArray[Any]] = {
-        "first_frame": np.cumsum(counts) - counts,
-        "num_frames": counts,
-        "label": np.array([row.label for row in rows], np.int32),
-    }
-    for name in ("id", "path", "fingerprint", "group"):
-        columns[name] = _bytes_column([getattr(row, name) for row in rows])
-    columns["status"] = _bytes_column([source.summary.status for source in sources])
-    columns["duration"] = np.array([source.summary.duration_seconds for source in sources])
-    for name in ("declared_fps", "effective_fps"):
-        columns[name] = np.array([getattr(source.summary, name) for source in sources])
-    columns["is_variable_rate"] = np.array([source.summary.is_variable_rate for source in sources], np.uint8)
-    assert COLUMN_KINDS.keys() <= columns.keys()
-    return VideoTable(**columns)
+    summaries = [source.summary for source in sources]
+    return VideoTable(
+        id=_bytes_column([row.id for row in rows]),
+        path=_bytes_column([row.path for row in rows]),
+        fingerprint=_bytes_column([row.fingerprint for row in rows]),
+        label=np.array([row.label for row in rows], np.int32),
+        group=_bytes_column([row.group for row in rows]),
+        first_frame=np.cumsum(counts) - counts,
+        num_frames=counts,
+        duration=np.array([summary.duration_seconds for summary in summaries]),
+        declared_fps=np.array([summary.declared_fps for summary in summaries]),
+        effective_fps=np.array([summary.effective_fps for summary in summaries]),
+        is_variable_rate=np.array([summary.is_variable_rate for summary in summaries], np.uint8),
+        status=_bytes_column([summary.status for summary in summaries]),
+    )
 
 
 def _store_fingerprint(
@@ -197,7 +207,6 @@ def _store_fingerprint(
 
 
 def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:
-    # An empty column still needs a width of one, for HDF5.
-    return np.array(
-        [encoded(value) for value in values], dtype=f"S{max((len(encoded(v)) for v in values), default=1) or 1}"
-    )
+    texts = [encoded(value) for value in values]
+    width = max(map(len, texts), default=0) or 1  # HDF5 knows no empty texts
+    return np.array(texts, f"S{width}")

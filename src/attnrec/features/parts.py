@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.errors import AttnrecError, FeatureStoreError
-from attnrec.features.hdf5 import finish, give_up, hdf5_errors
-from attnrec.files import require_regular, write_error
+from attnrec.features.hdf5 import UNREADABLE, finish, give_up, hdf5_errors, opened_hdf5
+from attnrec.files import write_error
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import DecodeSummary
 
@@ -132,13 +132,16 @@ class PartFile:
         self._pts: list[float] = []
         with hdf5_errors(path):
             self._file = h5py.File(self._temporary, "w")
-            self._features = {spec.layer: self._dataset(spec) for spec in specs}
-
-    def _dataset(self, spec: FeatureSpec) -> h5py.Dataset:
-        cube = (spec.grid_size, spec.grid_size, spec.feature_dim)
-        return self._file.create_dataset(
-            f"features/{spec.layer}", (0, *cube), dtype="<f2", maxshape=(None, *cube), chunks=(8, *cube)
-        )
+            self._features = {
+                spec.layer: self._file.create_dataset(
+                    f"features/{spec.layer}",
+                    (0, *spec.cube_shape),
+                    dtype="<f2",
+                    maxshape=(None, *spec.cube_shape),
+                    chunks=(8, *spec.cube_shape),
+                )
+                for spec in specs
+            }
 
     def append(self, cubes: Mapping[str, NDArray[np.float16]], pts: Sequence[float]) -> None:
         """Add cubes (n, K, K, D) of every layer and the times of their frames in seconds."""
@@ -233,13 +236,10 @@ class PartsWriter:
 def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
     """A finished part, or None where there is none that fits the fingerprint."""
     try:
-        require_regular(path)
-        with h5py.File(path, "r") as file:
-            if file.attrs["fingerprint"] != fingerprint:
+        with opened_hdf5(path) as file:
+            if file.attribute("fingerprint") != fingerprint:
                 return None
-            values: dict[str, Any] = {field.name: file.attrs[field.name] for field in dataclasses.fields(DecodeSummary)}
-            plain: dict[str, Any] = {name: v if isinstance(v, str) else v.item() for name, v in values.items()}
-            summary = DecodeSummary(**plain)
-            return FeatureSource(path, 0, len(file["frames/pts"]), summary)
-    except (OSError, RuntimeError, LookupError):
+            summary = DecodeSummary(**{f.name: file.attribute(f.name) for f in dataclasses.fields(DecodeSummary)})
+            return FeatureSource(path, 0, len(file.dataset("frames/pts", "f", 1)), summary)
+    except UNREADABLE:
         return None

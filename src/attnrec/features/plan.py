@@ -12,8 +12,7 @@ from attnrec.datasets.layouts import read_dataset
 from attnrec.errors import VideoError
 from attnrec.features.annotation import BoxSummary, read_annotation
 from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor
-from attnrec.features.trunk import IMAGE_SIZE
+from attnrec.features.extractor import BATCH_FRAMES, IMAGE_SIZE, CubeExtractor
 from attnrec.files import require_disk_space
 from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
@@ -23,31 +22,24 @@ _PROBED_VIDEOS = 24
 _LEAST_FRAME_BYTES = 20  # of a frame that repeats the last, in the codecs at hand
 
 
+def dataset_of(videos: Path, config: ExtractConfig) -> Dataset:
+    """The videos that settings of an extraction mean. Raises as `datasets.layouts.read_dataset`."""
+    return read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
+
+
 @dataclass(frozen=True)
 class DatasetSummary:
-    """A dataset in numbers.
+    """A dataset in numbers."""
 
-    Attributes:
-        dataset: Its name.
-        layout: That labels and splits were read off.
-        multilabel: A video may have several labels.
-        num_videos: Videos in it.
-        classes: Number of videos of each class.
-        num_groups: Groups among them.
-        splits: Number of videos in each part, by split.
-        leaking_splits: Splits that part a group.
-        problems: What is odd about the videos and their lists.
-    """
-
-    dataset: str
-    layout: str
-    multilabel: bool
+    dataset: str  # its name
+    layout: str  # that labels and splits were read off
+    multilabel: bool  # a video may have several labels
     num_videos: int
-    classes: dict[str, int]
+    classes: dict[str, int]  # number of videos of each
     num_groups: int
-    splits: dict[str, dict[str, int]]
-    leaking_splits: list[str]
-    problems: list[Problem]
+    splits: dict[str, dict[str, int]]  # number of videos in each part, by split
+    leaking_splits: list[str]  # splits that part a group
+    problems: list[Problem]  # what is odd about the videos and their lists
 
 
 def summary_of(data: Dataset) -> DatasetSummary:
@@ -67,45 +59,26 @@ def summary_of(data: Dataset) -> DatasetSummary:
 
 @dataclass(frozen=True)
 class ExtractPlan:
-    """What `extract` would do.
+    """What `extract` would do."""
 
-    Attributes:
-        out: The store.
-        data: The videos found.
-        boxes: Where annotated things are in them; None where nothing is known.
-        estimated_frames: Frames to store, from the headers of some of the videos.
-        estimated_bytes: Size of the store.
-        needed_bytes: Disk space while parts and store are both there.
-        free_bytes: What the disk has.
-        estimated_seconds: For all videos on this machine.
-    """
-
-    out: str
-    data: DatasetSummary
-    boxes: BoxSummary | None
-    estimated_frames: int
-    estimated_bytes: int
-    needed_bytes: int
-    free_bytes: int
-    estimated_seconds: float
+    out: str  # the store
+    data: DatasetSummary  # the videos found
+    boxes: BoxSummary | None  # where annotated things are in them; None where nothing is known
+    estimated_frames: int  # to store, from the headers of some of the videos
+    estimated_bytes: int  # of the store
+    needed_bytes: int  # on disk, while parts and store are both there
+    free_bytes: int  # on that disk
+    estimated_seconds: float  # for all videos on this machine
 
 
 def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPlan:
-    """Estimate an extraction without decoding more than headers.
-
-    Args:
-        videos: As in `extract`.
-        out: The store to be made.
-        config: Settings.
-
-    Returns:
-        The plan.
+    """Estimate an extraction, arguments as of `extract`, without decoding more than headers.
 
     Raises:
         DataError: There are no videos, or their lists or boxes cannot be used.
         ConfigError: The settings do not fit together.
     """
-    data = read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
+    data = dataset_of(videos, config)
     annotation = read_annotation(data, config.boxes)
     trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
     prepare_cpu(config.jobs)
@@ -122,7 +95,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
         needed_bytes=2 * size,
         free_bytes=require_disk_space(out.absolute().parent, 0),
         estimated_seconds=(
-            frames * seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
+            frames * _seconds_per_frame(CubeExtractor(trunk, device=device, precision=precision)) if frames else 0.0
         ),
     )
 
@@ -149,7 +122,7 @@ def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None
     return int(np.mean(counts) * len(paths))
 
 
-def seconds_per_frame(extractor: CubeExtractor) -> float:
+def _seconds_per_frame(extractor: CubeExtractor) -> float:
     """Time that the network takes for a frame on this machine."""
     frames = np.zeros((BATCH_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     extractor(frames)  # the first pass sets things up

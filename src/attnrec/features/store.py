@@ -21,7 +21,7 @@ from attnrec.checks import config_from_dict
 from attnrec.datasets.splits import SPLIT_PARTS
 from attnrec.errors import FeatureStoreError
 from attnrec.features.hdf5 import UNREADABLE, CheckedFile, decoded, opened_hdf5, text
-from attnrec.features.stored_boxes import read_stored_boxes
+from attnrec.features.stored_boxes import MOST_SECONDS, read_stored_boxes
 from attnrec.files import reason_of
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.specs import FeatureSpec
@@ -29,47 +29,32 @@ from attnrec.specs import FeatureSpec
 FORMAT = "attnrec-features"
 VERSION = 1
 _SHOWN = 3  # videos in an error
-MAX_SECONDS = 1e9  # of a time in a video
 
 
 @dataclass(frozen=True)
 class VideoTable:
-    """Parallel columns over the V videos of a store.
+    """Parallel columns over the V videos of a store."""
 
-    Attributes:
-        id: Hash of the relative path, bytes.
-        path: Path relative to the dataset's folder, as the file system's bytes.
-        fingerprint: SHA-256 of the file's content, hexadecimal bytes.
-        label: Index into the store's classes, -1 where the video has no label, and for all videos of a store whose
-            videos may have several (see `FeatureStore.label_matrix`).
-        group: Group that a split must keep whole, bytes.
-        first_frame: Row of its first frame in the feature array.
-        num_frames: Its rows.
-        duration: In seconds.
-        declared_fps: Rate in the video's header, NaN where unknown.
-        effective_fps: Rate of the video's own frames by their times.
-        is_variable_rate: 1 where the intervals between frames differ by more than half of their mean.
-        status: `ok`, `damaged` or `truncated`, bytes.
-    """
-
-    id: NDArray[np.bytes_]
-    path: NDArray[np.bytes_]
-    fingerprint: NDArray[np.bytes_]
+    id: NDArray[np.bytes_]  # hash of the relative path
+    path: NDArray[np.bytes_]  # relative to the dataset's folder, as the file system's bytes
+    fingerprint: NDArray[np.bytes_]  # SHA-256 of the file's content, hexadecimal
+    # Index into the store's classes, -1 where the video has no label, and for all videos of a store whose videos may
+    # have several (see `FeatureStore.label_matrix`).
     label: NDArray[np.int32]
-    group: NDArray[np.bytes_]
-    first_frame: NDArray[np.int64]
-    num_frames: NDArray[np.int64]
-    duration: NDArray[np.float64]
-    declared_fps: NDArray[np.float64]
-    effective_fps: NDArray[np.float64]
-    is_variable_rate: NDArray[np.uint8]
-    status: NDArray[np.bytes_]
+    group: NDArray[np.bytes_]  # that a split must keep whole
+    first_frame: NDArray[np.int64]  # row of its first frame in the feature array
+    num_frames: NDArray[np.int64]  # its rows
+    duration: NDArray[np.float64]  # in seconds
+    declared_fps: NDArray[np.float64]  # rate in the video's header, NaN where unknown
+    effective_fps: NDArray[np.float64]  # rate of the video's own frames by their times
+    is_variable_rate: NDArray[np.uint8]  # 1 where the intervals between frames differ by more than half of their mean
+    status: NDArray[np.bytes_]  # `ok`, `damaged` or `truncated`
 
     def __len__(self) -> int:
         return len(self.id)
 
 
-COLUMN_KINDS = {"label": "i", "first_frame": "i", "num_frames": "i", "is_variable_rate": "u"} | dict.fromkeys(
+_COLUMN_KINDS = {"label": "i", "first_frame": "i", "num_frames": "i", "is_variable_rate": "u"} | dict.fromkeys(
     ("duration", "declared_fps", "effective_fps"), "f"
 )
 
@@ -137,7 +122,7 @@ class FeatureStore:
         self.decoding = int(file.attribute("decoding", missing=1))
         self.videos_dir = text(file.attribute("videos_dir"))
         columns = {
-            field.name: file.read(f"videos/{field.name}", COLUMN_KINDS.get(field.name, "S"))
+            field.name: file.read(f"videos/{field.name}", _COLUMN_KINDS.get(field.name, "S"))
             for field in fields(VideoTable)
         }
         self.videos = VideoTable(**columns)
@@ -169,9 +154,9 @@ class FeatureStore:
 
     def _checked_array(self, features: h5py.Dataset, spec: FeatureSpec) -> tuple[tuple[int, ...], int]:
         """Shape of a layer's features and where in the file they begin."""
-        K, D = spec.grid_size, spec.feature_dim
-        if K < 1 or features.shape[1:] != (K, K, D):
-            raise ValueError(f"features of shape {features.shape} for a {K} x {K} x {D} cube")
+        if spec.grid_size < 1 or features.shape[1:] != spec.cube_shape:
+            cube = " x ".join(map(str, spec.cube_shape))
+            raise ValueError(f"features of shape {features.shape} for a {cube} cube")
         offset = features.id.get_offset()
         if features.dtype != np.float16 or offset is None:
             raise ValueError("features are not one contiguous float16 array")
@@ -191,7 +176,7 @@ class FeatureStore:
         counts = {len(self.pts), *(shape[0] for shape, _ in self._arrays)}
         if len(ends) == 0 or counts != {int(ends[-1])}:
             raise ValueError("videos and frames do not agree")
-        if not (np.abs(self.pts) <= MAX_SECONDS).all():
+        if not (np.abs(self.pts) <= MOST_SECONDS).all():
             raise ValueError("times that are no times")
         falls = np.diff(self.pts) < 0
         falls[ends[:-1] - 1] = False  # from one video to the next
@@ -309,10 +294,8 @@ class FeatureStore:
 
 
 def _spec_of(file: CheckedFile, dataset: h5py.Dataset) -> FeatureSpec:
-    values: dict[str, Any] = {}
-    for field in fields(FeatureSpec):
-        value = file.attribute(field.name, dataset)
-        values[field.name] = text(value) if isinstance(value, str | bytes) else value.item()
+    values: dict[str, Any] = {field.name: file.attribute(field.name, dataset) for field in fields(FeatureSpec)}
+    values = {name: text(value) if isinstance(value, bytes) else value for name, value in values.items()}
     if values["sample_fps"] == math.inf:
         values["sample_fps"] = None
     return config_from_dict(FeatureSpec, values)

@@ -14,24 +14,18 @@ from attnrec.video.geometry import Region
 
 GROUP = "boxes"
 _KINDS = {"video": ("i", 1), "seconds": ("f", 1), "corners": ("f", 2), "size": ("i", 2)}
-MOST_SECONDS, _MOST_PX = 1e9, 1e6
+MOST_SECONDS, _MOST_PX = 1e9, 1e6  # of a time in a video, of a frame's side
+Size = tuple[int, int]  # width and height
 
 
 @dataclass(frozen=True, eq=False)
 class StoredBoxes:
-    """Boxes of a store's videos, in the order of the videos and, within each, of time.
+    """Boxes of a store's videos, in the order of the videos and, within each, of time."""
 
-    Attributes:
-        video: Index of the video of each box, shape (M,).
-        seconds: Time of its frame from the video's first, shape (M,).
-        corners: x0, y0, x1, y1 in px of the displayed video, half-open; a point has no extent; shape (M, 4).
-        size: Width and height in px of each displayed video, 0 for those without a box, shape (V, 2).
-    """
-
-    video: NDArray[np.int32]
-    seconds: NDArray[np.float64]
-    corners: NDArray[np.float64]
-    size: NDArray[np.int32]
+    video: NDArray[np.int32]  # (M,), index of each box's video
+    seconds: NDArray[np.float64]  # (M,), time of its frame from the video's first
+    corners: NDArray[np.float64]  # (M, 4), x0, y0, x1, y1 in px of the displayed video, half-open; of a point no extent
+    size: NDArray[np.int32]  # (V, 2), width and height in px of each displayed video, 0 for those without a box
 
     def __len__(self) -> int:
         return len(self.video)
@@ -41,7 +35,7 @@ class StoredBoxes:
         """Videos that have a box."""
         return len(np.unique(self.video))
 
-    def size_of(self, video: int) -> tuple[int, int] | None:
+    def size_of(self, video: int) -> Size | None:
         """Width and height of a displayed video in px; None where it has no box."""
         width, height = self.size[video].tolist()
         return (width, height) if width else None
@@ -63,9 +57,7 @@ class StoredBoxes:
         )
 
 
-def stored_boxes(
-    boxes: list[tuple[int, float, Region]], sizes: dict[int, tuple[int, int]], num_videos: int
-) -> StoredBoxes:
+def stored_boxes(boxes: list[tuple[int, float, Region]], sizes: dict[int, Size], num_videos: int) -> StoredBoxes:
     """Columns of boxes.
 
     Args:
@@ -112,9 +104,8 @@ def read_stored_boxes(file: CheckedFile, num_videos: int) -> StoredBoxes | None:
 
 def _check_places(boxes: StoredBoxes) -> None:
     known = boxes.size > 0
-    if (boxes.size < 0).any() or (boxes.size > _MOST_PX).any() or not known[boxes.video].all():
-        raise ValueError("boxes in videos of no size")
-    if (known[:, 0] != known[:, 1]).any():
+    possible = ((boxes.size >= 0) & (boxes.size <= _MOST_PX)).all() and (known[:, 0] == known[:, 1]).all()
+    if not (possible and known[boxes.video].all()):
         raise ValueError("boxes in videos of no size")
     low, high, size = boxes.corners[:, :2], boxes.corners[:, 2:], boxes.size[boxes.video]
     if not ((np.abs(boxes.corners) <= _MOST_PX).all() and (low <= high).all()):

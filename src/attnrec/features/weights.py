@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     Args:
         backbone: A name of `BACKBONES`.
         weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
-        layers: See `Trunk`.
-        grid_size: See `Trunk`.
+        layers: As of `Trunk`, as is `grid_size`.
 
     Returns:
         The trunk, in evaluation mode on the CPU, and a name for its weights.
@@ -90,8 +89,7 @@ def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
 
 def imagenet_weights_cached(backbone: str) -> bool:
     """Whether ImageNet's weights are in torch's cache."""
-    name: str = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
-    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+    return (Path(torch.hub.get_dir()) / "checkpoints" / _file_name(backbone)).is_file()
 
 
 def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> bool:
@@ -112,11 +110,16 @@ def _imagenet_state(backbone: str) -> dict[str, Tensor]:
             state: dict[str, Tensor] = BACKBONES[backbone].weights.get_state_dict(progress=False, check_hash=True)
         return state
     except (urllib.error.URLError, OSError, RuntimeError) as error:
-        name = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
         raise WeightsError(
-            f"ImageNet weights of {backbone} cannot be downloaded ({reason_of(error)}); give {name} from another "
-            "machine by --weights PATH, or use --weights random"
+            f"ImageNet weights of {backbone} cannot be downloaded ({reason_of(error)}); give {_file_name(backbone)} "
+            "from another machine by --weights PATH, or use --weights random"
         ) from None
+
+
+def _file_name(backbone: str) -> str:
+    """Name of the file of ImageNet's weights, at its server and in torch's cache."""
+    name: str = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+    return name
 
 
 def _state_of_file(path: Path, trunk: Trunk, most_bytes: int) -> dict[str, Tensor]:
@@ -164,16 +167,13 @@ def _initialise_random(trunk: Trunk) -> None:
     trunk.double()
     with torch.inference_mode():
         trunk(torch.from_numpy(_calibration_frames(rng)))
-    for norm in _batch_norms(trunk):
-        norm.eval()
-        for statistic in (norm.running_mean, norm.running_var):
-            assert statistic is not None
-            statistic.copy_(statistic.half())
+    for module in trunk.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            for statistic in (module.running_mean, module.running_var):
+                assert statistic is not None
+                statistic.copy_(statistic.half())
     trunk.float()
-
-
-def _batch_norms(trunk: Trunk) -> Iterator[nn.BatchNorm2d]:
-    return (module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 def _calibration_frames(rng: np.random.Generator) -> NDArray[np.uint8]:
