@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnrec.errors import AttnrecError
-from attnrec.video.decode import VIDEO_SUFFIXES, FrameReader, probe
-from attnrec.video.encode import write_video
+from attnrec.video.decode import VIDEO_SUFFIXES, FrameReader, probe, seen_region
+from attnrec.video.encode import stream_frame, stream_header, write_video
 from attnrec.video.ffmpeg import ffmpeg_path, ffmpeg_version
-from attnrec.video.geometry import seen_region
-from attnrec.video.matroska import stream_frame, stream_header
 
 pytestmark = pytest.mark.usefixtures("nothing_left_running")
 

@@ -16,8 +16,7 @@ from attnrec.features.blocks import BlockTable, stored_rate
 from attnrec.features.boxes import BoxTable, Clip, boxes_at, boxes_of, cell_coverage, placed_boxes, read_boxes
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
-from attnrec.video.decode import probe
-from attnrec.video.geometry import seen_region
+from attnrec.video.decode import probe, seen_region
 
 
 class Targets(NamedTuple):

@@ -16,8 +16,7 @@ from attnrec.metrics import attention_entropy
 from attnrec.pictures.look import Look
 from attnrec.pictures.shown_boxes import BoxSource, sample_boxes
 from attnrec.settings import PictureConfig
-from attnrec.video.decode import FrameReader, probe
-from attnrec.video.geometry import seen_region
+from attnrec.video.decode import FrameReader, probe, seen_region
 
 
 def look_at(

@@ -17,7 +17,7 @@ from attnrec.runtime import OnProgress, Progress
 from attnrec.settings import PictureConfig
 from attnrec.training.origin import features_of_run
 from attnrec.training.run import Run
-from attnrec.video.geometry import Region
+from attnrec.video.decode import Region
 
 BoxSource = BoxTable | FeatureStore
 """A file of boxes, or a feature store that holds some."""
