@@ -17,8 +17,8 @@ from dataset_trees import (
 )
 
 from attnrec.datasets.dataset import Dataset
-from attnrec.datasets.layouts import read_dataset
 from attnrec.datasets.lists import HOLLYWOOD2_CLASSES
+from attnrec.datasets.read import read_dataset
 from attnrec.datasets.splits import TEST, TRAIN, VALIDATION, leaking_groups
 from attnrec.errors import ConfigError, DataError
 

@@ -1,174 +1,132 @@
-"""What readers of layouts say of a dataset, matched against lists of splits and made into one `Dataset`."""
+"""One call that makes a `Dataset` of videos: it recognises their layout, works out the splits and says what is odd."""
 
-import itertools
 import os
-import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.datasets.dataset import (
     Dataset,
-    Problem,
+    Findings,
+    Reading,
     VideoEntry,
     class_names,
-    found_problems,
     label_matrix,
     rarest_label,
 )
-from attnrec.datasets.folders import composed, find_files, find_videos
+from attnrec.datasets.folders import Finder, composed, find_files
+from attnrec.datasets.layouts import (
+    HMDB51_NUM_CLASSES,
+    OFFICIAL,
+    READERS,
+    is_jhmdb_folder,
+    is_ucf101_folder,
+    read_folders,
+)
 from attnrec.datasets.lists import SplitList
 from attnrec.datasets.splits import TEST, UNUSED, VALIDATION, default_splits, hold_out_validation, leaking_groups
-from attnrec.errors import DataError
+from attnrec.datasets.tables import read_labels, read_splits
+from attnrec.errors import ConfigError, DataError
+from attnrec.settings import DatasetLayout
+
+LABELS_NAME = "labels.csv"
 
 
-class Findings:
-    """What is odd about a dataset, gathered by kind and words; a video that is found twice counts once."""
+def read_dataset(
+    videos: str | Path,
+    dataset: DatasetLayout = "auto",
+    *,
+    splits: str | Path | None = None,
+    labels: str | Path | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Read labels, groups and splits of videos off their layout, without decoding any.
 
-    def __init__(self) -> None:
-        self._names: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-
-    def add(self, kind: str, what: str, names: Iterable[str]) -> None:
-        """Note names that something is the matter with, if there are any."""
-        self._names[kind, what].update(names)
-
-    def problems(self) -> tuple[Problem, ...]:
-        """Everything noted, in the order of its first mention."""
-        return tuple(problem for key, names in self._names.items() for problem in found_problems(*key, names))
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a reader says of a dataset, before the splits are worked out.
-
-    Attributes:
-        root: Folder that paths are relative to.
-        entries: The videos.
-        lists: Splits that the dataset brings along.
-        lists_path: Where those come from.
-        classes: Names in order; None for the labels found, sorted.
-        multilabel: A video may have several labels.
-        test_share: Of the seeded default split, which is made where there are no lists.
-        masks: Folder of masks that say where people are, as J-HMDB's.
-        findings: What the reader found odd.
-    """
-
-    root: Path
-    entries: Sequence[VideoEntry]
-    lists: Sequence[SplitList] = ()
-    lists_path: Path | None = None
-    classes: tuple[str, ...] | None = None
-    multilabel: bool = False
-    test_share: float = 0.25
-    masks: Path | None = None
-    findings: Findings = field(default_factory=Findings)
-
-
-class Finder:
-    """Finds videos by the names that lists give them.
-
-    A list may spell accents otherwise than the disk, leave out the suffix, or have another one as videos get converted;
-    and it may name class folders where the videos lie all in one, or the other way round.
+    Without official or given lists the splits are `default` and `cv3-1` to `cv3-3`, seeded, with whole groups. Lists
+    that name no validation videos give up 15 % of the training videos for it, in whole groups.
 
     Args:
-        paths: Of the videos, relative to the dataset's folder.
-    """
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        names = [path.as_posix() for path in paths]
-        self._exact, self._composed = _Names(names), _Names([composed(name) for name in names])
-
-    def find(self, listed: str) -> int | None:
-        """Index of the video that a list means; None where there is none or it may be any of several."""
-        found = self._exact.find(listed)
-        return self._composed.find(composed(listed)) if found is None else found
-
-
-class _Names:
-    """Names of videos in one spelling."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-        self._by_path = _unambiguous(names)
-        self._by_stem = _unambiguous(_stem(name) for name in names)
-        self._by_name = _unambiguous(posixpath.basename(_stem(name)) for name in names)
-
-    def find(self, listed: str) -> int | None:
-        for candidates, name in ((self._by_path, listed), (self._by_stem, listed), (self._by_stem, _stem(listed))):
-            if (found := candidates.get(name)) is not None:
-                return found
-        found = self._by_name.get(posixpath.basename(_stem(listed)))
-        # A bare name may stand for a path, but no path for one in another folder.
-        if found is not None and ("/" not in listed or "/" not in self._names[found]):
-            return found
-        return None
-
-
-def read_listed(
-    videos: Path, folder: Path, lists: Sequence[SplitList], group_of: Callable[[Path], str]
-) -> Reading | None:
-    """A dataset whose lists name videos as `<class>/<video>`.
-
-    Args:
-        videos: Folder of the videos, or one that holds it.
-        folder: Of the lists.
-        lists: What they say.
-        group_of: Group of a video by its path.
+        videos: Folder of videos; one video; or a CSV file of labels, paths being relative to its folder.
+        dataset: Layout; `auto` finds it out.
+        splits: Lists that take the place of any others: a CSV file (see `tables.read_splits`) or a folder of lists
+            like UCF-101's; or the folder of the dataset's own lists where they lie elsewhere.
+        labels: CSV file of labels (see `tables.read_labels`), paths being relative to `videos`.
+        seed: Of splits and validation parts.
 
     Returns:
-        The reading; None where not one listed video is there.
+        The dataset.
 
     Raises:
-        DataError: The videos may be in any of several folders.
+        DataError: There are no videos, the layout is not the one asked for, or a list is malformed.
+        ConfigError: `dataset` is unknown, or does not go with `labels`.
     """
-    listed = dict.fromkeys(itertools.chain.from_iterable(split.codes for split in lists))
-    root = _listed_root(videos, folder, listed)
-    if root is None:
-        return None
-    found = find_videos(root)
-    finder = Finder(found)
-    labels = {finder.find(name): composed(name.split("/")[0]) for name in listed}
-    if not labels.keys() - {None}:
-        return None
-    classes = set(labels.values())
-    entries = []
-    for i, path in enumerate(found):
-        label = labels.get(i, composed(path.parts[0]))
-        entries.append(VideoEntry(path, (label,) if label in classes else (), group_of(path)))
-    return Reading(root, entries, lists, folder)
+    videos, lists_path = Path(videos), None if splits is None else Path(splits)
+    layout, reading = _read(videos, dataset, lists_path, None if labels is None else Path(labels))
+    if videos.is_dir() and layout != "csv":  # a table says itself what belongs to it
+        note_files(reading)
+    given = lists_path is not None and lists_path != reading.lists_path
+    return assemble(
+        reading,
+        name=layout if layout in OFFICIAL and _is_whole(layout, reading) else reading.root.absolute().name,
+        layout=layout,
+        lists=read_splits(lists_path) if given and lists_path is not None else reading.lists,
+        seed=seed,
+    )
 
 
-def _listed_root(videos: Path, lists_folder: Path, listed: Iterable[str]) -> Path | None:
-    """The folder whose files or folders are named in lists: `videos` itself, or one in it.
+def _read(videos: Path, dataset: str, lists: Path | None, labels: Path | None) -> tuple[str, Reading]:
+    if dataset not in get_args(DatasetLayout):
+        raise ConfigError(f"dataset must be one of {', '.join(get_args(DatasetLayout))}, got {dataset!r}")
+    if labels is not None and dataset not in ("auto", "csv"):
+        raise ConfigError(f"a file of labels makes the dataset csv, not {dataset}")
+    labels = labels or _own_labels(videos)
+    if dataset == "csv" or (dataset == "auto" and labels is not None):
+        if labels is None:
+            raise DataError(f"{videos}: no {LABELS_NAME} in it; name the file of labels")
+        return "csv", read_labels(labels, videos)
+    if dataset == "auto":
+        return _recognized(videos, lists)
+    reading = READERS[dataset](videos, lists)
+    if reading is None:
+        raise DataError(f"{videos}: not laid out like {dataset}; expected {OFFICIAL[dataset]}")
+    return dataset, reading
 
-    Folders in it are not looked at where the lists lie beside `videos`: they may belong to another dataset there.
-    """
-    heads = {part for name in listed for part in (name.split("/")[0], posixpath.basename(_stem(name)))}
-    if any(_stem(name) in heads for name in names_in(videos)):
+
+def _is_whole(layout: str, reading: Reading) -> bool:
+    """Whether a dataset goes by its layout's name: a part of HMDB-51's classes is another task, with other figures."""
+    labels = {label for entry in reading.entries for label in entry.labels}
+    return layout != "hmdb51" or len(labels) == HMDB51_NUM_CLASSES
+
+
+def _own_labels(videos: Path) -> Path | None:
+    if videos.suffix.lower() == ".csv" and not videos.is_dir():
         return videos
-    if lists_folder.absolute().parent == videos.absolute().parent:
-        return None
-    folders = [videos / name for name in names_in(videos) if (videos / name).is_dir()]
-    fitting = [folder for folder in folders if any(_stem(name) in heads for name in names_in(folder))]
-    if len(fitting) > 1:
-        raise DataError(f"{videos}: {' and '.join(path.name for path in fitting)} both fit the lists; name one of them")
-    return fitting[0] if fitting else None
+    return videos / LABELS_NAME if (videos / LABELS_NAME).is_file() else None
 
 
-def names_in(folder: Path) -> list[str]:
-    """Names in a folder, sorted.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        return sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+def _recognized(videos: Path, lists: Path | None) -> tuple[str, Reading]:
+    is_jhmdb = lists is not None and is_jhmdb_folder(lists)
+    own = {
+        "ucf101": lists if lists is not None and is_ucf101_folder(lists) else None,
+        "hmdb51": None if is_jhmdb else lists,
+        "jhmdb": lists if is_jhmdb else None,
+    }
+    readings = {layout: READERS[layout](videos, own.get(layout, lists)) for layout in OFFICIAL}
+    found = [(layout, reading) for layout, reading in readings.items() if reading is not None]
+    if len(found) > 1:
+        names = " and ".join(layout for layout, _ in found)
+        raise DataError(f"{videos}: holds {names}; name the folder of one of them, or force it by --dataset")
+    if found:
+        return found[0]
+    reading = read_folders(videos)
+    if any(len(entry.path.parts) > 1 for entry in reading.entries):
+        return "folders", reading
+    return ("names" if any(entry.labels for entry in reading.entries) else "unlabelled"), reading
 
 
 def assemble(reading: Reading, *, name: str, layout: str, lists: Sequence[SplitList], seed: int) -> Dataset:
@@ -264,15 +222,3 @@ def _note_lone_groups(findings: Findings, entries: Sequence[VideoEntry]) -> None
             groups[label].add(entry.group)
     lone = [label for label, members in groups.items() if len(members) == 1]
     findings.add("lone-group", "classes of a single group, which cannot be both trained on and tested", lone)
-
-
-def _stem(name: str) -> str:
-    return posixpath.splitext(name)[0]
-
-
-def _unambiguous(names: Iterable[str]) -> dict[str, int | None]:
-    """Index of each name, None for those of several videos."""
-    index: dict[str, int | None] = {}
-    for i, name in enumerate(names):
-        index[name] = None if name in index else i
-    return index

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from attnrec.datasets.dataset import VideoEntry
-from attnrec.datasets.folders import dataset_root, find_videos, group_by_name
+from attnrec.datasets.dataset import Findings, Reading, VideoEntry
+from attnrec.datasets.folders import Finder, dataset_root, find_videos, group_by_name
 from attnrec.datasets.lists import PARTS, SplitList, bad_line, read_list_folder, read_text, split_list
-from attnrec.datasets.matching import Finder, Findings, Reading
 from attnrec.datasets.splits import UNUSED
 from attnrec.errors import DataError
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnrec.datasets.dataset import Dataset
-from attnrec.datasets.layouts import read_dataset
+from attnrec.datasets.read import read_dataset
 from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError
 from attnrec.features.annotation import Annotation, BoxSummary, packed_boxes, read_annotation

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.datasets.dataset import Problem, VideoEntry
-from attnrec.datasets.matching import Findings
+from attnrec.datasets.dataset import Findings, Problem, VideoEntry
 from attnrec.errors import DataError
 from attnrec.features.boxes import Box, BoxTable
 from attnrec.features.matlab import read_uint8_array
