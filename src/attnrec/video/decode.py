@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,7 @@ def seen_region(width: float, height: float, resize: Resize) -> Region:
     return x0, y0, x0 + side, y0 + side
 
 
+@dataclass(eq=False)
 class FrameReader:
     """Decodes one video frame by frame: `for frame, pts in FrameReader(...)`, then `summary`.
 
@@ -100,36 +101,19 @@ class FrameReader:
     k / max_fps the nearest is kept. Frames are (height, width, 3) uint8 RGB arrays, times are in seconds from the
     first frame.
 
-    Args:
-        path: A local, regular file.
-        width: Of the frames, in px.
-        height: Of the frames, in px.
-        resize: `stretch` to the size, or `crop` the middle that has the size's aspect.
-        max_fps: Most frames to keep for each second; None keeps all.
-        limits: When to give up.
-
     Raises:
         VideoError: While iterating: it cannot be decoded, with a reason of `REASONS`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        width: int,
-        height: int,
-        resize: Resize = "stretch",
-        max_fps: float | None = None,
-        limits: DecodeLimits | None = None,
-    ) -> None:
-        self.path = path
-        self.width = width
-        self.height = height
-        self.resize = resize
-        self.max_fps = max_fps
-        self.limits = limits or DecodeLimits()
-        self.summary: DecodeSummary | None = None
-        self._decoder: Decoder | None = None
+    path: Path  # a local, regular file
+    _: KW_ONLY
+    width: int  # of the frames, in px
+    height: int  # of the frames, in px
+    resize: Resize = "stretch"  # to the size, or `crop` the middle that has the size's aspect
+    max_fps: float | None = None  # most frames to keep for each second; None keeps all
+    limits: DecodeLimits = field(default_factory=DecodeLimits)  # when to give up
+    summary: DecodeSummary | None = field(default=None, init=False)  # once the last frame has come
+    _decoder: Decoder | None = field(default=None, init=False)
 
     def __iter__(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
         num_bytes = _require_regular_file(self.path)
@@ -168,7 +152,11 @@ class FrameReader:
     ) -> Iterator[tuple[NDArray[np.uint8], float]]:
         for frame, seconds in frames:
             timeline.add(seconds)
-            self._require_within_limits(timeline, num_bytes)
+            if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
+                raise video_error(self.path, "too-large", "it repeats its frames without end")
+            if timeline.num_frames > self.limits.frames:
+                raise video_error(self.path, "too-large", f"more than {self.limits.frames} frames; cut it into parts")
+            self._require_short(timeline.span)
             yield frame, seconds
 
     def _summary(self, timeline: Timeline, exit_code: int, log: Log) -> DecodeSummary:
@@ -195,13 +183,6 @@ class FrameReader:
             effective_fps=1 / interval,
             is_variable_rate=timeline.spread > 0.5 * interval,
         )
-
-    def _require_within_limits(self, timeline: Timeline, num_bytes: int) -> None:
-        if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
-            raise video_error(self.path, "too-large", "it repeats its frames without end")
-        if timeline.num_frames > self.limits.frames:
-            raise video_error(self.path, "too-large", f"more than {self.limits.frames} frames; cut it into parts")
-        self._require_short(timeline.span)
 
     def _require_short(self, seconds: float) -> None:
         if seconds > self.limits.duration_seconds:

@@ -1,7 +1,6 @@
 """Frames to video files, through ffmpeg as a process of ours."""
 
 import contextlib
-import itertools
 import os
 import subprocess
 import tempfile
@@ -30,17 +29,9 @@ _Stream = Iterator[tuple[Frame, int, int]]  # frame, its tick, for how many tick
 
 
 def write_video(path: Path, frames: Iterable[Frame], fps: float, *, overwrite: bool = True) -> None:
-    """Encode the frames of a short clip at a constant rate; for long ones there is `write_timed_video`.
+    """Encode the frames of a short clip at a constant rate of `fps` frames per second, over 0.
 
-    Args:
-        path: Ends in `.mp4` or `.gif`.
-        frames: As in `write_timed_video`.
-        fps: Frames per second, over 0.
-        overwrite: Replace a file that is there.
-
-    Raises:
-        ValueError: No frames, or another suffix.
-        AttnrecError: The file cannot be written.
+    The rest, and the errors, as in `write_timed_video`, which suits long ones.
     """
     given = list(frames)  # their number is needed before the first is written
     write_timed_video(path, given, np.arange(len(given)) / fps, len(given) / fps, overwrite=overwrite)
@@ -161,12 +152,11 @@ def _feed(process: "subprocess.Popen[bytes]", stream: _Stream, tick_seconds: flo
     assert process.stdin is not None
     try:
         with contextlib.suppress(BrokenPipeError):  # ffmpeg's own message says why
-            first = next(stream, None)
-            if first is not None:
-                height, width, _ = first[0].shape
-                process.stdin.write(stream_header(width, height, tick_seconds))
-                for frame, tick, num_ticks in itertools.chain([first], stream):
-                    process.stdin.write(stream_frame(frame, tick, num_ticks))
+            for index, (frame, tick, num_ticks) in enumerate(stream):
+                if index == 0:
+                    height, width, _ = frame.shape
+                    process.stdin.write(stream_header(width, height, tick_seconds))
+                process.stdin.write(stream_frame(frame, tick, num_ticks))
             process.stdin.close()
     except BaseException:
         process.kill()
