@@ -107,9 +107,7 @@ def read_ucf101(videos: Path, lists: Path | None = None) -> Reading | None:
         return None
     numbers = folder / "classInd.txt"
     classes = read_class_numbers(numbers) if numbers.is_file() else None
-    return _read_listed(
-        videos, folder, read_list_folder(folder, "ucf101", classes), lambda path: _CLIP_NUMBER.sub("", path.stem)
-    )
+    return _read_listed(videos, folder, read_list_folder(folder, "ucf101", classes), _CLIP_NUMBER)
 
 
 def read_hmdb51(videos: Path, lists: Path | None = None) -> Reading | None:
@@ -121,7 +119,7 @@ def read_hmdb51(videos: Path, lists: Path | None = None) -> Reading | None:
     folder = _lists_folder(videos, lists, HMDB51_LISTS, is_hmdb51_folder)
     if folder is None:
         return None
-    return _read_listed(videos, folder, read_hmdb51_folder(folder), lambda path: _HMDB51_TAGS.sub("", path.stem))
+    return _read_listed(videos, folder, read_hmdb51_folder(folder), _HMDB51_TAGS)
 
 
 def read_jhmdb(videos: Path, lists: Path | None = None) -> Reading | None:
@@ -133,9 +131,7 @@ def read_jhmdb(videos: Path, lists: Path | None = None) -> Reading | None:
     if folder is None:
         return None
     root = _jhmdb_root(videos, hmdb51_labels(folder))
-    reading = _read_listed(
-        root, folder, read_hmdb51_folder(folder, "jhmdb"), lambda path: _HMDB51_TAGS.sub("", path.stem)
-    )
+    reading = _read_listed(root, folder, read_hmdb51_folder(folder, "jhmdb"), _HMDB51_TAGS)
     if reading is None:
         return None
     nearby = [base / "puppet_mask" for base in (folder.absolute().parent, videos, root, root.absolute().parent)]
@@ -218,7 +214,7 @@ def _lists_folder(
 
 
 def _read_listed(
-    videos: Path, folder: Path, lists: Sequence[SplitList], group_of: Callable[[Path], str]
+    videos: Path, folder: Path, lists: Sequence[SplitList], clip_ending: re.Pattern[str]
 ) -> Reading | None:
     """A dataset whose lists name videos as `<class>/<video>`.
 
@@ -226,7 +222,7 @@ def _read_listed(
         videos: Folder of the videos, or one that holds it.
         folder: Of the lists.
         lists: What they say.
-        group_of: Group of a video by its path.
+        clip_ending: What follows the group in a video's name.
 
     Returns:
         The reading; None where not one listed video is there.
@@ -247,7 +243,8 @@ def _read_listed(
     entries = []
     for i, path in enumerate(found):
         label = labels.get(i, composed(path.parts[0]))
-        entries.append(VideoEntry(path, (label,) if label in classes else (), group_of(path)))
+        group = clip_ending.sub("", path.stem)
+        entries.append(VideoEntry(path, (label,) if label in classes else (), group))
     return Reading(root, entries, lists, folder)
 
 

@@ -10,15 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.datasets.dataset import (
-    Dataset,
-    Findings,
-    Reading,
-    VideoEntry,
-    class_names,
-    label_matrix,
-    rarest_label,
-)
+from attnrec.datasets.dataset import Dataset, Findings, Reading, VideoEntry, class_names, label_matrix, rarest_label
 from attnrec.datasets.folders import Finder, composed, find_files
 from attnrec.datasets.layouts import (
     HMDB51_NUM_CLASSES,
@@ -69,12 +61,14 @@ def read_dataset(
     layout, reading = _read(videos, dataset, lists_path, None if labels is None else Path(labels))
     if videos.is_dir() and layout != "csv":  # a table says itself what belongs to it
         note_files(reading)
-    given = lists_path is not None and lists_path != reading.lists_path
+    lists = reading.lists
+    if lists_path is not None and lists_path != reading.lists_path:
+        lists = read_splits(lists_path)
     return assemble(
         reading,
         name=layout if layout in OFFICIAL and _is_whole(layout, reading) else reading.root.absolute().name,
         layout=layout,
-        lists=read_splits(lists_path) if given and lists_path is not None else reading.lists,
+        lists=lists,
         seed=seed,
     )
 
