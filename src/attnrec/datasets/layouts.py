@@ -27,7 +27,6 @@ from attnrec.datasets.lists import (
     files_in,
     hmdb51_labels,
     is_clip_sets,
-    is_hmdb51_folder,
     is_list_folder,
     read_class_numbers,
     read_clip_sets,
@@ -116,7 +115,7 @@ def read_hmdb51(videos: Path, lists: Path | None = None) -> Reading | None:
     Splits `hmdb51-1` to `hmdb51-3`. A group is a source video within a class, the name before its tags: that is what
     the official splits keep whole, while scenes of one film may be on both sides under different classes.
     """
-    folder = _lists_folder(videos, lists, HMDB51_LISTS, is_hmdb51_folder)
+    folder = _lists_folder(videos, lists, HMDB51_LISTS, hmdb51_labels)
     if folder is None:
         return None
     return _read_listed(videos, folder, read_hmdb51_folder(folder), _HMDB51_TAGS)
@@ -127,7 +126,7 @@ def read_jhmdb(videos: Path, lists: Path | None = None) -> Reading | None:
 
     Splits `jhmdb-1` to `jhmdb-3`. Groups are as in HMDB-51, whose clips these are.
     """
-    folder = _lists_folder(videos, lists, JHMDB_LISTS, is_hmdb51_folder if lists is not None else is_jhmdb_folder)
+    folder = _lists_folder(videos, lists, JHMDB_LISTS, hmdb51_labels if lists is not None else is_jhmdb_folder)
     if folder is None:
         return None
     root = _jhmdb_root(videos, hmdb51_labels(folder))
@@ -203,7 +202,7 @@ def is_jhmdb_folder(folder: Path) -> bool:
 
 
 def _lists_folder(
-    videos: Path, given: Path | None, names: Sequence[str], is_such: Callable[[Path], bool]
+    videos: Path, given: Path | None, names: Sequence[str], is_such: Callable[[Path], object]
 ) -> Path | None:
     """A folder of lists: the one a user names if it is such a folder, or else one in or beside the videos' folder."""
     if not videos.is_dir():

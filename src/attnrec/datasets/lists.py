@@ -157,11 +157,6 @@ def read_class_numbers(path: Path) -> dict[str, int]:
     return {match["label"]: int(match["number"]) for _, match in lines}
 
 
-def is_hmdb51_folder(folder: Path) -> bool:
-    """Whether a folder holds HMDB-51's split files, `<class>_test_split<number>.txt`."""
-    return bool(hmdb51_labels(folder))
-
-
 def hmdb51_labels(folder: Path) -> set[str]:
     """Classes that a folder's files `<class>_test_split<number>.txt` are of; none where it has no such files."""
     matches = (_HMDB51_FILE.fullmatch(path.name) for path in (files_in(folder) if folder.is_dir() else ()))
