@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from dataset_trees import make_files
 
-from attnrec.datasets.folders import dataset_root, find_files, label_of, scan_videos
+from attnrec.datasets.folders import Finder, dataset_root, find_files, label_of, scan_videos
 from attnrec.errors import DataError
 
 
@@ -152,3 +152,42 @@ def test_files_that_are_passed_over_are_known(tmp_path):
     found = find_files(tmp_path)
     assert [str(path) for path in found.ignored] == ["run/b.rm", "run/c"]
     assert [str(path) for path in found.broken_links] == ["jump"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "found"),
+    [
+        ("run/a.avi", 0),
+        ("run/a.mp4", 0),
+        ("run/a", 0),
+        ("a.avi", 0),  # a bare name for a video in a folder
+        ("jump/a.avi", None),  # but no other folder's
+        ("top.mkv", 2),
+        ("run/top.mp4", 2),  # a class folder for videos that lie all in one
+        ("run/b.avi", 1),
+        ("b.avi", None),  # two of them
+        ("jump/c.mp4", 4),
+        ("jump/c.avi", 5),
+        ("jump/c", None),
+        ("run/v1.2.mp4", 6),
+        ("run/v1.2", 6),
+        ("nothing.mp4", None),
+    ],
+)
+def test_finding_listed_videos(listed, found):
+    names = ("run/a.avi", "run/b.mp4", "top.mp4", "jump/b.mp4", "jump/c.mp4", "jump/c.avi", "run/v1.2.avi")
+    assert Finder([Path(name) for name in names]).find(listed) == found
+
+
+COMPOSED, DECOMPOSED = "run/caf\xe9.avi", "run/cafe\u0301.avi"
+
+
+@pytest.mark.parametrize("on_disk", [COMPOSED, DECOMPOSED])
+@pytest.mark.parametrize("listed", [COMPOSED, DECOMPOSED, COMPOSED[:-4], DECOMPOSED[:-4], "cafe\u0301.avi"])
+def test_accents_may_be_spelled_otherwise_in_a_list(on_disk, listed):
+    assert Finder([Path("run/a.avi"), Path(on_disk)]).find(listed) == 1
+
+
+def test_names_that_differ_in_their_spelling_alone_are_told_apart():
+    finder = Finder([Path(COMPOSED), Path(DECOMPOSED)])
+    assert (finder.find(COMPOSED), finder.find(DECOMPOSED)) == (0, 1)

@@ -4,7 +4,6 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from dataset_trees import (
     make_files,
@@ -17,10 +16,10 @@ from dataset_trees import (
 )
 
 from attnrec.datasets.dataset import Dataset
-from attnrec.datasets.layouts import read_dataset
 from attnrec.datasets.lists import HOLLYWOOD2_CLASSES
-from attnrec.datasets.splits import TEST, TRAIN, VALIDATION, leaking_groups
-from attnrec.errors import ConfigError, DataError
+from attnrec.datasets.read import read_dataset
+from attnrec.datasets.splits import TEST, TRAIN, VALIDATION
+from attnrec.errors import DataError
 
 SEEDED = ["default", "cv3-1", "cv3-2", "cv3-3"]
 TRAINLIST, TESTLIST = "Archery/v_Archery_g08_c01.avi 2\r\n", "Archery/v_Archery_g01_c01.avi\r\n"
@@ -103,90 +102,6 @@ def test_names_of_any_bytes(tmp_path):
     dataset = read_dataset(tmp_path)
     assert dataset.classes == ("b", odd)
     assert counts_of(dataset, "default")[1] > 0
-
-
-def test_the_seed_decides_the_split(tmp_path):
-    make_files(tmp_path, *(f"{c}/{i}.mp4" for c in "ab" for i in range(20)))
-    first, again, other = (read_dataset(tmp_path, seed=seed).splits["default"] for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
-@pytest.mark.parametrize("layout", ["auto", "folders", "ucf11", "ucf101", "hmdb51", "hollywood2"])
-def test_no_videos(tmp_path, layout):
-    with pytest.raises(DataError, match=r"nothing: (no such folder|not laid out like)"):
-        read_dataset(tmp_path / "nothing", layout)
-
-
-def test_unknown_layout(tmp_path):
-    with pytest.raises(ConfigError, match=r"dataset must be one of auto, folders, .*, csv, got 'kinetics'"):
-        read_dataset(tmp_path, "kinetics")
-
-
-# Splits that are given
-
-
-def test_given_splits_replace_seeded_ones(tmp_path):
-    make_files(tmp_path / "videos", *(f"run/v_run_g{g:02}_c0{c}.avi" for g in range(9) for c in (1, 2)))
-    table = tmp_path / "mine.csv"
-    table.write_text(
-        "path,split\nrun/v_run_g01_c01.avi,test\nrun/v_run_g02_c01.avi,test\nrun/v_run_g02_c02.mp4,train\n"
-    )
-    dataset = read_dataset(tmp_path / "videos", splits=table)
-    assert list(dataset.splits) == ["mine"]
-    assert dataset.split_counts["mine"] == {"train": 1, "validation": 0, "test": 2, "unused": 15}
-    assert kinds_of(dataset) == ["unlisted", "leak"]
-    assert str(dataset.problems[1]) == "groups on both sides of split mine: 1 (g02)"
-
-
-def test_a_leaky_split_of_real_clips_is_told(real_data, tmp_path):
-    table = tmp_path / "leaky.csv"
-    rows = [f"{path.parent.name}/{path.name},{'test' if '_c02' in path.name else 'train'}"
-            for path in sorted((real_data / "weizmann4").rglob("*.*"))]  # fmt: skip
-    table.write_text("\n".join(["path,split", *rows]))
-    dataset = read_dataset(real_data / "weizmann4", splits=table)
-    (leak,) = [problem for problem in dataset.problems if problem.kind == "leak"]
-    assert leak.count == 9
-    for codes in read_dataset(real_data / "weizmann4").splits.values():
-        assert leaking_groups(codes, dataset.groups) == []
-
-
-def test_splits_for_a_dataset_that_brings_its_own(tmp_path):
-    make_files(tmp_path / "v", "Archery/v_Archery_g01_c01.avi", "Archery/v_Archery_g08_c01.avi")
-    write_lists(tmp_path / "ucfTrainTestlist", trainlist01=TRAINLIST, testlist01=TESTLIST)
-    write_lists(tmp_path / "swapped", trainlist=TESTLIST, testlist=TRAINLIST)
-    dataset = read_dataset(tmp_path / "v", splits=tmp_path / "swapped")
-    assert dataset.layout == "ucf101"
-    assert {name: codes.tolist() for name, codes in dataset.splits.items()} == {"swapped": [TRAIN, TEST]}
-
-
-# Tables of labels
-
-
-@pytest.mark.parametrize("how", ["the table", "the folder with it", "named"])
-def test_a_table_of_labels(tmp_path, how):
-    make_files(tmp_path / "v", "a.mp4", "b.mp4")
-    table = tmp_path / ("labels.csv" if how == "named" else "v/labels.csv")
-    table.write_text("path,label,split\na.mp4,run;jump,train\nb.mp4,run,test\n")
-    dataset = {
-        "the table": lambda: read_dataset(table),
-        "the folder with it": lambda: read_dataset(tmp_path / "v"),
-        "named": lambda: read_dataset(tmp_path / "v", labels=table),
-    }[how]()
-    assert (dataset.layout, dataset.multilabel, dataset.classes) == ("csv", True, ("jump", "run"))
-    assert dataset.root == tmp_path / "v"
-    assert dataset.splits["default"].tolist() == [TRAIN, TEST]
-    assert dataset.problems == ()
-
-
-def test_tables_that_do_not_go_with_the_layout(tmp_path):
-    make_files(tmp_path, "a.mp4", "labels.csv")
-    with pytest.raises(ConfigError, match="a file of labels makes the dataset csv, not folders"):
-        read_dataset(tmp_path, "folders", labels=tmp_path / "labels.csv")
-    assert read_dataset(tmp_path, "unlabelled").layout == "unlabelled"
-    (tmp_path / "labels.csv").unlink()
-    with pytest.raises(DataError, match=r"no labels\.csv in it; name the file of labels"):
-        read_dataset(tmp_path, "csv")
 
 
 # UCF-11
@@ -287,6 +202,15 @@ def test_where_lists_may_lie(tmp_path, videos, lists, given, splits, root):
 def test_lists_are_found_from_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(small_ucf101(tmp_path) / "UCF-101")
     assert read_dataset(".").layout == "ucf101"
+
+
+def test_splits_for_a_dataset_that_brings_its_own(tmp_path):
+    make_files(tmp_path / "v", "Archery/v_Archery_g01_c01.avi", "Archery/v_Archery_g08_c01.avi")
+    write_lists(tmp_path / "ucfTrainTestlist", trainlist01=TRAINLIST, testlist01=TESTLIST)
+    write_lists(tmp_path / "swapped", trainlist=TESTLIST, testlist=TRAINLIST)
+    dataset = read_dataset(tmp_path / "v", splits=tmp_path / "swapped")
+    assert dataset.layout == "ucf101"
+    assert {name: codes.tolist() for name, codes in dataset.splits.items()} == {"swapped": [TRAIN, TEST]}
 
 
 def test_lists_of_another_name_can_be_forced(tmp_path):

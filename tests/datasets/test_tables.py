@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from dataset_trees import make_files, write_lists
 
-from attnrec.datasets.matching import Reading
+from attnrec.datasets.dataset import Reading
 from attnrec.datasets.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.datasets.tables import read_labels, read_splits, read_table
 from attnrec.errors import DataError

@@ -16,8 +16,7 @@ from attnrec.features.boxes import (
     read_boxes,
     require_inside,
 )
-from attnrec.video.decode import FrameReader, probe
-from attnrec.video.geometry import seen_region
+from attnrec.video.decode import FrameReader, probe, seen_region
 
 
 def table(folder, text: str):

@@ -3,13 +3,15 @@
 Legend: N videos, C classes.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.datasets.lists import SplitList
 from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups
 
 MAX_EXAMPLES = 5
@@ -17,17 +19,11 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """A video in a dataset.
+    """A video in a dataset."""
 
-    Attributes:
-        path: Relative to the dataset's folder.
-        labels: Class names; none where nothing is known, or, in a dataset of several labels a video, none applies.
-        group: Videos of one group share a person, scene or source and belong on the same side of any split.
-    """
-
-    path: Path
-    labels: tuple[str, ...]
-    group: str
+    path: Path  # relative to the dataset's folder
+    labels: tuple[str, ...]  # none where nothing is known, or, in a dataset of several labels a video, none applies
+    group: str  # videos of one group share a person, scene or source and belong on the same side of any split
 
     @property
     def label(self) -> str | None:
@@ -37,20 +33,14 @@ class VideoEntry:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a dataset that its user should know.
+    """Something about a dataset that its user should know."""
 
-    Attributes:
-        kind: `missing`, `unlisted`, `repeated`, `contradictory`, `incomplete`, `left-out`, `unlabelled`, `ignored`,
-            `broken-link`, `repeated-link`, `lone-group`, `leak`, `boxes` or `mask`.
-        what: What is counted, in words.
-        count: How many.
-        examples: The first few of them.
-    """
-
+    # `missing`, `unlisted`, `repeated`, `contradictory`, `incomplete`, `left-out`, `unlabelled`, `ignored`,
+    # `broken-link`, `repeated-link`, `lone-group`, `leak`, `boxes` or `mask`
     kind: str
-    what: str
+    what: str  # is counted, in words
     count: int
-    examples: tuple[str, ...]
+    examples: tuple[str, ...]  # the first few
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.examples) else ""
@@ -63,32 +53,51 @@ def found_problems(kind: str, what: str, names: Iterable[str]) -> list[Problem]:
     return [Problem(kind, what, len(names), tuple(names[:MAX_EXAMPLES]))] if names else []
 
 
+class Findings:
+    """What is odd about a dataset, gathered by kind and words; a video that is found twice counts once."""
+
+    def __init__(self) -> None:
+        self._names: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def add(self, kind: str, what: str, names: Iterable[str]) -> None:
+        """Note names that something is the matter with, if there are any."""
+        self._names[kind, what].update(names)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything noted, in the order of its first mention."""
+        return tuple(problem for key, names in self._names.items() for problem in found_problems(*key, names))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader of a layout says of a dataset, before the splits are worked out."""
+
+    root: Path  # folder that paths are relative to
+    entries: Sequence[VideoEntry]
+    lists: Sequence[SplitList] = ()  # splits that the dataset brings along
+    lists_path: Path | None = None  # where those come from
+    classes: tuple[str, ...] | None = None  # names in order; None for the labels found, sorted
+    multilabel: bool = False  # a video may have several labels
+    test_share: float = 0.25  # of the seeded default split, which is made where there are no lists
+    masks: Path | None = None  # folder of masks that say where people are, as J-HMDB's
+    findings: Findings = field(default_factory=Findings)  # what the reader found odd
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Videos with their labels, groups and splits.
+    """Videos with their labels, groups and splits."""
 
-    Attributes:
-        name: `ucf11`, `ucf101`, `hmdb51`, `jhmdb` or `hollywood2`, and for other datasets, and for a part of HMDB-51's
-            classes, the name of their folder.
-        layout: Reader that found this, one of `attnrec.settings.DatasetLayout`.
-        root: Folder that paths are relative to.
-        entries: The videos, sorted by path.
-        classes: Names in the order of the class indices.
-        multilabel: A video may have several labels.
-        splits: Part of each video by split name, codes as in `SPLIT_PARTS`, shape (N,) each.
-        problems: What is odd about all this.
-        masks: Folder of masks that say where people are; None for most datasets.
-    """
-
+    # `ucf11`, `ucf101`, `hmdb51`, `jhmdb` or `hollywood2`; for other datasets, and for a part of HMDB-51's classes, the
+    # name of their folder
     name: str
-    layout: str
-    root: Path
-    entries: tuple[VideoEntry, ...]
-    classes: tuple[str, ...]
-    multilabel: bool
-    splits: dict[str, NDArray[np.uint8]]
-    problems: tuple[Problem, ...]
-    masks: Path | None = None
+    layout: str  # of the reader that found this, one of `attnrec.settings.DatasetLayout`
+    root: Path  # folder that paths are relative to
+    entries: tuple[VideoEntry, ...]  # sorted by path
+    classes: tuple[str, ...]  # names in the order of the class indices
+    multilabel: bool  # a video may have several labels
+    splits: dict[str, NDArray[np.uint8]]  # part of each video by split name, codes as in `SPLIT_PARTS`, shape (N,) each
+    problems: tuple[Problem, ...]  # what is odd about all this
+    masks: Path | None = None  # folder of masks that say where people are; None for most datasets
 
     @property
     def groups(self) -> list[str]:

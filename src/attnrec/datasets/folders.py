@@ -1,9 +1,10 @@
-"""Finding videos on disk, and what their paths alone say about labels and groups."""
+"""Finding videos on disk, by the names in lists too, and what their paths say about labels and groups."""
 
 import os
+import posixpath
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,14 +103,19 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def scan_videos(root: Path) -> list[VideoEntry]:
-    """Find the videos below a folder and read labels and groups off their names.
+def labels_by_place(path: Path) -> tuple[str, ...]:
+    """The class as the first folder of a path; for a bare name as `labels_by_name` has it."""
+    return path.parts[:1] if len(path.parts) > 1 else labels_by_name(path)
 
-    The class is the first folder below `root`; for videos that lie in `root` itself it comes from names like
-    `v_<class>_g<group>_c<clip>`. Groups come from such names everywhere; any other video is a group of its own.
+
+def scan_videos(root: Path, labels_of: Callable[[Path], tuple[str, ...]] = labels_by_place) -> list[VideoEntry]:
+    """Find the videos below a folder and read labels and groups off their paths.
+
+    Groups come from names like `v_<class>_g<group>_c<clip>`; any other video is a group of its own.
 
     Args:
         root: A folder, or a single video.
+        labels_of: Labels of a video by its path.
 
     Returns:
         Entries sorted by path.
@@ -117,10 +123,7 @@ def scan_videos(root: Path) -> list[VideoEntry]:
     Raises:
         DataError: `root` is not there, cannot be read or holds no video.
     """
-    return [
-        VideoEntry(path, path.parts[:1] if len(path.parts) > 1 else labels_by_name(path), group_by_name(path))
-        for path in find_videos(root)
-    ]
+    return [VideoEntry(path, labels_of(path), group_by_name(path)) for path in find_videos(root)]
 
 
 def dataset_root(videos: Path) -> Path:
@@ -146,3 +149,56 @@ def label_of(video: Path, classes: Sequence[str]) -> str | None:
     known = {composed(name): name for name in classes}
     candidates = (known.get(composed(name)) for name in (folder, *labels_by_name(video), *further))
     return next((label for label in candidates if label is not None), None)
+
+
+class Finder:
+    """Finds videos by the names that lists give them.
+
+    A list may spell accents otherwise than the disk, leave out the suffix, or have another one as videos get converted;
+    and it may name class folders where the videos lie all in one, or the other way round.
+
+    Args:
+        paths: Of the videos, relative to the dataset's folder.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        names = [path.as_posix() for path in paths]
+        self._exact, self._composed = _Names(names), _Names([composed(name) for name in names])
+
+    def find(self, listed: str) -> int | None:
+        """Index of the video that a list means; None where there is none or it may be any of several."""
+        found = self._exact.find(listed)
+        return self._composed.find(composed(listed)) if found is None else found
+
+
+class _Names:
+    """Names of videos in one spelling."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._by_path = _unambiguous(names)
+        self._by_stem = _unambiguous(stem(name) for name in names)
+        self._by_name = _unambiguous(posixpath.basename(stem(name)) for name in names)
+
+    def find(self, listed: str) -> int | None:
+        for candidates, name in ((self._by_path, listed), (self._by_stem, listed), (self._by_stem, stem(listed))):
+            if (found := candidates.get(name)) is not None:
+                return found
+        found = self._by_name.get(posixpath.basename(stem(listed)))
+        # A bare name may stand for a path, but no path for one in another folder.
+        if found is not None and ("/" not in listed or "/" not in self._names[found]):
+            return found
+        return None
+
+
+def stem(name: str) -> str:
+    """A name without its suffix."""
+    return posixpath.splitext(name)[0]
+
+
+def _unambiguous(names: Iterable[str]) -> dict[str, int | None]:
+    """Index of each name, None for those of several videos."""
+    index: dict[str, int | None] = {}
+    for i, name in enumerate(names):
+        index[name] = None if name in index else i
+    return index

@@ -3,19 +3,30 @@
 A reader is given the videos and the path of lists, if a user named one; it returns None where the layout is another.
 """
 
+import itertools
+import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
-from attnrec.datasets.dataset import Dataset, VideoEntry
-from attnrec.datasets.folders import dataset_root, find_videos, group_by_name, labels_by_name, scan_videos
+from attnrec.datasets.dataset import Reading, VideoEntry
+from attnrec.datasets.folders import (
+    Finder,
+    composed,
+    dataset_root,
+    find_videos,
+    group_by_name,
+    labels_by_name,
+    scan_videos,
+    stem,
+)
 from attnrec.datasets.lists import (
     HOLLYWOOD2_CLASSES,
+    SplitList,
+    files_in,
     hmdb51_labels,
     is_clip_sets,
-    is_hmdb51_folder,
     is_list_folder,
     read_class_numbers,
     read_clip_sets,
@@ -23,10 +34,7 @@ from attnrec.datasets.lists import (
     read_lines,
     read_list_folder,
 )
-from attnrec.datasets.matching import Finder, Reading, assemble, names_in, note_files, read_listed
-from attnrec.datasets.tables import read_labels, read_splits
-from attnrec.errors import ConfigError, DataError
-from attnrec.settings import DatasetLayout
+from attnrec.errors import DataError
 from attnrec.video.decode import VIDEO_SUFFIXES
 
 Reader = Callable[[Path, Path | None], Reading | None]
@@ -43,104 +51,11 @@ JHMDB_CLASSES = {
     *("run", "shoot_ball", "shoot_bow", "shoot_gun", "sit", "stand", "swing_baseball", "throw", "walk", "wave"),
 }
 JHMDB_LISTS = ("splits",)
-LABELS_NAME = "labels.csv"
 
 _UCF11_GROUP = re.compile(r"v_\w+_\d\d")
 _CLIP_NUMBER = re.compile(r"_c\d+$")
 _HMDB51_TAGS = re.compile(r"_[a-z]_(cm|nm)_np\d+_(fr|ba|le|ri)_(bad|med|goo)_\d+$")
 _OTHER_HOLLYWOOD2_CLIPS = re.compile(r"sceneclip|actionclipauto")
-
-
-def read_dataset(
-    videos: str | Path,
-    dataset: DatasetLayout = "auto",
-    *,
-    splits: str | Path | None = None,
-    labels: str | Path | None = None,
-    seed: int = 0,
-) -> Dataset:
-    """Read labels, groups and splits of videos off their layout, without decoding any.
-
-    Without official or given lists the splits are `default` and `cv3-1` to `cv3-3`, seeded, with whole groups. Lists
-    that name no validation videos give up 15 % of the training videos for it, in whole groups.
-
-    Args:
-        videos: Folder of videos; one video; or a CSV file of labels, paths being relative to its folder.
-        dataset: Layout; `auto` finds it out.
-        splits: Lists that take the place of any others: a CSV file (see `tables.read_splits`) or a folder of lists
-            like UCF-101's; or the folder of the dataset's own lists where they lie elsewhere.
-        labels: CSV file of labels (see `tables.read_labels`), paths being relative to `videos`.
-        seed: Of splits and validation parts.
-
-    Returns:
-        The dataset.
-
-    Raises:
-        DataError: There are no videos, the layout is not the one asked for, or a list is malformed.
-        ConfigError: `dataset` is unknown, or does not go with `labels`.
-    """
-    videos, lists_path = Path(videos), None if splits is None else Path(splits)
-    layout, reading = _read(videos, dataset, lists_path, None if labels is None else Path(labels))
-    if videos.is_dir() and layout != "csv":  # a table says itself what belongs to it
-        note_files(reading)
-    given = lists_path is not None and lists_path != reading.lists_path
-    return assemble(
-        reading,
-        name=layout if layout in OFFICIAL and _is_whole(layout, reading) else reading.root.absolute().name,
-        layout=layout,
-        lists=read_splits(lists_path) if given and lists_path is not None else reading.lists,
-        seed=seed,
-    )
-
-
-def _read(videos: Path, dataset: str, lists: Path | None, labels: Path | None) -> tuple[str, Reading]:
-    if dataset not in get_args(DatasetLayout):
-        raise ConfigError(f"dataset must be one of {', '.join(get_args(DatasetLayout))}, got {dataset!r}")
-    if labels is not None and dataset not in ("auto", "csv"):
-        raise ConfigError(f"a file of labels makes the dataset csv, not {dataset}")
-    labels = labels or _own_labels(videos)
-    if dataset == "csv" or (dataset == "auto" and labels is not None):
-        if labels is None:
-            raise DataError(f"{videos}: no {LABELS_NAME} in it; name the file of labels")
-        return "csv", read_labels(labels, videos)
-    if dataset == "auto":
-        return _recognized(videos, lists)
-    reading = READERS[dataset](videos, lists)
-    if reading is None:
-        raise DataError(f"{videos}: not laid out like {dataset}; expected {OFFICIAL[dataset]}")
-    return dataset, reading
-
-
-def _is_whole(layout: str, reading: Reading) -> bool:
-    """Whether a dataset goes by its layout's name: a part of HMDB-51's classes is another task, with other figures."""
-    labels = {label for entry in reading.entries for label in entry.labels}
-    return layout != "hmdb51" or len(labels) == HMDB51_NUM_CLASSES
-
-
-def _own_labels(videos: Path) -> Path | None:
-    if videos.suffix.lower() == ".csv" and not videos.is_dir():
-        return videos
-    return videos / LABELS_NAME if (videos / LABELS_NAME).is_file() else None
-
-
-def _recognized(videos: Path, lists: Path | None) -> tuple[str, Reading]:
-    is_jhmdb = lists is not None and _is_jhmdb_folder(lists)
-    own = {
-        "ucf101": lists if lists is not None and _is_ucf101_folder(lists) else None,
-        "hmdb51": None if is_jhmdb else lists,
-        "jhmdb": lists if is_jhmdb else None,
-    }
-    readings = {layout: READERS[layout](videos, own.get(layout, lists)) for layout in OFFICIAL}
-    found = [(layout, reading) for layout, reading in readings.items() if reading is not None]
-    if len(found) > 1:
-        names = " and ".join(layout for layout, _ in found)
-        raise DataError(f"{videos}: holds {names}; name the folder of one of them, or force it by --dataset")
-    if found:
-        return found[0]
-    reading = read_folders(videos)
-    if any(len(entry.path.parts) > 1 for entry in reading.entries):
-        return "folders", reading
-    return ("names" if any(entry.labels for entry in reading.entries) else "unlabelled"), reading
 
 
 def read_folders(videos: Path, lists: Path | None = None) -> Reading:
@@ -150,14 +65,12 @@ def read_folders(videos: Path, lists: Path | None = None) -> Reading:
 
 def read_names(videos: Path, lists: Path | None = None) -> Reading:
     """Videos anywhere below a folder, named `v_<class>_g<group>_c<clip>`."""
-    entries = [VideoEntry(path, labels_by_name(path), group_by_name(path)) for path in find_videos(videos)]
-    return Reading(dataset_root(videos), entries)
+    return Reading(dataset_root(videos), scan_videos(videos, labels_by_name))
 
 
 def read_unlabelled(videos: Path, lists: Path | None = None) -> Reading:
     """Videos to predict: no labels, wherever they lie."""
-    entries = [VideoEntry(path, (), group_by_name(path)) for path in find_videos(videos)]
-    return Reading(dataset_root(videos), entries)
+    return Reading(dataset_root(videos), scan_videos(videos, lambda path: ()))
 
 
 def read_ucf11(videos: Path, lists: Path | None = None) -> Reading | None:
@@ -193,9 +106,7 @@ def read_ucf101(videos: Path, lists: Path | None = None) -> Reading | None:
         return None
     numbers = folder / "classInd.txt"
     classes = read_class_numbers(numbers) if numbers.is_file() else None
-    return read_listed(
-        videos, folder, read_list_folder(folder, "ucf101", classes), lambda path: _CLIP_NUMBER.sub("", path.stem)
-    )
+    return _read_listed(videos, folder, read_list_folder(folder, "ucf101", classes), _CLIP_NUMBER)
 
 
 def read_hmdb51(videos: Path, lists: Path | None = None) -> Reading | None:
@@ -204,10 +115,10 @@ def read_hmdb51(videos: Path, lists: Path | None = None) -> Reading | None:
     Splits `hmdb51-1` to `hmdb51-3`. A group is a source video within a class, the name before its tags: that is what
     the official splits keep whole, while scenes of one film may be on both sides under different classes.
     """
-    folder = _lists_folder(videos, lists, HMDB51_LISTS, is_hmdb51_folder)
+    folder = _lists_folder(videos, lists, HMDB51_LISTS, hmdb51_labels)
     if folder is None:
         return None
-    return read_listed(videos, folder, read_hmdb51_folder(folder), lambda path: _HMDB51_TAGS.sub("", path.stem))
+    return _read_listed(videos, folder, read_hmdb51_folder(folder), _HMDB51_TAGS)
 
 
 def read_jhmdb(videos: Path, lists: Path | None = None) -> Reading | None:
@@ -215,13 +126,11 @@ def read_jhmdb(videos: Path, lists: Path | None = None) -> Reading | None:
 
     Splits `jhmdb-1` to `jhmdb-3`. Groups are as in HMDB-51, whose clips these are.
     """
-    folder = _lists_folder(videos, lists, JHMDB_LISTS, is_hmdb51_folder if lists is not None else _is_jhmdb_folder)
+    folder = _lists_folder(videos, lists, JHMDB_LISTS, hmdb51_labels if lists is not None else is_jhmdb_folder)
     if folder is None:
         return None
     root = _jhmdb_root(videos, hmdb51_labels(folder))
-    reading = read_listed(
-        root, folder, read_hmdb51_folder(folder, "jhmdb"), lambda path: _HMDB51_TAGS.sub("", path.stem)
-    )
+    reading = _read_listed(root, folder, read_hmdb51_folder(folder, "jhmdb"), _HMDB51_TAGS)
     if reading is None:
         return None
     nearby = [base / "puppet_mask" for base in (folder.absolute().parent, videos, root, root.absolute().parent)]
@@ -230,9 +139,9 @@ def read_jhmdb(videos: Path, lists: Path | None = None) -> Reading | None:
 
 def _jhmdb_root(videos: Path, labels: set[str]) -> Path:
     """The folder whose class folders hold videos: those beside it hold pictures, masks and joints of the same names."""
-    for root in (videos, *(videos / name for name in names_in(videos))):
+    for root in (videos, *files_in(videos)):
         folders = [root / label for label in sorted(labels) if (root / label).is_dir()]
-        if any(Path(name).suffix.lower() in VIDEO_SUFFIXES for folder in folders for name in names_in(folder)):
+        if any(path.suffix.lower() in VIDEO_SUFFIXES for folder in folders for path in files_in(folder)):
             return root
     return videos
 
@@ -281,17 +190,19 @@ READERS: dict[str, Reader] = {
 }
 
 
-def _is_ucf101_folder(folder: Path) -> bool:
+def is_ucf101_folder(folder: Path) -> bool:
+    """Whether a folder holds UCF-101's own lists."""
     numbers = folder / "classInd.txt"
     return folder.name in UCF101_LISTS or (numbers.is_file() and len(read_lines(numbers)) == 101)
 
 
-def _is_jhmdb_folder(folder: Path) -> bool:
+def is_jhmdb_folder(folder: Path) -> bool:
+    """Whether a folder holds J-HMDB's own lists."""
     return folder.name in JHMDB_LISTS and bool(labels := hmdb51_labels(folder)) and labels <= JHMDB_CLASSES
 
 
 def _lists_folder(
-    videos: Path, given: Path | None, names: Sequence[str], is_such: Callable[[Path], bool]
+    videos: Path, given: Path | None, names: Sequence[str], is_such: Callable[[Path], object]
 ) -> Path | None:
     """A folder of lists: the one a user names if it is such a folder, or else one in or beside the videos' folder."""
     if not videos.is_dir():
@@ -299,3 +210,55 @@ def _lists_folder(
     nearby = [base / name for base in (videos, videos.absolute().parent) for name in names]
     folders = [given, *nearby] if given is not None and given.is_dir() else nearby
     return next((folder for folder in folders if is_such(folder)), None)
+
+
+def _read_listed(
+    videos: Path, folder: Path, lists: Sequence[SplitList], clip_ending: re.Pattern[str]
+) -> Reading | None:
+    """A dataset whose lists name videos as `<class>/<video>`.
+
+    Args:
+        videos: Folder of the videos, or one that holds it.
+        folder: Of the lists.
+        lists: What they say.
+        clip_ending: What follows the group in a video's name.
+
+    Returns:
+        The reading; None where not one listed video is there.
+
+    Raises:
+        DataError: The videos may be in any of several folders.
+    """
+    listed = dict.fromkeys(itertools.chain.from_iterable(split.codes for split in lists))
+    root = _listed_root(videos, folder, listed)
+    if root is None:
+        return None
+    found = find_videos(root)
+    finder = Finder(found)
+    labels = {finder.find(name): composed(name.split("/")[0]) for name in listed}
+    if not labels.keys() - {None}:
+        return None
+    classes = set(labels.values())
+    entries = []
+    for i, path in enumerate(found):
+        label = labels.get(i, composed(path.parts[0]))
+        group = clip_ending.sub("", path.stem)
+        entries.append(VideoEntry(path, (label,) if label in classes else (), group))
+    return Reading(root, entries, lists, folder)
+
+
+def _listed_root(videos: Path, lists_folder: Path, listed: Iterable[str]) -> Path | None:
+    """The folder whose files or folders are named in lists: `videos` itself, or one in it.
+
+    Folders in it are not looked at where the lists lie beside `videos`: they may belong to another dataset there.
+    """
+    heads = {part for name in listed for part in (name.split("/")[0], posixpath.basename(stem(name)))}
+    if any(stem(path.name) in heads for path in files_in(videos)):
+        return videos
+    if lists_folder.absolute().parent == videos.absolute().parent:
+        return None
+    folders = [path for path in files_in(videos) if path.is_dir()]
+    fitting = [folder for folder in folders if any(stem(path.name) in heads for path in files_in(folder))]
+    if len(fitting) > 1:
+        raise DataError(f"{videos}: {' and '.join(path.name for path in fitting)} both fit the lists; name one of them")
+    return fitting[0] if fitting else None

@@ -45,19 +45,12 @@ _CLASS_LINE = re.compile(r"(?P<number>\d+)\s+(?P<label>\S.*)")
 
 @dataclass(frozen=True)
 class SplitList:
-    """A split as its lists tell it.
-
-    Attributes:
-        name: Of the split.
-        codes: Part of each listed video, by its name in the list; the first mention counts.
-        repeated: Videos listed more than once in one part.
-        contradictory: Videos listed in several parts.
-    """
+    """A split as its lists tell it."""
 
     name: str
-    codes: dict[str, int]
-    repeated: tuple[str, ...] = ()
-    contradictory: tuple[str, ...] = ()
+    codes: dict[str, int]  # part of each listed video, by its name in the list; the first mention counts
+    repeated: tuple[str, ...] = ()  # videos listed more than once in one part
+    contradictory: tuple[str, ...] = ()  # videos listed in several parts
 
 
 def split_list(name: str, mentions: Iterable[tuple[str, int]]) -> SplitList:
@@ -87,9 +80,18 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
+def _matched_lines(path: Path, form: re.Pattern[str], expected: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """Lines of a text that all have one form, each with its number."""
+    for number, line in read_lines(path):
+        match = form.fullmatch(line)
+        if match is None:
+            raise bad_line(path, number, f"expected {expected}, got {line!r}")
+        yield number, match
+
+
 def is_list_folder(folder: Path) -> bool:
     """Whether a folder holds lists like UCF-101's `trainlist01.txt` and `testlist01.txt`."""
-    return folder.is_dir() and any(_LIST_FILE.fullmatch(path.name) for path in _files(folder))
+    return folder.is_dir() and any(_LIST_FILE.fullmatch(path.name) for path in files_in(folder))
 
 
 def read_list_folder(folder: Path, name: str, classes: dict[str, int] | None = None) -> list[SplitList]:
@@ -110,7 +112,7 @@ def read_list_folder(folder: Path, name: str, classes: dict[str, int] | None = N
         DataError: A list is missing, malformed, or names an unknown class.
     """
     files: dict[str, dict[int, Path]] = {}
-    for path in _files(folder):
+    for path in files_in(folder):
         if match := _LIST_FILE.fullmatch(path.name):
             parts = files.setdefault(match["number"], {})
             code = PARTS[match["part"].lower()]
@@ -131,10 +133,7 @@ def read_list_folder(folder: Path, name: str, classes: dict[str, int] | None = N
 
 def _read_list(path: Path, classes: dict[str, int] | None) -> list[str]:
     videos = []
-    for number, line in read_lines(path):
-        match = _LIST_LINE.fullmatch(line)
-        if match is None:
-            raise bad_line(path, number, f"expected a video's path and at most a class number, got {line!r}")
+    for number, match in _matched_lines(path, _LIST_LINE, "a video's path and at most a class number"):
         video = posixpath.normpath(match["path"])
         if classes is not None:
             label = video.split("/")[0] if "/" in video else ""
@@ -154,23 +153,13 @@ def read_class_numbers(path: Path) -> dict[str, int]:
     Raises:
         DataError: The file is malformed.
     """
-    numbers = {}
-    for number, line in read_lines(path):
-        match = _CLASS_LINE.fullmatch(line)
-        if match is None:
-            raise bad_line(path, number, f"expected a number and a class, got {line!r}")
-        numbers[match["label"]] = int(match["number"])
-    return numbers
-
-
-def is_hmdb51_folder(folder: Path) -> bool:
-    """Whether a folder holds HMDB-51's split files, `<class>_test_split<number>.txt`."""
-    return bool(hmdb51_labels(folder))
+    lines = _matched_lines(path, _CLASS_LINE, "a number and a class")
+    return {match["label"]: int(match["number"]) for _, match in lines}
 
 
 def hmdb51_labels(folder: Path) -> set[str]:
     """Classes that a folder's files `<class>_test_split<number>.txt` are of; none where it has no such files."""
-    matches = (_HMDB51_FILE.fullmatch(path.name) for path in (_files(folder) if folder.is_dir() else ()))
+    matches = (_HMDB51_FILE.fullmatch(path.name) for path in (files_in(folder) if folder.is_dir() else ()))
     return {match["label"] for match in matches if match}
 
 
@@ -188,7 +177,7 @@ def read_hmdb51_folder(folder: Path, name: str = "hmdb51") -> list[SplitList]:
         DataError: A file is missing or malformed.
     """
     files: dict[int, dict[str, Path]] = {}
-    for path in _files(folder):
+    for path in files_in(folder):
         if match := _HMDB51_FILE.fullmatch(path.name):
             files.setdefault(int(match["number"]), {})[match["label"]] = path
     labels = {label for paths in files.values() for label in paths}
@@ -196,13 +185,11 @@ def read_hmdb51_folder(folder: Path, name: str = "hmdb51") -> list[SplitList]:
     for number, paths in sorted(files.items()):
         if absent := sorted(labels - paths.keys()):
             raise DataError(f"{folder}: no {absent[0]}_test_split{number}.txt; the list of that class is missing")
-        mentions = []
-        for label, path in paths.items():
-            for line_number, line in read_lines(path):
-                match = _HMDB51_LINE.fullmatch(line)
-                if match is None:
-                    raise bad_line(path, line_number, f"expected a clip and 0, 1 or 2, got {line!r}")
-                mentions.append((f"{label}/{match['clip']}", _HMDB51_PARTS[match["code"]]))
+        mentions = [
+            (f"{label}/{match['clip']}", _HMDB51_PARTS[match["code"]])
+            for label, path in paths.items()
+            for _, match in _matched_lines(path, _HMDB51_LINE, "a clip and 0, 1 or 2")
+        ]
         splits.append(split_list(f"{name}-{number}", mentions))
     return splits
 
@@ -235,7 +222,8 @@ def read_clip_sets(folder: Path) -> ClipSets:
     for label in HOLLYWOOD2_CLASSES:
         seen: set[str] = set()
         for part in ("train", "test"):
-            for clip, positive in _read_clips(folder / f"{label}_{part}.txt"):
+            for _, match in _matched_lines(folder / f"{label}_{part}.txt", _CLIP_LINE, "a clip and 1 or -1"):
+                clip, positive = match["clip"], match["sign"] == "1"
                 # Every class lists every clip: a mention is news where it is the first, a repetition or at odds.
                 if clip in seen or codes.get(clip) != PARTS[part]:
                     mentions.append((clip, PARTS[part]))
@@ -252,15 +240,12 @@ def read_clip_sets(folder: Path) -> ClipSets:
     )
 
 
-def _read_clips(path: Path) -> Iterator[tuple[str, bool]]:
-    for number, line in read_lines(path):
-        match = _CLIP_LINE.fullmatch(line)
-        if match is None:
-            raise bad_line(path, number, f"expected a clip and 1 or -1, got {line!r}")
-        yield match["clip"], match["sign"] == "1"
+def files_in(folder: Path) -> list[Path]:
+    """Files and folders in a folder, sorted.
 
-
-def _files(folder: Path) -> list[Path]:
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -273,6 +258,11 @@ def bad_line(path: Path, line: int, what: str) -> DataError:
 
 
 def read_text(path: Path) -> str:
+    """A text that need not be UTF-8, without a byte order mark.
+
+    Raises:
+        DataError: The file cannot be read or is no text.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file")
     try:

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from attnrec.datasets.dataset import VideoEntry
-from attnrec.datasets.folders import dataset_root, find_videos, group_by_name
+from attnrec.datasets.dataset import Findings, Reading, VideoEntry
+from attnrec.datasets.folders import Finder, dataset_root, find_videos, group_by_name
 from attnrec.datasets.lists import PARTS, SplitList, bad_line, read_list_folder, read_text, split_list
-from attnrec.datasets.matching import Finder, Findings, Reading
 from attnrec.datasets.splits import UNUSED
 from attnrec.errors import DataError
 
@@ -88,12 +87,8 @@ def _without_empty_end(cells: list[str], least: int) -> list[str]:
     return cells
 
 
-def part_code(path: Path, row: TableRow, column: str) -> int:
-    """Code of the part that a cell names.
-
-    Raises:
-        DataError: It names none.
-    """
+def _part_code(path: Path, row: TableRow, column: str) -> int:
+    """Code of the part that a cell names."""
     value = row.cells[column].strip().lower()
     if value not in PARTS:
         raise bad_line(path, row.line, f"{column} must be train, validation, test or unused, got {value!r}")
@@ -122,7 +117,7 @@ def read_splits(path: Path) -> list[SplitList]:
     return [
         split_list(
             name if column == "split" else column,
-            [(posixpath.normpath(row.cells["path"]), part_code(path, row, column)) for row in rows],
+            [(posixpath.normpath(row.cells["path"]), _part_code(path, row, column)) for row in rows],
         )
         for column in columns
     ]
@@ -200,7 +195,7 @@ def _merge(video: _Listed, row: TableRow, table: Path) -> bool:
     if known and group != video.group:
         raise bad_line(table, row.line, f"group {group!r}, but {video.group!r} in an earlier line of the same video")
     video.group = group
-    code = part_code(table, row, "split") if "split" in row.cells else UNUSED
+    code = _part_code(table, row, "split") if "split" in row.cells else UNUSED
     new = not known or bool(labels) or code not in video.codes
     if code not in video.codes:
         video.codes.append(code)

@@ -18,7 +18,7 @@ from attnrec.features.blocks import stored_rate
 from attnrec.features.boxes import Clip, boxes_at, boxes_of, cell_coverage, displayed_size, placed_boxes, read_boxes
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
-from attnrec.video.geometry import seen_region
+from attnrec.video.decode import seen_region
 
 
 class Targets(NamedTuple):

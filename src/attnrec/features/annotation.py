@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.datasets.dataset import Dataset, Problem, VideoEntry, found_problems
-from attnrec.datasets.matching import Findings
+from attnrec.datasets.dataset import Dataset, Findings, Problem, VideoEntry, found_problems
 from attnrec.errors import DataError
 from attnrec.features.boxes import Box, BoxTable, Clip, boxes_of, displayed_size, placed_boxes, read_boxes
 from attnrec.features.hdf5 import decoded

@@ -11,14 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.datasets.folders import Finder
 from attnrec.datasets.lists import bad_line
-from attnrec.datasets.matching import Finder
 from attnrec.datasets.tables import TableRow, read_table
 from attnrec.errors import DataError
 from attnrec.features.blocks import nearest_frames
 from attnrec.features.stored_boxes import MOST_SECONDS, Size, StoredBoxes, stored_boxes
-from attnrec.video.decode import probe
-from attnrec.video.geometry import Region
+from attnrec.video.decode import Region, probe
 
 _BOX, _POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
 _FINENESS = 32  # points along a cell's side: of 7 x 7 cells over 224 px each is a pixel

@@ -17,7 +17,7 @@ from attnrec.features.backbone import Trunk
 from attnrec.features.extractor import CubeExtractor, frame_bytes, prepare_trunk
 from attnrec.features.pack import VideoRow, pack_store, remove_parts, rows_of, stored_rows
 from attnrec.features.parts import FeatureSource, identity, parts_dir, sole_writer
-from attnrec.features.pipeline import Extraction, Findings
+from attnrec.features.pipeline import Extraction, Outcome
 from attnrec.features.plan import DatasetSummary, dataset_of, estimated_frames, summary_of
 from attnrec.features.store import FeatureStore, is_store
 from attnrec.features.stored_boxes import StoredBoxes
@@ -93,7 +93,7 @@ def extract(
             earlier = _earlier_store(out, config, specs)
             extraction = Extraction(data, out, config, specs, jobs, earlier, on_progress)
             mine = extraction.check(world.share([entry.path for entry in data.entries]))
-            found = sum(world.gather(mine), Findings())
+            found = sum(world.gather(mine), Outcome())
             _require_room(extraction, found, extractor, world)
             frames = estimated_frames(data.root, mine.missing, config.sample_fps)
             found = sum(world.gather(extraction.compute(mine, extractor, frames)), found)
@@ -160,7 +160,7 @@ def _changed_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> str:
     return ", ".join(sorted(changes))
 
 
-def _require_room(extraction: Extraction, found: Findings, extractor: CubeExtractor, world: World) -> None:
+def _require_room(extraction: Extraction, found: Outcome, extractor: CubeExtractor, world: World) -> None:
     """Say what the work takes on disk, and refuse it where it would lose videos or the disk has less.
 
     The first process does so, and the others wait for it.
@@ -195,7 +195,7 @@ def _require_nothing_lost(store: FeatureStore, data: Dataset, content: dict[Path
 
 
 def _packed(
-    extraction: Extraction, found: Findings, trunk: Trunk, annotation: Annotation | None, started: float
+    extraction: Extraction, found: Outcome, trunk: Trunk, annotation: Annotation | None, started: float
 ) -> ExtractReport:
     """Put all videos into the store with their boxes, and tell what it holds."""
     out, specs, earlier = extraction.out, extraction.specs, extraction.earlier
@@ -238,7 +238,7 @@ def _packed(
     )
 
 
-def _kept(extraction: Extraction, found: Findings) -> tuple[Dataset, list[FeatureSource]]:
+def _kept(extraction: Extraction, found: Outcome) -> tuple[Dataset, list[FeatureSource]]:
     """The videos that can be packed and where their features are."""
     data, sources = extraction.data, []
     kept = [entry.path for entry in data.entries if entry.path not in found.failed]

@@ -24,7 +24,7 @@ _ESTIMATE_BATCHES = 4
 
 
 @dataclass
-class Findings:
+class Outcome:
     """What is known of videos so far, by their relative paths; plain values, so that processes can tell each other."""
 
     content: dict[Path, str] = field(default_factory=dict)  # SHA-256 of each readable video
@@ -32,8 +32,8 @@ class Findings:
     failed: dict[Path, tuple[str, str]] = field(default_factory=dict)  # reason and message of those that are left out
     num_frames: int = 0  # that are there already
 
-    def __add__(self, other: "Findings") -> "Findings":
-        return Findings(
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
             self.content | other.content,
             self.missing + other.missing,
             self.failed | other.failed,
@@ -63,13 +63,13 @@ class Extraction:
         fingerprint = part_fingerprint(content, self.specs)
         return self._stored.get(fingerprint) or read_part(part_path(self.out, path), fingerprint)
 
-    def check(self, paths: Sequence[Path]) -> Findings:
+    def check(self, paths: Sequence[Path]) -> Outcome:
         """Look at every file, and tell what is done from what is not.
 
         Raises:
             VideoError: One cannot be read and `config.on_error` is `fail`.
         """
-        findings = Findings()
+        findings = Outcome()
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="check") as pool:
             for done, (path, content) in enumerate(zip(paths, pool.map(self._content, paths), strict=True)):
                 self.on_progress(Progress("check", done, len(paths), str(path)))
@@ -87,7 +87,7 @@ class Extraction:
         self.on_progress(Progress("check", len(paths), len(paths)))
         return findings
 
-    def compute(self, findings: Findings, extractor: CubeExtractor, expected_frames: int) -> Findings:
+    def compute(self, findings: Outcome, extractor: CubeExtractor, expected_frames: int) -> Outcome:
         """Compute the features of the missing videos into parts, and tell which of them failed.
 
         Raises:
@@ -112,7 +112,7 @@ class Extraction:
                         fingerprint = part_fingerprint(findings.content[path], self.specs)
                         writer.commit(parts[video], fingerprint, outcome)
                     meter.finish_video(path)
-        return Findings(failed=failed)
+        return Outcome(failed=failed)
 
     def _content(self, path: Path) -> str | VideoError:
         full = self.data.root / path

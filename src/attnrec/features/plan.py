@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from attnrec.datasets.dataset import Dataset, Problem
-from attnrec.datasets.layouts import read_dataset
+from attnrec.datasets.read import read_dataset
 from attnrec.errors import VideoError
 from attnrec.features.annotation import BoxSummary, read_annotation
 from attnrec.features.backbone import Trunk

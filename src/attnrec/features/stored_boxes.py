@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.features.hdf5 import CheckedFile
-from attnrec.video.geometry import Region
+from attnrec.video.decode import Region
 
 GROUP = "boxes"
 _KINDS = {"video": ("i", 1), "seconds": ("f", 1), "corners": ("f", 2), "size": ("i", 2)}

@@ -19,7 +19,7 @@ from attnrec.features.store import FeatureStore
 from attnrec.settings import PictureConfig
 from attnrec.training.origin import features_of_run
 from attnrec.training.run import Run
-from attnrec.video.geometry import Region
+from attnrec.video.decode import Region
 
 # Neither the white of attention's light nor a colour of its lines and maps, and dark beside it for bright ground.
 LINE, EDGE = (130, 235, 255), (0, 0, 0)

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from attnrec.pictures.text import Theme, fitted, font, text_width
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
-from attnrec.video.geometry import Region
+from attnrec.video.decode import Region
 
 Picture = NDArray[np.uint8]
 Light = NDArray[np.float32]

@@ -21,8 +21,7 @@ from attnrec.pictures.boxes import BoxSource, sample_boxes
 from attnrec.pictures.light import full_levels, peaks_of
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
-from attnrec.video.decode import FrameReader, probe
-from attnrec.video.geometry import Region, seen_region
+from attnrec.video.decode import FrameReader, Region, probe, seen_region
 
 _PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy")
 

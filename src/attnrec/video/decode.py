@@ -1,15 +1,14 @@
-"""Videos in: frames as raw RGB at the size that is asked for, each with its exact time.
+"""Videos in: frames as raw RGB at the size that is asked for, each with its exact time, and what part of them is seen.
 
 Every video is hostile until decoded: only whitelisted formats and codecs are opened, only the named file is read, and
 a decode that stalls, runs on or grows is killed.
 """
 
-import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,10 @@ from attnrec.errors import VideoError
 from attnrec.files import opened_regular
 from attnrec.settings import Resize
 from attnrec.video.ffmpeg import NO_OUTPUT, PACKET_OUTPUT, RAW_OUTPUT, Log
-from attnrec.video.process import UNKNOWN_TIME, DecodeLimits, Decoder
-from attnrec.video.riff import is_cut_avi
-from attnrec.video.times import Timeline, rising_times, thinned
+from attnrec.video.process import UNKNOWN_TIME, DecodeLimits, Decoder, opened, video_error
+from attnrec.video.times import Timeline, is_cut_avi, rising_times, thinned
+
+Region = tuple[float, float, float, float]
 
 _SUFFIXES = """
 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts
@@ -30,19 +30,8 @@ _SUFFIXES = """
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 # Why a video is left out; the last two only where damage counts as failure.
 REASONS = (
-    "decoder-crashed",
-    "empty-file",
-    "no-frames",
-    "no-video-stream",
-    "not-a-file",
-    "not-a-video",
-    "timed-out",
-    "too-large",
-    "too-long",
-    "unreadable",
-    "unsupported-codec",
-    "damaged",
-    "truncated",
+    *("decoder-crashed", "empty-file", "no-frames", "no-video-stream", "not-a-file", "not-a-video", "timed-out"),
+    *("too-large", "too-long", "unreadable", "unsupported-codec", "damaged", "truncated"),
 )
 # Bicubic as in Pillow, a = -0.5; ffmpeg's own kernel has -0.6.
 _SCALER = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:param0=0:param1=0.5"
@@ -53,42 +42,25 @@ _DURATION_SECONDS = 0.01  # to which ffmpeg rounds the declared duration
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header and its first frame say.
+    """What a video's header and its first frame say."""
 
-    Attributes:
-        width: Displayed width in px, after cropping and rotation and with square pixels.
-        height: Displayed height in px.
-        fps: Declared frames per second; NaN where the header does not say.
-        duration_seconds: Declared duration; NaN where the header does not say.
-        codec: Name of the video codec.
-    """
-
-    width: int
+    width: int  # in px as displayed: after cropping and rotation, with square pixels
     height: int
-    fps: float
-    duration_seconds: float
+    fps: float  # declared; NaN where the header does not say
+    duration_seconds: float  # declared; NaN where the header does not say
     codec: str
 
 
 @dataclass(frozen=True)
 class DecodeSummary:
-    """How a decode ended.
+    """How a decode ended."""
 
-    Attributes:
-        status: `ok`, `damaged` (decoder errors) or `truncated` (the end of the video is missing).
-        num_decoded: Frames in the video, before thinning.
-        duration_seconds: From the first frame to the end of the last.
-        declared_fps: Rate in the header, NaN where unknown.
-        effective_fps: Rate between neighbouring frames, see `typical_interval`; the declared one for a single frame.
-        is_variable_rate: Whether the intervals between frames differ by more than half of the typical one.
-    """
-
-    status: str
-    num_decoded: int
-    duration_seconds: float
-    declared_fps: float
-    effective_fps: float
-    is_variable_rate: bool
+    status: str  # `ok`, `damaged` (decoder errors) or `truncated` (the end of the video is missing)
+    num_decoded: int  # frames in the video, before thinning
+    duration_seconds: float  # from the first frame to the end of the last
+    declared_fps: float  # in the header, NaN where unknown
+    effective_fps: float  # between neighbouring frames, see `typical_interval`; the declared one for a single frame
+    is_variable_rate: bool  # the intervals between frames differ by more than half of the typical one
 
 
 def probe(path: Path) -> VideoInfo:
@@ -98,30 +70,30 @@ def probe(path: Path) -> VideoInfo:
         VideoError: It is no video that can be opened.
     """
     _require_regular_file(path)
-    with _opened(path, lambda stream: [*stream, "-frames:v", "1", *NO_OUTPUT], DecodeLimits()) as decoder:
+    with opened(path, lambda stream: [*stream, "-frames:v", "1", *NO_OUTPUT], DecodeLimits()) as decoder:
         exit_code, log = decoder.finish()
     if log.displayed_size is None:
         raise _failure(path, exit_code, log)
     width, height = log.displayed_size
-    codec = re.match(r"Video: (\w+)", log.video_stream or "")
-    return VideoInfo(width, height, log.fps, log.duration_seconds, codec[1] if codec else "unknown")
+    return VideoInfo(width, height, log.fps, log.duration_seconds, log.codec or "unknown")
 
 
-@contextlib.contextmanager
-def _opened(
-    path: Path, output: Callable[[list[str]], list[str]], limits: DecodeLimits, *, with_times: bool = False
-) -> Iterator[Decoder]:
-    """A decoder of the stream that players take, by the arguments of an output for the stream's."""
-    # `V`: a cover picture is no video.
-    with Decoder(path, output(["-map", "0:V:0"]), limits, with_times=with_times) as decoder:
-        index = decoder.header().video_index
-        if index == 0:
-            yield decoder
-            return
-    with Decoder(path, output(["-map", f"0:V:{index}"]), limits, with_times=with_times) as decoder:
-        yield decoder
+def seen_region(width: float, height: float, resize: Resize) -> Region:
+    """Part of a frame that the network sees, x0, y0, x1, y1 in px, half-open.
+
+    Args:
+        width: Of the frame, in px.
+        height: Of the frame, in px.
+        resize: How frames are brought to the network's square.
+    """
+    if resize == "stretch":
+        return 0, 0, width, height
+    side = min(width, height)
+    x0, y0 = (width - side) / 2, (height - side) / 2
+    return x0, y0, x0 + side, y0 + side
 
 
+@dataclass(eq=False)
 class FrameReader:
     """Decodes one video frame by frame: `for frame, pts in FrameReader(...)`, then `summary`.
 
@@ -129,41 +101,24 @@ class FrameReader:
     k / max_fps the nearest is kept. Frames are (height, width, 3) uint8 RGB arrays, times are in seconds from the
     first frame.
 
-    Args:
-        path: A local, regular file.
-        width: Of the frames, in px.
-        height: Of the frames, in px.
-        resize: `stretch` to the size, or `crop` the middle that has the size's aspect.
-        max_fps: Most frames to keep for each second; None keeps all.
-        limits: When to give up.
-
     Raises:
         VideoError: While iterating: it cannot be decoded, with a reason of `REASONS`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        width: int,
-        height: int,
-        resize: Resize = "stretch",
-        max_fps: float | None = None,
-        limits: DecodeLimits | None = None,
-    ) -> None:
-        self.path = path
-        self.width = width
-        self.height = height
-        self.resize = resize
-        self.max_fps = max_fps
-        self.limits = limits or DecodeLimits()
-        self.summary: DecodeSummary | None = None
-        self._decoder: Decoder | None = None
+    path: Path  # a local, regular file
+    _: KW_ONLY
+    width: int  # of the frames, in px
+    height: int  # of the frames, in px
+    resize: Resize = "stretch"  # to the size, or `crop` the middle that has the size's aspect
+    max_fps: float | None = None  # most frames to keep for each second; None keeps all
+    limits: DecodeLimits = field(default_factory=DecodeLimits)  # when to give up
+    summary: DecodeSummary | None = field(default=None, init=False)  # once the last frame has come
+    _decoder: Decoder | None = field(default=None, init=False)
 
     def __iter__(self) -> Generator[tuple[NDArray[np.uint8], float], None, None]:
         num_bytes = _require_regular_file(self.path)
         timeline = Timeline()
-        with _opened(self.path, self._output_arguments, self.limits, with_times=True) as decoder:
+        with opened(self.path, self._output_arguments, self.limits, with_times=True) as decoder:
             self._decoder = decoder
             frames = self._within_limits(rising_times(self._decoded(decoder)), timeline, num_bytes)
             yield from frames if self.max_fps is None else thinned(frames, self.max_fps)
@@ -197,7 +152,11 @@ class FrameReader:
     ) -> Iterator[tuple[NDArray[np.uint8], float]]:
         for frame, seconds in frames:
             timeline.add(seconds)
-            self._require_within_limits(timeline, num_bytes)
+            if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
+                raise video_error(self.path, "too-large", "it repeats its frames without end")
+            if timeline.num_frames > self.limits.frames:
+                raise video_error(self.path, "too-large", f"more than {self.limits.frames} frames; cut it into parts")
+            self._require_short(timeline.span)
             yield frame, seconds
 
     def _summary(self, timeline: Timeline, exit_code: int, log: Log) -> DecodeSummary:
@@ -225,21 +184,11 @@ class FrameReader:
             is_variable_rate=timeline.spread > 0.5 * interval,
         )
 
-    def _require_within_limits(self, timeline: Timeline, num_bytes: int) -> None:
-        if timeline.num_frames > num_bytes / _LEAST_FRAME_BYTES:
-            raise VideoError("too-large", f"{self.path}: too-large: it repeats its frames without end")
-        if timeline.num_frames > self.limits.frames:
-            raise VideoError(
-                "too-large", f"{self.path}: too-large: more than {self.limits.frames} frames; cut it into parts"
-            )
-        self._require_short(timeline.span)
-
     def _require_short(self, seconds: float) -> None:
         if seconds > self.limits.duration_seconds:
             hours = self.limits.duration_seconds / 3600
-            raise VideoError(
-                "too-long", f"{self.path}: too-long: by its frames' times it lasts over {hours:g} h; cut it into parts"
-            )
+            cause = f"by its frames' times it lasts over {hours:g} h; cut it into parts"
+            raise video_error(self.path, "too-long", cause)
 
     def _output_arguments(self, stream: list[str]) -> list[str]:
         w, h = self.width, self.height
@@ -252,25 +201,15 @@ class FrameReader:
             )
             scale = f"scale=w='{wide}':h='{high}':{_SCALER},crop={w}:{h}"
         # Without the input's tags all of the output's description is ffmpeg's own.
-        return [
-            *stream,
-            "-map_metadata",
-            "-1",
-            "-vf",
-            scale,
-            "-fps_mode",
-            "passthrough",
-            "-pix_fmt",
-            "rgb24",
-            *RAW_OUTPUT,
-        ]
+        kept = ("-map_metadata", "-1", "-fps_mode", "passthrough", "-pix_fmt", "rgb24")
+        return [*stream, "-vf", scale, *kept, *RAW_OUTPUT]
 
 
 def _packet_ends(path: Path, limits: DecodeLimits) -> tuple[float, float]:
     """How long the container shows the last frame, 0 where it does not say, and the end of the longest stream."""
     bases: dict[int, float] = {}
     latest: dict[int, tuple[float, float]] = {}  # time and duration of each stream's last packet
-    with _opened(path, lambda stream: [*stream, *PACKET_OUTPUT], limits) as decoder:
+    with opened(path, lambda stream: [*stream, *PACKET_OUTPUT], limits) as decoder:
         for line in decoder.lines():
             if base := re.match(rb"#tb (\d+): (\d+)/([1-9]\d*)$", line):
                 bases[int(base[1])] = int(base[2]) / int(base[3])
@@ -285,13 +224,13 @@ def _packet_ends(path: Path, limits: DecodeLimits) -> tuple[float, float]:
 def _failure(path: Path, exit_code: int, log: Log) -> VideoError:
     """Why a video gave no frames."""
     if exit_code < 0:
-        return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg ended by signal {-exit_code}")
+        return video_error(path, "decoder-crashed", f"ffmpeg ended by signal {-exit_code}")
     if exit_code and not log.says_anything:  # the system's loader may have had no memory for it
-        return VideoError("decoder-crashed", f"{path}: decoder-crashed: ffmpeg did not start ({exit_code})")
+        return video_error(path, "decoder-crashed", f"ffmpeg did not start ({exit_code})")
     reason, cause = log.failure(_head(path))
     if reason == "no-frames" and is_cut_avi(path):
         reason = "truncated"
-    return VideoError(reason, f"{path}: {reason}: {cause}")
+    return video_error(path, reason, cause)
 
 
 def _head(path: Path) -> bytes:
@@ -309,11 +248,11 @@ def _require_regular_file(path: Path) -> int:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         cause = error.strerror if isinstance(error, OSError) else error
-        raise VideoError("unreadable", f"{path}: unreadable: {cause}") from None
+        raise video_error(path, "unreadable", str(cause)) from None
     if not stat.S_ISREG(status.st_mode):
-        raise VideoError("not-a-file", f"{path}: not-a-file: it is not a regular file")
+        raise video_error(path, "not-a-file", "it is not a regular file")
     if status.st_size == 0:
-        raise VideoError("empty-file", f"{path}: empty-file: it holds no bytes")
+        raise video_error(path, "empty-file", "it holds no bytes")
     if not os.access(path, os.R_OK):
-        raise VideoError("unreadable", f"{path}: unreadable: permission denied")
+        raise video_error(path, "unreadable", "permission denied")
     return status.st_size

@@ -1,7 +1,6 @@
 """Frames to video files, through ffmpeg as a process of ours."""
 
 import contextlib
-import itertools
 import os
 import subprocess
 import tempfile
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from attnrec.errors import AttnrecError, ConfigError
 from attnrec.files import atomic_path
 from attnrec.video.ffmpeg import ffmpeg_path
-from attnrec.video.matroska import stream_frame, stream_header
 
 VIDEO_FORMATS = (".gif", ".mp4")
 _GIF_TICK, _MP4_TICK = 0.01, 1e-6  # seconds
@@ -22,23 +20,18 @@ _LEAST_GIF_TICKS = 2  # viewers slow down shorter delays: at most 50 frames a se
 _MOST_GIF_TICKS = 65535
 _MAKE_PALETTE = "split[a][b];[a]palettegen=stats_mode=full[p]"
 _USE_PALETTE = "paletteuse=dither=bayer:bayer_scale=4"
+# Of Matroska, which carries raw frames with a time each through a pipe.
+_UNKNOWN_SIZE = b"\x01" + b"\xff" * 7  # of a segment that is still being written
+_FIRST_TRACK = b"\x81\0\0\0"  # its number, no offset to the cluster's time, no flags
 
 Frame = NDArray[np.uint8]
 _Stream = Iterator[tuple[Frame, int, int]]  # frame, its tick, for how many ticks
 
 
 def write_video(path: Path, frames: Iterable[Frame], fps: float, *, overwrite: bool = True) -> None:
-    """Encode the frames of a short clip at a constant rate; for long ones there is `write_timed_video`.
+    """Encode the frames of a short clip at a constant rate of `fps` frames per second, over 0.
 
-    Args:
-        path: Ends in `.mp4` or `.gif`.
-        frames: As in `write_timed_video`.
-        fps: Frames per second, over 0.
-        overwrite: Replace a file that is there.
-
-    Raises:
-        ValueError: No frames, or another suffix.
-        AttnrecError: The file cannot be written.
+    The rest, and the errors, as in `write_timed_video`, which suits long ones.
     """
     given = list(frames)  # their number is needed before the first is written
     write_timed_video(path, given, np.arange(len(given)) / fps, len(given) / fps, overwrite=overwrite)
@@ -159,13 +152,54 @@ def _feed(process: "subprocess.Popen[bytes]", stream: _Stream, tick_seconds: flo
     assert process.stdin is not None
     try:
         with contextlib.suppress(BrokenPipeError):  # ffmpeg's own message says why
-            first = next(stream, None)
-            if first is not None:
-                height, width, _ = first[0].shape
-                process.stdin.write(stream_header(width, height, tick_seconds))
-                for frame, tick, num_ticks in itertools.chain([first], stream):
-                    process.stdin.write(stream_frame(frame, tick, num_ticks))
+            for index, (frame, tick, num_ticks) in enumerate(stream):
+                if index == 0:
+                    height, width, _ = frame.shape
+                    process.stdin.write(stream_header(width, height, tick_seconds))
+                process.stdin.write(stream_frame(frame, tick, num_ticks))
             process.stdin.close()
     except BaseException:
         process.kill()
         raise
+
+
+def stream_header(width: int, height: int, tick_seconds: float) -> bytes:
+    """The head of a stream of RGB frames.
+
+    Args:
+        width: In px.
+        height: In px.
+        tick_seconds: Unit of the frames' times, at least a nanosecond.
+    """
+    video = _element("B0", _uint(width)) + _element("BA", _uint(height)) + _element("2EB524", b"RGB\x18")
+    kind = _element("83", _uint(1)) + _element("86", b"V_UNCOMPRESSED") + _element("E0", video)
+    track = _element("AE", _element("D7", _uint(1)) + _element("73C5", _uint(1)) + kind)
+    info = _element("2AD7B1", _uint(round(tick_seconds * 1e9)))
+    return b"".join(
+        (
+            _element("1A45DFA3", _element("4282", b"matroska")),
+            bytes.fromhex("18538067") + _UNKNOWN_SIZE,
+            _element("1549A966", info),
+            _element("1654AE6B", track),
+        )
+    )
+
+
+def stream_frame(frame: NDArray[np.uint8], tick: int, num_ticks: int) -> bytes:
+    """One frame of the stream.
+
+    Args:
+        frame: RGB, shape (H, W, 3).
+        tick: When it is shown, from 0.
+        num_ticks: For how long.
+    """
+    block = _element("A1", _FIRST_TRACK + frame.tobytes()) + _element("9B", _uint(num_ticks))
+    return _element("1F43B675", _element("E7", _uint(tick)) + _element("A0", block))
+
+
+def _element(identity: str, content: bytes) -> bytes:
+    return bytes.fromhex(identity) + b"\x01" + len(content).to_bytes(7, "big") + content
+
+
+def _uint(number: int) -> bytes:
+    return number.to_bytes(8, "big")

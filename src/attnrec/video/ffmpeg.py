@@ -83,14 +83,8 @@ _PICTURES = re.compile(r"\((?:attached pic|timed thumbnails)\)")
 _REFUSED_CODEC = re.compile(r"Codec \((\w+)\) not [io]n whitelist")
 # How AVI, Matroska, Ogg, ASF, FLV, GIF and MPEG files begin.
 _MAGIC = (
-    b"RIFF",
-    b"\x1aE\xdf\xa3",
-    b"OggS",
-    b"0&\xb2u\x8ef\xcf\x11",
-    b"FLV\x01",
-    b"GIF8",
-    b"\0\0\1\xba",
-    b"\0\0\1\xb3",
+    *(b"RIFF", b"\x1aE\xdf\xa3", b"OggS", b"0&\xb2u\x8ef\xcf\x11"),
+    *(b"FLV\x01", b"GIF8", b"\0\0\1\xba", b"\0\0\1\xb3"),
 )
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
@@ -187,9 +181,14 @@ class Log:
     @property
     def refused_codec(self) -> str | None:
         """Codec of the video stream, where it is one that is not opened."""
-        stream = re.match(r"Video: (\w+)", self.video_stream or "")
         refused = {found[1] for message in self._messages if (found := _REFUSED_CODEC.search(message))}
-        return stream[1] if stream and stream[1] in refused else None
+        return self.codec if self.codec in refused else None
+
+    @property
+    def codec(self) -> str | None:
+        """Name of the video stream's codec; None where it is not told."""
+        stream = re.match(r"Video: (\w+)", self.video_stream or "")
+        return stream[1] if stream else None
 
     @property
     def video_index(self) -> int:

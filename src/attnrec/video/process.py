@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,21 +31,33 @@ _LINE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What a single video may cost before its decoding is given up.
+    """What a single video may cost before its decoding is given up."""
 
-    Attributes:
-        decode_seconds: Spent waiting for frames in all.
-        stall_seconds: Spent waiting for one frame, or for a header.
-        frames: Decoded, before thinning.
-        duration_seconds: From the first frame to the last, by their times.
-        memory_bytes: Address space of the ffmpeg process; enforced on Linux.
-    """
+    decode_seconds: float = 6 * 3600  # spent waiting for frames in all
+    stall_seconds: float = 30  # spent waiting for one frame, or for a header
+    frames: int = 2_000_000  # decoded, before thinning
+    duration_seconds: float = 12 * 3600  # from the first frame to the last, by their times
+    memory_bytes: int = 4 << 30  # address space of the ffmpeg process; enforced on Linux
 
-    decode_seconds: float = 6 * 3600
-    stall_seconds: float = 30
-    frames: int = 2_000_000
-    duration_seconds: float = 12 * 3600
-    memory_bytes: int = 4 << 30
+
+def video_error(path: Path, reason: str, cause: str) -> VideoError:
+    """The error for a video that is left out, with a reason of `decode.REASONS` and the cause in words."""
+    return VideoError(reason, f"{path}: {reason}: {cause}")
+
+
+@contextlib.contextmanager
+def opened(
+    path: Path, output: Callable[[list[str]], list[str]], limits: DecodeLimits, *, with_times: bool = False
+) -> Iterator["Decoder"]:
+    """A decoder of the stream that players take, by the arguments of an output for the stream's."""
+    # `V`: a cover picture is no video.
+    with Decoder(path, output(["-map", "0:V:0"]), limits, with_times=with_times) as decoder:
+        index = decoder.header().video_index
+        if index == 0:
+            yield decoder
+            return
+    with Decoder(path, output(["-map", f"0:V:{index}"]), limits, with_times=with_times) as decoder:
+        yield decoder
 
 
 class Decoder:
@@ -74,7 +86,7 @@ class Decoder:
         times = ["-stats_enc_pre", f"pipe:{writing}", "-stats_enc_pre_fmt", _TIMES]
         command = [*opening, *(times if self._with_times else ()), *self._output, *_OUTPUT_THREADS, "pipe:1"]
         try:
-            self._process = _start(command, self._limits, pass_fds=(writing,))
+            self._process = _start(command, self._limits.memory_bytes, writing)
         except BaseException:
             os.close(reading)
             raise
@@ -136,7 +148,7 @@ class Decoder:
         with self._waiting():
             exit_code = self._process.wait()
         if self._overrun:
-            raise VideoError("timed-out", f"{self._path}: timed-out: {self._overrun}")
+            raise video_error(self._path, "timed-out", self._overrun)
         return exit_code, Log(self._messages.text(), self._path)
 
     @contextlib.contextmanager
@@ -215,18 +227,18 @@ class _Messages:
             self._kept += b"[error] more messages than are kept\n"
 
 
-def _start(command: list[str], limits: DecodeLimits, pass_fds: tuple[int, ...] = ()) -> "subprocess.Popen[bytes]":
+def _start(command: list[str], memory_bytes: int, times: int) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=pass_fds,
+        pass_fds=(times,),
         start_new_session=True,
         env=child_environment(os.environ),
     )
     try:
-        _restrict(process.pid, limits.memory_bytes)
+        _restrict(process.pid, memory_bytes)
     except BaseException:
         _kill(process)
         process.communicate()

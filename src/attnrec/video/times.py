@@ -1,19 +1,27 @@
-"""When frames are shown: times that rise, the rate between neighbours, and thinning by time.
+"""When frames are shown: times that rise, the rate between neighbours, thinning by time, whether the end is missing.
 
 Legend: N frames.
 """
 
 import array
 import math
+import os
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.files import opened_regular
+
 _Frame = TypeVar("_Frame")
 _MOST_WAITING = 16  # frames that are held back until one has a later time
 _UNKNOWN_INTERVAL = 1 / 30
+# Of the chunks of an AVI file.
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of what the writer could not go back to set
+_SLACK_BYTES = 16  # by which writers are off
+_MOST_CHUNKS = 10_000
 
 
 def typical_interval(intervals: NDArray[np.float64]) -> float:
@@ -113,3 +121,35 @@ def thinned(frames: Iterable[tuple[_Frame, float]], max_fps: float) -> Iterator[
             best, best_cell, best_offset = (frame, pts), cell, offset
     if best is not None:
         yield best
+
+
+def is_cut_avi(path: Path) -> bool:
+    """Whether the header or the frames of an AVI file end behind the end of the file; not so of other files.
+
+    ffmpeg takes what is there for all.
+    """
+    try:
+        with opened_regular(path) as file:
+            return _frames_end(file) > os.fstat(file.fileno()).st_size + _SLACK_BYTES
+    except OSError:  # went away, or was replaced meanwhile
+        return False
+
+
+def _frames_end(file: BinaryIO) -> int:
+    """Where the last list of frames, or the header, ends by its own account; 0 where it is not said."""
+    end = place = 0
+    for _ in range(_MOST_CHUNKS):
+        file.seek(place)
+        head = file.read(12)
+        kind, size, content = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
+        if kind == b"RIFF" and content in (b"AVI ", b"AVIX"):
+            place += 12  # its chunks lie inside; another such part may follow them
+            continue
+        if (not end and not place) or len(head) < 8:
+            break
+        if kind == b"LIST" and content in (b"hdrl", b"movi"):
+            if size in _UNKNOWN_SIZES:
+                return 0
+            end = place + 8 + size
+        place += 8 + size + size % 2
+    return end
