@@ -347,7 +347,7 @@ def test_a_page_shows_the_frames_at_their_times(looking_run, tmp_path, monkeypat
     for address, (frame, _) in zip(data["frames"], FrameReader(clip, width=128, height=96), strict=True):
         picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
         assert np.abs(np.asarray(picture).astype(int) - frame).mean() < 3
-    monkeypatch.setattr("attnrec.pictures.visualize.MAX_PAGE_STEPS", 4)
+    monkeypatch.setattr("attnrec.pictures.write.MAX_PAGE_STEPS", 4)
     with pytest.raises(ConfigError, match="5 steps are too many for a page, which takes 4; choose a part by --start"):
         visualize(recognizer, clip, tmp_path / "long.html")
     assert not (tmp_path / "long.html").exists()

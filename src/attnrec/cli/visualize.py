@@ -141,24 +141,25 @@ class _Work(NamedTuple):
 
 
 def _draw_clip(work: _Work, clip: Path, out: Path | None, raw: Path | None) -> None:
-    from attnrec.pictures import visualize as workflow
+    from attnrec.pictures.visualize import visualize as workflow
+    from attnrec.pictures.write import require_outputs
 
     if out is None and raw is None:
         out = Path(clip.stem + ".gif")
-    workflow.require_outputs(out, raw, work.config, overwrite=work.asked["overwrite"])
-    report = workflow.visualize(work.recognizer(), clip, out, work.config, raw=raw, **work.asked)
+    require_outputs(out, raw, work.config, overwrite=work.asked["overwrite"])
+    report = workflow(work.recognizer(), clip, out, work.config, raw=raw, **work.asked)
     work.output.result(report, lambda: _show_clip(report))
     _warn_of(report.clip, report.status, work.output)
 
 
 def _draw_clips(work: _Work, clips: Sequence[Path], folder: Path, suffix: str) -> None:
     from attnrec.evaluation.predict import clips_of
-    from attnrec.pictures import visualize as workflow
+    from attnrec.pictures.visualize import visualize_all
 
     if folder.suffix and not folder.is_dir():
         raise ConfigError(f"{folder}: several clips go into a folder; name one by --out")
     recognizer = work.recognizer()
-    summary = workflow.visualize_all(recognizer, clips_of(clips), folder, suffix, work.config, **work.asked)
+    summary = visualize_all(recognizer, clips_of(clips), folder, suffix, work.config, **work.asked)
 
     def show() -> None:
         for report in summary.pictures:
@@ -172,13 +173,14 @@ def _draw_clips(work: _Work, clips: Sequence[Path], folder: Path, suffix: str) -
 
 def _draw_versus(work: _Work, clip: Path, out: Path | None, runs: Sequence[str]) -> None:
     """By several runs: that of --run first, if it is given."""
-    from attnrec.pictures import visualize as workflow
+    from attnrec.pictures.visualize import versus
+    from attnrec.pictures.write import require_strip
     from attnrec.training.run import Run
 
     out = out or Path(clip.stem + ".png")
-    workflow.require_strip(out, overwrite=work.asked["overwrite"])
+    require_strip(out, overwrite=work.asked["overwrite"])
     named = [Run(path) for path in ([str(work.run)] if work.run else []) + list(runs)]
-    report = workflow.versus(named, clip, out, work.config, **work.machine, **work.asked)
+    report = versus(named, clip, out, work.config, **work.machine, **work.asked)
 
     def show() -> None:
         say(f"{report.out}: {report.clip}, {counted(len(report.times), 'step')}")
@@ -191,7 +193,7 @@ def _draw_versus(work: _Work, clip: Path, out: Path | None, runs: Sequence[str])
 
 def _draw_gallery(work: _Work, part: str, out: Path | None, **chosen: Any) -> None:
     from attnrec.pictures.gallery import gallery
-    from attnrec.pictures.visualize import require_strip
+    from attnrec.pictures.write import require_strip
 
     out = out or Path(f"gallery-{part}.png")
     require_strip(out, overwrite=work.asked["overwrite"])

@@ -22,7 +22,7 @@ from attnrec.metrics import per_class_accuracy
 from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.gallery import examples, is_right, labels_of
 from attnrec.pictures.look import Look, look_at, reason_of
-from attnrec.pictures.visualize import WRITERS, write_picture
+from attnrec.pictures.write import WRITERS, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress, versions
 from attnrec.settings import PictureConfig
 from attnrec.training.identity import commands_of

@@ -13,7 +13,7 @@ from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.light import Picture
 from attnrec.pictures.look import look_at, note_unboxed, reason_of
 from attnrec.pictures.strip import png_bytes, stacked, strip, strip_row
-from attnrec.pictures.visualize import require_strip, write_picture
+from attnrec.pictures.write import require_strip, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
 
