@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from attnrec.checks import MAX_CHANNELS, MAX_GRID, Range, annotations_of, check
 from attnrec.errors import ConfigError
 
-BackboneName = Literal["googlenet", "bvlc_googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
+BackboneName = Literal["bvlc_googlenet", "googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
 ArchitectureName = Literal["attention", "avg-pool", "max-pool", "avg-max-pool", "softmax"]
 AttentionForm = Literal["location", "content", "saliency"]
 Preset = Literal["auto", "paper", "authors-code"]

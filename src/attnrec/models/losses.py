@@ -95,7 +95,7 @@ def recognition_loss(
     attention_penalty: float,
     penalty_reduction: PenaltyReduction = "sum",
 ) -> Tensor:
-    """Eq. 7 without its weight decay, which the optimiser applies (see `stepping.build_optimizer`).
+    """Eq. 7 without its weight decay, which the optimiser applies (see `training.step.build_optimizer`).
 
     Args:
         output: A recogniser's output.

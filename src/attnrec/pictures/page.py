@@ -22,7 +22,7 @@ from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 
 MAX_CURVES = 6  # more cannot be told apart
 JPEG_QUALITY = 85
-STYLES: dict[PictureStyle, str] = {"paper": "Paper", "grid": "Grid"}
+PAGE_STYLES: dict[PictureStyle, str] = {"paper": "Paper", "grid": "Grid"}
 SCALES: dict[PictureScale, str] = {"frame": "Each frame's peak", "clip": "The clip's peak", "fixed": "Fixed"}
 
 
@@ -42,7 +42,7 @@ def clip_page(look: Look, frames: Iterable[NDArray[np.uint8]], config: PictureCo
     Args:
         look: What it shows.
         frames: RGB of each sample, in order, shape (H, W, 3), of one size.
-        config: The style, one of `STYLES`, and the scale that it begins with.
+        config: The style, one of `PAGE_STYLES`, and the scale that it begins with.
 
     Returns:
         One HTML document that holds all it shows.
@@ -71,7 +71,7 @@ def clip_page(look: Look, frames: Iterable[NDArray[np.uint8]], config: PictureCo
         num_steps=len(look),
         grid_size=K,
         uniform_percent=100 / K**2,
-        styles_offered=[*STYLES.items(), ("none", "Frame alone")],
+        styles_offered=[*PAGE_STYLES.items(), ("none", "Frame alone")],
         scales_offered=SCALES.items(),
         curves=curves,
         num_hidden=len(look.classes) - len(curves),

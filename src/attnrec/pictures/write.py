@@ -12,8 +12,7 @@ from attnrec.errors import ConfigError
 from attnrec.files import atomic_path, require_free
 from attnrec.pictures.card import cards
 from attnrec.pictures.look import Look, shown_frames
-from attnrec.pictures.page import STYLES as PAGE_STYLES
-from attnrec.pictures.page import clip_page
+from attnrec.pictures.page import PAGE_STYLES, clip_page
 from attnrec.pictures.strip import png_bytes, strip, strip_row
 from attnrec.runtime import OnProgress
 from attnrec.settings import PictureConfig

@@ -162,11 +162,12 @@ class Training:
     def _after_step(self, figures: StepFigures, speed: float) -> None:
         position = self.position
         named = self._named(figures.means) | {"gradient_norm": figures.gradient_norm, "blocks_per_second": speed}
-        left = (self.session.plan.updates - position.step) * self.session.recipe.batch_size / speed
         self._tell(named | {"loss": Running(*position.sums).means.loss})
         if position.step % LOG_STEPS == 0:
-            kind = "step" if position.phase == "search" else "retrain-step"
-            self._log(named | {"kind": kind, "epoch": position.epoch + 1, "eta_seconds": max(0.0, left)})
+            searching = position.phase == "search"  # nobody knows when retraining reaches its loss
+            left = (self.session.plan.updates - position.step) * self.session.recipe.batch_size / speed
+            kind, eta = ("step", left) if searching else ("retrain-step", None)
+            self._log(named | {"kind": kind, "epoch": position.epoch + 1, "eta_seconds": eta})
         if figures.stop or (self.interruption.requested and self.world.size == 1):
             self._save()
             raise KeyboardInterrupt(f"{self.run.path}: interrupted after step {position.step}")

@@ -1,5 +1,5 @@
 "use strict";
-// Attention over a frame in two of the styles of `render/styles.py`.
+// Attention over a frame in two of the styles of `pictures/light.py`.
 // All sizes are in px of the frame.
 
 /** Attention of one step at every pixel, smoothed: rows (H, K) x attention (K, K) x columns (K, W). */
@@ -55,7 +55,7 @@ function drawGrid(context, data, attention, full) {
   });
 }
 
-/** Lines along the outermost pixels of annotated boxes, as `render/boxes.py` draws them. */
+/** Lines along the outermost pixels of annotated boxes, as `pictures/boxes.py` draws them. */
 function drawBoxes(context, data, boxes) {
   for (const [width, colour] of data.boxLines) {
     context.strokeStyle = `rgb(${colour.join(" ")})`;
