@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_Steps = dict[int, tuple[Tensor, Tensor]]  # of the backward pass: what entered the product, and the gates' gradient
+
 
 class LateCell:
     """Computes what an `nn.LSTMCell` computes (Eqs. 3-5), for the steps of one forward pass.
@@ -23,55 +25,67 @@ class LateCell:
     """
 
     def __init__(self, cell: Any) -> None:
-        weight = torch.cat([cell.weight_ih, cell.weight_hh], dim=1)
+        weight, bias = torch.cat([cell.weight_ih, cell.weight_hh], dim=1), cell.bias_ih + cell.bias_hh
         device = weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        self._steps: dict[int, tuple[Tensor, Tensor]] = {}  # of the backward pass: rows, and gradient of the product
+        self._steps: _Steps = {}
         self._num_steps = 0
-        self._weight = _Gathered.apply(weight, dtype, self._steps)  # (4H, W + H)
-        self._bias = cell.bias_ih + cell.bias_hh
+        self._weights = _Gathered.apply(weight, bias, dtype, self._steps)  # (4H, W + H) and (4H,)
 
     def __call__(self, layer_input: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: h_t and c_t (B, H), from the input (B, W) and h_{t-1}, c_{t-1}."""
-        hidden, cell = state
-        rows = torch.cat([layer_input.to(self._weight.dtype), hidden.to(self._weight.dtype)], dim=1)
-        gates = _Product.apply(rows, self._weight, self._steps, self._num_steps) + self._bias
         self._num_steps += 1
-        i, f, g, o = gates.chunk(4, dim=1)
-        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-        return o.sigmoid() * cell.tanh(), cell
+        hidden, cell = _Step.apply(layer_input, *state, *self._weights, self._steps, self._num_steps)
+        return hidden, cell
 
 
 class _Gathered(torch.autograd.Function):
-    """A weight for `_Product`, whose backward pass comes after that of all steps."""
+    """Weight and bias for the steps, whose backward pass comes after that of all of them."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, dtype: torch.dtype, steps: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, steps: _Steps) -> tuple[Tensor, Tensor]:
         ctx.steps, ctx.dtype = steps, weight.dtype
         ctx.set_materialize_grads(False)
-        return weight.to(dtype, copy=True)
+        return weight.to(dtype, copy=True), bias.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: None) -> tuple[Tensor, None, None]:
-        rows, slopes = (torch.cat(parts) for parts in zip(*ctx.steps.values(), strict=True))
+    def backward(ctx: Any, *_: None) -> tuple[Tensor, Tensor, None, None]:
+        joined, slopes = (torch.cat(parts) for parts in zip(*ctx.steps.values(), strict=True))
         ctx.steps.clear()
-        return (slopes.t() @ rows).to(ctx.dtype), None, None
+        return (slopes.to(joined.dtype).t() @ joined).to(ctx.dtype), slopes.sum(dim=0), None, None
 
 
-class _Product(torch.autograd.Function):
-    """Rows times a weight, whose gradient is left to `_Gathered`."""
+class _Step(torch.autograd.Function):
+    """A step, whose gradient by weight and bias is left to `_Gathered`."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, steps: dict[int, tuple[Tensor, Tensor]], step: int) -> Tensor:
-        ctx.save_for_backward(rows, weight)
-        ctx.steps, ctx.step = steps, step
-        return rows @ weight.t()
+    def forward(
+        ctx: Any, x: Tensor, hidden: Tensor, cell: Tensor, weight: Tensor, bias: Tensor, steps: _Steps, step: int
+    ) -> tuple[Tensor, Tensor]:
+        joined = torch.cat([x, hidden], dim=1).to(weight.dtype)  # (B, W + H)
+        gates = joined @ weight.t() + bias  # (B, 4H)
+        i, f, g, o = gates.chunk(4, dim=1)
+        for gate in (i, f, o):
+            gate.sigmoid_()
+        g.tanh_()
+        new_cell = f * cell + i * g
+        squashed = new_cell.tanh()
+        ctx.save_for_backward(joined, weight, gates, cell, squashed)
+        ctx.steps, ctx.step, ctx.dtypes = steps, step, (x.dtype, hidden.dtype)
+        return o * squashed, new_cell
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
-        rows, weight = ctx.saved_tensors
-        if ctx.needs_input_grad[1]:
-            ctx.steps[ctx.step] = rows, slope  # a second backward pass takes the place of a first
-        return slope @ weight, None, None, None
+    def backward(ctx: Any, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor | None, ...]:
+        joined, weight, gates, cell, squashed = ctx.saved_tensors
+        i, f, g, o = gates.chunk(4, dim=1)
+        d_cell = d_cell + d_hidden * o * (1 - squashed.square())
+        inner = (d_cell * g * i * (1 - i), d_cell * cell * f * (1 - f), d_cell * i * (1 - g.square()))
+        slope = torch.cat([*inner, d_hidden * squashed * o * (1 - o)], dim=1)  # (B, 4H)
+        if ctx.needs_input_grad[3]:
+            ctx.steps[ctx.step] = joined, slope  # a second backward pass takes the place of a first
+        width = joined.shape[1] - cell.shape[1]
+        d_joined = (slope.to(weight.dtype) @ weight).to(cell.dtype)
+        d_x, d_before = d_joined.split([width, cell.shape[1]], dim=1)
+        return d_x.to(ctx.dtypes[0]), d_before.to(ctx.dtypes[1]), d_cell * f, None, None, None, None
