@@ -1,7 +1,7 @@
-"""LSTM cells for a loop that is trained: the gradient of a weight is one product over all steps.
+"""LSTM cells for training in a loop over time-steps: a weight's gradient is one product over all steps.
 
-Autograd adds to a weight's gradient, as large as the weight, once for each time-step. At small batches that is most of
-a training step. Here the backward pass keeps what enters and leaves the product at every step, and multiplies once.
+Autograd adds a gradient as large as the weight once for each time-step, which at small batches is most of a training
+step. Here the backward pass keeps the input and output gradient of the product at every step, and multiplies once.
 
 Legend: B blocks in a batch, W width of a layer's input, H hidden units.
 """
@@ -14,9 +14,9 @@ from torch.autograd.function import once_differentiable
 
 
 class LateCell:
-    """Computes what an `nn.LSTMCell` computes (Eqs. 3-5), for the steps of one forward pass.
+    """Computes the same as an `nn.LSTMCell` (Eqs. 3-5), for the steps of one forward pass.
 
-    Under autocast the operands of the product are of its type; gates and cells are of the parameters'.
+    Under autocast the operands of the product have autocast's type; gates and cells have the parameters' type.
 
     Args:
         cell: The `nn.LSTMCell`.
@@ -26,13 +26,13 @@ class LateCell:
         weight = torch.cat([cell.weight_ih, cell.weight_hh], dim=1)
         device = weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        self._steps: dict[int, tuple[Tensor, Tensor]] = {}  # of the backward pass: rows, and gradient of the product
+        self._steps: dict[int, tuple[Tensor, Tensor]] = {}  # rows and product gradient by step, of the backward pass
         self._num_steps = 0
         self._weight = _Gathered.apply(weight, dtype, self._steps)  # (4H, W + H)
         self._bias = cell.bias_ih + cell.bias_hh
 
     def __call__(self, layer_input: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step: h_t and c_t (B, H), from the input (B, W) and h_{t-1}, c_{t-1}."""
+        """Compute one step: h_t and c_t (B, H), from the input (B, W) and h_{t-1}, c_{t-1}."""
         hidden, cell = state
         rows = torch.cat([layer_input.to(self._weight.dtype), hidden.to(self._weight.dtype)], dim=1)
         gates = _Product.apply(rows, self._weight, self._steps, self._num_steps) + self._bias
@@ -43,7 +43,7 @@ class LateCell:
 
 
 class _Gathered(torch.autograd.Function):
-    """A weight for `_Product`, whose backward pass comes after that of all steps."""
+    """A weight for `_Product`, whose gradient is computed after the backward pass of all steps."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, dtype: torch.dtype, steps: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
@@ -73,5 +73,5 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
         rows, weight = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
-            ctx.steps[ctx.step] = rows, slope  # a second backward pass takes the place of a first
+            ctx.steps[ctx.step] = rows, slope  # a second backward pass replaces the first
         return slope @ weight, None, None, None
