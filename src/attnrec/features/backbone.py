@@ -165,7 +165,7 @@ def _cut(network: nn.Module, layers: Sequence[str], backbone: str) -> fx.GraphMo
     for layer in layers:
         if layer not in dict(network.named_modules()):
             names = ", ".join(name for name, _ in network.named_children())
-            raise ConfigError(f"--layer {layer}: {backbone} has no such layer; its layers include {names}")
+            raise ConfigError(f"--layer {layer}: {backbone} has no such layer; it has, among others, {names}")
     outputs = {layer: layer for layer in layers}
     with warnings.catch_warnings():
         # Tracing says that the training graph differs (dropout); the trunk is only ever evaluated.

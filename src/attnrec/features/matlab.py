@@ -56,7 +56,7 @@ def read_uint8_array(path: Path, name: str) -> NDArray[np.uint8]:
                 claim.check()
                 content = _inflated(variable, _HEAD_BYTES + claim.size)[start:] if kind == _COMPRESSED else variable
                 return claim.array(content)
-        raise ValueError(f"it has no variable {name}")
+        raise ValueError(f"no {name} in it")
     except (OSError, ValueError, struct.error, zlib.error) as error:
         raise DataError(f"{path}: no usable {name} ({reason_of(error)})") from None
 

@@ -199,7 +199,7 @@ def sole_maker(runs_dir: Path) -> Iterator[None]:
         runs_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(runs_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise RunError(f"{runs_dir}: cannot be created: {error.strerror}") from None
+        raise RunError(f"{runs_dir}: cannot be made: {error.strerror}") from None
     try:
         with contextlib.suppress(OSError):  # some network file systems lock no folders
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -162,7 +162,7 @@ def _check(manifest: RunManifest) -> None:
     model, features = manifest.model, manifest.features
     sizes = (model.feature_dim, model.num_locations, model.num_classes)
     if sizes != (features.feature_dim, features.num_locations, len(manifest.classes)):
-        raise ConfigError("the sizes of the model do not fit the features and classes")
+        raise ConfigError("the model is of other sizes than features and classes")
     if manifest.finished_at is not None:
         datetime.datetime.fromisoformat(manifest.finished_at)
         require_type(float, manifest.result.get("seconds"), "result: seconds")

@@ -231,7 +231,7 @@ def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, 
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise RunError(f"{path}: cannot be created: {error.strerror}") from None
+            raise RunError(f"{path}: cannot be made: {error.strerror}") from None
     write_manifest(path / CONFIG, dataclasses.replace(manifest, name=path.name))
     run = Run(path)
     _save_backbone(run, backbone_state)
