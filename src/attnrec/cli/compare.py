@@ -70,7 +70,7 @@ def compare(
     ] = None,
     videos: Annotated[
         Path | None,
-        typer.Option(help="Folder of the videos for --html; default: where they were extracted.", metavar="DIR"),
+        typer.Option(help="Folder of videos for --html; default: the one they were extracted from.", metavar="DIR"),
     ] = None,
     force: ForceOption = False,
     features: Annotated[

@@ -12,7 +12,7 @@ import typer
 from attnrec.checks import annotations_of
 from attnrec.settings import Setting, SplitPart, TrainConfig, settings_of
 
-CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # the file names that tables may have
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # suffixes of the tables that --force replaces
 _SET = "set_"
 
 

@@ -33,7 +33,7 @@ class RowDetail:
     class_figures: NDArray[np.float64] | None
     # Mean attention over each class's videos, NaN without videos, shape (C, K, K); None without attention.
     class_attention: NDArray[np.float64] | None
-    step_attention: NDArray[np.float64] | None  # mean attention at each step, shape (T, K, K); None likewise
+    step_attention: NDArray[np.float64] | None  # mean attention by step, (T, K, K); None without attention
     commands: list[str]  # command lines that make its runs again
 
 
@@ -91,7 +91,7 @@ class _Section:
     training: list[Figure]
     classes: list[Figure]
     attention: list[Figure]
-    clips: list[tuple[GalleryClip, str, str]]  # with the moving picture and the still one
+    clips: list[tuple[GalleryClip, str, str]]  # each with its moving and its still picture
 
 
 def report_page(report: CompareReport, details: Sequence[TableDetail], facts: Sequence[tuple[str, str]]) -> str:

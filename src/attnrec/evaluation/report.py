@@ -32,7 +32,7 @@ class VideoFigure:
     path: str
     label: str  # true class; several are joined by semicolons
     predicted: str  # most probable class
-    probability: float  # of that class
+    probability: float  # probability of that class
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class EvaluationReport:
     chance: float
     log_loss: float  # mean negative log probability of the true class, or of each class's true label, in nats
     intervals: dict[str, Interval]  # 95 % bootstrap intervals of accuracies and mAP, over groups, by name
-    attention_entropy: float | None = None  # of the location probabilities, 1 for uniform; None without attention
-    penalty_above_floor: float | None = None  # penalty of Eq. 7 above its minimum, mean over blocks; None likewise
+    attention_entropy: float | None = None  # mean entropy, 1 for uniform; None without attention
+    penalty_above_floor: float | None = None  # penalty of Eq. 7 above its minimum; None without attention
     classes: list[ClassFigure]
     confusion: list[list[int]] | None = None  # videos by true class (rows) and predicted class (columns)
     videos: list[VideoFigure]

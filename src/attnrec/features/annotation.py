@@ -38,7 +38,7 @@ class BoxSummary:
 class Mask(NamedTuple):
     """The shape of a video's mask."""
 
-    size: Size  # in px
+    size: Size  # width and height in px
     num_frames: int
 
 

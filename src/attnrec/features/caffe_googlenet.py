@@ -19,7 +19,7 @@ class ConvRelu(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, D, H, W)."""
+        """Compute the output maps from maps (N, D, H, W)."""
         return F.relu(self.conv(maps))
 
 
@@ -31,7 +31,7 @@ class LocalResponseNorm(nn.Module):
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, D, H, W)."""
+        """Compute the output maps from maps (N, D, H, W)."""
         channels = maps.permute(0, 2, 3, 1).float()
         place = torch.arange(channels.shape[3], device=maps.device)
         near = ((place[:, None] - place).abs() <= 2).float()  # (D, D): the five channels around each
@@ -50,7 +50,7 @@ class Inception(nn.Module):
         self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), ConvRelu(channels, pool, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, D, H, W)."""
+        """Compute the output maps from maps (N, D, H, W)."""
         return torch.cat([self.branch1(maps), self.branch2(maps), self.branch3(maps), self.branch4(maps)], 1)
 
 

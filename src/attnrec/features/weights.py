@@ -39,7 +39,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     Args:
         backbone: A name of `BACKBONES`.
         weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
-        layers: As in `Trunk`, like `grid_size`.
+        layers: Layers of the trunk, as in `Trunk`; so is `grid_size`.
 
     Returns:
         The trunk, in evaluation mode on the CPU, and a name for its weights.

@@ -182,7 +182,7 @@ class AttentionLSTM(nn.Module):
         return stack_sequence(self.cells, glimpses.view(*attention.shape[:2], -1), state, masks)
 
     def _glimpses(self, location_probs: Tensor, cubes: Tensor) -> Tensor:
-        """Compute Eq. 2 for frames (N, L, D) under l (N, L); with `add_mean`, the mean slice and what it lacks."""
+        """Compute Eq. 2 for frames (N, L, D) under l (N, L); with `add_mean`, the mean slice and glimpse less mean."""
         weights = location_probs.unsqueeze(1)  # (N, 1, L)
         if self.add_mean:
             uniform = torch.full_like(weights, 1 / weights.shape[2])

@@ -25,7 +25,7 @@ class TrainReport:
 
     run: str  # folder of the run
     plan: TrainPlan  # plan of the training
-    best_epoch: int  # epoch with the best validation loss, from 1; its weights are kept, or retrained to its loss
+    best_epoch: int  # epoch with the best validation loss, from 1, whose weights are kept or whose loss ends retraining
     epochs: int  # epochs done, without those of the second training
     updates: int  # optimiser steps taken in total
     # Accuracy at the best epoch; None without validation videos and for several labels a video
