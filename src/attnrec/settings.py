@@ -343,7 +343,7 @@ class GridConfig:
 
     def __post_init__(self) -> None:
         if not self.models or not self.penalties:
-            raise ConfigError("a grid needs at least one model and one lambda")
+            raise ConfigError("a grid needs a model and a lambda")
         check(self)
         self.rows()  # raises for settings that no training accepts
 

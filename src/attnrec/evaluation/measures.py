@@ -56,7 +56,7 @@ def donors(kinds: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int
     """
     V = len(kinds)
     if V < 2:
-        raise ValueError("a single video has no other")
+        raise ValueError("a video on its own has no other")
     shuffled = rng.permutation(V)
     order = shuffled[np.argsort(kinds[shuffled], kind="stable")]
     # Sort by kind and shift by the size of the largest: no kind meets itself unless it is more than half of all.

@@ -33,5 +33,5 @@ def features_of_run(run: Run, store: str | Path | None, on_progress: OnProgress 
     path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd(), on_progress)
     features = FeatureStore(path, run.manifest.features.layer)
     if features.fingerprint != run.manifest.store["fingerprint"]:
-        raise RunError(f"{run.path}: was trained on another store than {path}; name that store, or train again")
+        raise RunError(f"{run.path}: was trained on another store than {path}; name its own, or train again")
     return features
