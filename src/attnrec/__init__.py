@@ -9,8 +9,8 @@
     recognizer.predict("clip.mp4").probs
     recognizer.attend("clip.mp4").attention  # (S, K, K)
 
-For models and trainings of your own, `BlockDataset` gives the blocks of a store, and `AttentionLSTM`, `PooledLSTM` and
-`SoftmaxRegression` are the recognisers. The names below load what they need when they are first used.
+For your own models and training, `BlockDataset` gives the blocks of a store, and `AttentionLSTM`, `PooledLSTM` and
+`SoftmaxRegression` are the recognisers. The names below load what they need on first use.
 """
 
 import os
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from attnrec.settings import ExtractConfig, GridConfig, TrainConfig
     from attnrec.training.train import train
 
-# OpenMP's threads spin while they wait, by default, and beside any other busy process training takes ten times as long.
-# OpenMP reads this when torch is loaded; the second variable is what Intel's and LLVM's call it.
+# By default OpenMP's threads spin while they wait; beside any other busy process training then takes ten times as long.
+# OpenMP reads this when torch is loaded; the second variable is for Intel's and LLVM's.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 if "torch" not in sys.modules and not {*_WAITING, "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ.update(_WAITING)

@@ -1,4 +1,4 @@
-"""Values that people or files gave, against the types, choices and ranges that the program expects of them."""
+"""Checks values from users and files against the expected types, choices and ranges."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from attnrec.errors import ConfigError
 
-_MOST_SHOWN = 40  # letters of a value, in an error
+_MOST_SHOWN = 40  # most characters of a value shown in an error
 MAX_GRID = 64
 MAX_CHANNELS = 16384
 
@@ -19,11 +19,11 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers that a value may be. Far beyond what makes sense, and far below what takes a machine's memory."""
+    """Allowed numbers: limits far beyond what makes sense, and far below what would fill a machine's memory."""
 
     low: float
     high: float
-    open: Literal["low", "high"] | None = None  # an end that does not belong to it
+    open: Literal["low", "high"] | None = None  # end that is excluded
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open == "low" else value >= self.low
@@ -37,7 +37,7 @@ class Range:
 
 @functools.cache
 def annotations_of(cls: type) -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    """The plain type of each field of a dataclass, and what is annotated on it."""
+    """The plain type and the annotations of each field of a dataclass."""
     found, plain = {}, get_type_hints(cls)
     for name, hint in get_type_hints(cls, include_extras=True).items():
         annotated = [part for part in (hint, *get_args(hint)) if get_origin(part) is Annotated]
@@ -46,16 +46,16 @@ def annotations_of(cls: type) -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 
 def range_of(notes: Iterable[Any]) -> Range | None:
-    """The range among what is annotated on a field; that of a setting counts."""
+    """The range among a field's annotations, or that of its `Setting`."""
     ranges = (note if isinstance(note, Range) else getattr(note, "range", None) for note in notes)
     return next((found for found in ranges if found is not None), None)
 
 
 def check(config: Any) -> None:
-    """Check the fields of a dataclass against their choices and ranges; None is for those whose type has it.
+    """Check the fields of a dataclass against their choices and ranges; None only if the type allows it.
 
     Raises:
-        ConfigError: One is of no choice, out of its range, or not given.
+        ConfigError: A value is not among its choices, out of its range, or not given.
     """
     for name, (hint, notes) in annotations_of(config.__class__).items():
         value, options = getattr(config, name), get_args(hint)
@@ -93,16 +93,16 @@ def config_from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
 
 
 def require_type(hint: Any, value: Any, name: str) -> None:
-    """Check a value that JSON gave against a type; whole numbers are floats as well, and no float is NaN or infinite.
+    """Check a value from JSON against a type; integers count as floats, and NaN and infinity are refused.
 
     Args:
-        hint: A plain type, `Any`, a literal, a union, a list, tuple or dict of types, a typed dict or a dataclass; a
-            mapping may have more than the last two ask for.
-        value: To be checked.
-        name: Of the value, for the message.
+        hint: A plain type, `Any`, a literal, a union, a list, tuple or dict of types, a typed dict or a dataclass; for
+            the last two, a mapping may have additional keys.
+        value: The value to check.
+        name: Name of the value, for the message.
 
     Raises:
-        ConfigError: It is of another type; says which part of it.
+        ConfigError: The value is of another type; names the part that is.
     """
     fault = _fault(hint, value, name)
     if fault is not None:
@@ -110,7 +110,7 @@ def require_type(hint: Any, value: Any, name: str) -> None:
 
 
 def shortened(value: Any) -> str:
-    """A value for a message; of what may be large the type alone."""
+    """A value for a message, shortened; for a container only its type."""
     text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
@@ -153,7 +153,7 @@ def _fault(hint: Any, value: Any, name: str) -> str | None:
 
 
 def _required(hint: Any) -> frozenset[str]:
-    """Keys that a mapping must have for a typed dict or a dataclass."""
+    """The required keys of a typed dict or a dataclass."""
     if is_typeddict(hint):
         required: frozenset[str] = hint.__required_keys__
         return required

@@ -1,4 +1,4 @@
-"""The processes of one `torchrun`: who does what, and how they tell each other."""
+"""The processes of one `torchrun`: how they share work and exchange values."""
 
 import contextlib
 import os
@@ -13,24 +13,24 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class World:
-    """The processes that work together; a single one where there is no torchrun."""
+    """The processes that work together; a single one without torchrun."""
 
-    rank: int = 0  # number of this process, from 0
-    size: int = 1  # processes in all
-    local_rank: int = 0  # number of this process on its machine
-    local_size: int = 1  # processes on this machine
+    rank: int = 0  # rank of this process, from 0
+    size: int = 1  # number of processes
+    local_rank: int = 0  # rank of this process on its machine
+    local_size: int = 1  # number of processes on this machine
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that speaks and packs."""
+        """Whether this is the first process, which prints and writes."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Every `size`-th of some items, from the rank's own on."""
+        """This process's share of items: every `size`-th, beginning with its rank."""
         return items[self.rank :: self.size]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, on every process, by rank. All must call it.
+        """Gather every process's value on every process, by rank. All processes must call it.
 
         Raises:
             AttnrecError: Another process has ended.
@@ -47,7 +47,7 @@ class World:
         return values
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Sums over the processes, added by rank, so that all have the same digits. All must call it.
+        """Sum values over the processes, in order of rank so that all get equal sums. All processes must call it.
 
         Raises:
             AttnrecError: Another process has ended.
@@ -66,20 +66,20 @@ class World:
         return torch.stack(everyones).sum(dim=0).tolist()
 
     def ended(self, error: RuntimeError) -> AttnrecError:
-        """The error of a process that waited in vain for another."""
+        """The error for a process that waited for another one that has ended."""
         return AttnrecError(f"rank {self.rank}: another rank has ended ({str(error).splitlines()[0]})")
 
     def rows(self, num_rows: int) -> slice:
-        """This process's rows of a batch: consecutive ones, every row in one process, some with one less."""
+        """This process's rows of a batch: consecutive, each row in one process, shares equal up to one row."""
         return slice(num_rows * self.rank // self.size, num_rows * (self.rank + 1) // self.size)
 
     def from_first(self, value: Any) -> Any:
-        """The first process's value, on every process. All must call it. Raises as `gather`."""
+        """Send the first process's value to every process. All processes must call it. Raises as `gather`."""
         return self.gather(value if self.is_first else None)[0]
 
 
 def world_of_torchrun() -> World:
-    """What torchrun's environment says, without joining anyone."""
+    """The world by torchrun's environment variables, without connecting to other processes."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return World()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -88,10 +88,10 @@ def world_of_torchrun() -> World:
 
 @contextlib.contextmanager
 def joined_world(*, cuda: bool = False) -> Iterator[World]:
-    """The processes of this torchrun, connected while the block runs.
+    """Connect the processes of this torchrun while the block runs.
 
     Args:
-        cuda: They also exchange tensors of CUDA devices, by NCCL; those of the CPU always go by gloo.
+        cuda: Also exchange tensors of CUDA devices, by NCCL; those of the CPU always use gloo.
     """
     world = world_of_torchrun()
     if world.size == 1:

@@ -1,10 +1,10 @@
-"""What can go wrong for a user, as types: each message says what, where and what to do next."""
+"""The errors that a user can meet, as types; each message says what is wrong, where, and what to do next."""
 
 from pathlib import Path
 
 
 class AttnrecError(Exception):
-    """Base of every error that a user can cause and can mend."""
+    """Base of every error that a user can cause and fix."""
 
 
 class ConfigError(AttnrecError):
@@ -36,10 +36,10 @@ class RunError(AttnrecError):
 
 
 class RunBusyError(RunError):
-    """A run that another process trains.
+    """A run that another process is training.
 
     Attributes:
-        path: Its folder.
+        path: Folder of the run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,4 +48,4 @@ class RunBusyError(RunError):
 
 
 class WeightsError(AttnrecError):
-    """Backbone weights that cannot be had or do not fit the network."""
+    """Backbone weights that cannot be read or downloaded, or do not fit the network."""

@@ -1,6 +1,6 @@
-"""Results on disk: written atomically, never over a file that may not be replaced, and the errors of that.
+"""Writes results atomically, without replacing files unasked, and turns failures into errors for the user.
 
-Files that are read may be anybody's: only regular ones are opened, and no more of them is read than makes sense.
+Files to read are untrusted: only regular files are opened, and their size is limited.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from typing import Any, BinaryIO
 
 from attnrec.errors import AttnrecError, ConfigError
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of cells that spreadsheets run as formulas
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that spreadsheets run as formulas
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, overwrite: bool = True, folder: Path | None = None) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name when the block ends well, and is removed otherwise.
+    """A temporary path that is renamed to `path` if the block ends without an error, and removed otherwise.
 
     Args:
-        path: The file to be written.
-        overwrite: Replace a file that is there.
-        folder: Of the temporary path, on the same file system; that of `path` where not given.
+        path: The file to write.
+        overwrite: Replace an existing file.
+        folder: Folder of the temporary path, on the same file system; None takes that of `path`.
 
     Raises:
-        AttnrecError: The folder cannot be written, the disk is full, or the file is there and may not be replaced.
+        AttnrecError: The folder cannot be written, the disk is full, or the file exists and may not be replaced.
     """
     require_free(path, overwrite=overwrite)
     try:
@@ -45,7 +45,7 @@ def atomic_path(path: Path, *, overwrite: bool = True, folder: Path | None = Non
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes private files; a result gets the rights that the user's umask gives.
+        # mkstemp makes private files; a result gets the permissions of the user's umask.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -61,18 +61,18 @@ def atomic_path(path: Path, *, overwrite: bool = True, folder: Path | None = Non
 
 
 def _take_free_name(temporary: Path, path: Path) -> None:
-    """Name a file as a rename would, unless the name was taken since it was last looked at."""
+    """Rename a file, unless the name has been taken meanwhile."""
     try:
         os.link(temporary, path)  # unlike a rename, it never replaces
     except FileExistsError:
         raise _taken(path) from None
-    except OSError:  # a file system without links: look once more
+    except OSError:  # a file system without links: check once more
         require_free(path, overwrite=False)
         temporary.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a new name to the disk, on the file systems that let a folder be opened for it."""
+    """Flush a folder's entries to disk, on file systems that allow it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -82,15 +82,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def require_free(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ()) -> None:
-    """Check a result's name, before the work that it costs.
+    """Check that a result can be written to a path, before the work that it takes.
 
     Args:
-        path: The file to be written.
-        overwrite: A file that is there may be replaced.
-        suffixes: Of the files that may be, so that a slip does not cost a clip or a store; none allows all.
+        path: The file to write.
+        overwrite: Whether an existing file may be replaced.
+        suffixes: Suffixes of the files that may be replaced, to protect clips and stores from a typo; empty for all.
 
     Raises:
-        AttnrecError: There is such a file already and it may not be replaced.
+        AttnrecError: The file exists already and may not be replaced.
     """
     if not overwrite and path.exists():
         raise _taken(path)
@@ -109,19 +109,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, overwrite: bool = True) -> None:
-    """Write a CSV file atomically, as UTF-8; names that are no UTF-8 keep their bytes.
+    """Write a CSV file atomically, as UTF-8; names that are not UTF-8 keep their bytes.
 
-    Names come from users and their videos: a text that a spreadsheet would run as a formula gets an apostrophe before
-    it, which makes it text there.
+    Names come from users and their videos: a text that a spreadsheet would run as a formula is prefixed by an
+    apostrophe, which makes it text there.
 
     Args:
         path: The file.
-        columns: The first line.
-        rows: The others; text or numbers, None for an empty cell.
-        overwrite: Replace a file that is there.
+        columns: Names of the columns, the first line.
+        rows: The other lines; text or numbers, None for an empty cell.
+        overwrite: Replace an existing file.
 
     Raises:
-        AttnrecError: As `atomic_path`.
+        AttnrecError: As in `atomic_path`.
     """
     with (
         atomic_path(path, overwrite=overwrite) as temporary,
@@ -131,7 +131,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def _inert(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
+    """Make a cell safe from being run as a formula; numbers stay as they are."""
     if not isinstance(cell, str) or not cell.startswith(_FORMULA_STARTS) or _is_number(cell):
         return cell
     return f"'{cell}"
@@ -146,7 +146,7 @@ def _is_number(text: str) -> bool:
 
 
 def require_disk_space(directory: Path, needed_bytes: int) -> int:
-    """Free bytes of the file system that holds `directory`.
+    """Check the free space of the file system that holds `directory`, and return it in bytes.
 
     Raises:
         ConfigError: Less than `needed_bytes` is free.
@@ -163,10 +163,10 @@ def require_disk_space(directory: Path, needed_bytes: int) -> int:
 
 
 def require_regular(path: Path) -> None:
-    """Check that a path leads to a regular file: a FIFO would hold its reader for ever, a device never ends.
+    """Check that a path is a regular file: a FIFO would block its reader forever, a device never ends.
 
     Raises:
-        OSError: It does not, or there is nothing.
+        OSError: The path does not exist or is not a regular file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
@@ -174,12 +174,12 @@ def require_regular(path: Path) -> None:
 
 @contextlib.contextmanager
 def opened_regular(path: Path, flags: int = os.O_RDONLY) -> Iterator[BinaryIO]:
-    """A regular file, for reading, or for adding to it with `os.O_APPEND | os.O_CREAT | os.O_WRONLY`.
+    """Open a regular file for reading, or for appending with `os.O_APPEND | os.O_CREAT | os.O_WRONLY`.
 
     Raises:
-        OSError: It is no regular file, or cannot be opened.
+        OSError: The file is not regular or cannot be opened.
     """
-    # Without O_NONBLOCK a FIFO that nobody writes to would not even open.
+    # Without O_NONBLOCK, opening a FIFO without a writer would block.
     handle = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
     with os.fdopen(handle, "ab" if flags & os.O_APPEND else "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -188,10 +188,10 @@ def opened_regular(path: Path, flags: int = os.O_RDONLY) -> Iterator[BinaryIO]:
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:
-    """What a regular file holds.
+    """Read a regular file.
 
     Raises:
-        OSError: It is no regular file, cannot be read, or holds more than `most_bytes`.
+        OSError: The file is not regular, cannot be read, or is larger than `most_bytes`.
     """
     with opened_regular(path) as file:
         data = file.read(most_bytes + 1)
@@ -201,11 +201,11 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
 
 
 def unpacked_bytes(file: BinaryIO) -> int:
-    """What reading a file into memory takes: a zip archive says how large its members are, and a few MB may say GBs.
+    """Bytes of a file in memory: for a zip archive the size of its members, as a few MB can unpack to GBs.
 
     Raises:
-        OSError: It cannot be read.
-        zipfile.BadZipFile: It is a damaged archive.
+        OSError: The file cannot be read.
+        zipfile.BadZipFile: The file is a damaged archive.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -217,7 +217,7 @@ def unpacked_bytes(file: BinaryIO) -> int:
 
 
 def machine_memory() -> int:
-    """Bytes of memory that this machine has, or this container of it."""
+    """Bytes of memory of this machine, or of this container."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
         found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
@@ -225,13 +225,13 @@ def machine_memory() -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, in a line, without the path that the system names."""
+    """The reason of an error in one line, without the path that the system adds."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return next(iter(text.strip().splitlines()), "") or type(error).__name__
 
 
 def write_error(path: Path, error: OSError) -> AttnrecError:
-    """The error of a file that cannot be written, for a user."""
+    """The error to show for a file that cannot be written."""
     what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
     return AttnrecError(f"{path}: cannot be written: {what}")
 

@@ -1,4 +1,4 @@
-"""What a path is, and what this machine is."""
+"""Describes a feature store, a run, a video or this machine."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ def describe(path: str | Path | None = None) -> dict[str, Any]:
         A JSON-ready document whose `kind` is `store`, `run`, `video` or `machine`.
 
     Raises:
-        AttnrecError: It is none of these, or cannot be read.
+        AttnrecError: The path is none of these, or cannot be read.
     """
     if path is None:
         return _machine()
@@ -40,7 +40,7 @@ def describe(path: str | Path | None = None) -> dict[str, Any]:
         if (path / CONFIG).exists():
             return _run(path)
         raise DataError(f"{path}: not a run; for a folder of videos see `attnrec extract {path} out.h5 --dry-run`")
-    # A damaged store does not call itself one, and its own error says more than that it is no video.
+    # A damaged store is not recognised as one; its own error says more than that it is not a video.
     if is_store(path) or path.suffix.lower() in (".h5", ".hdf5"):
         return _store(path)
     return {"kind": "video", "path": str(path)} | asdict(probe(path))

@@ -1,4 +1,4 @@
-"""Figures of merit: arrays in, floats out.
+"""Metrics of predictions and attention: arrays in, floats out.
 
 Legend: M blocks, V videos, T time-steps, C classes.
 """
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 
 from attnrec.errors import ConfigError
 
-# Share of the uniform entropy over which attention picks out next to nothing in a picture: of 7 x 7 cells, half can get
-# at most 2.8 times what the other half gets, and runs that never left their uniform start have 0.99 and more.
+# Share of the uniform entropy above which attention shows almost nothing in a picture: of 7 x 7 cells, half can get at
+# most 2.8 times what the other half gets; runs that never left their uniform start have 0.99 and more.
 NEARLY_UNIFORM = 0.97
 
-# What says nothing of videos with several labels, and what is asked for in its place: a majority vote can elect but one
-# class, and no single class is there to be among the most probable.
+# What does not apply to videos with several labels, and what to use instead: a majority vote elects only one class, and
+# there is no single class to be among the most probable.
 _FOR_ONE_LABEL = {"top_k_accuracy": "map", "vote": "mean"}
 
 
 def require_fitting(name: str, *, multilabel: bool) -> None:
-    """Refuse a figure or a reduction that says nothing about this kind of labels.
+    """Check that a metric or a reduction applies to this kind of labels.
 
     Args:
-        name: `top_k_accuracy`, `vote`, or what fits both kinds.
+        name: Name of the metric or reduction, such as `top_k_accuracy` or `vote`.
         multilabel: Whether videos may have several labels.
 
     Raises:
-        ConfigError: It does not fit.
+        ConfigError: The metric or reduction does not apply.
     """
     if multilabel and name in _FOR_ONE_LABEL:
         raise ConfigError(f"{name} is for videos of one label each, and these have several; use {_FOR_ONE_LABEL[name]}")
@@ -36,21 +36,21 @@ def require_fitting(name: str, *, multilabel: bool) -> None:
 def reduce_blocks(
     frame_probs: NDArray[Any], video: NDArray[np.int64], reduction: str, last_steps: int | None = None
 ) -> NDArray[np.float64]:
-    """Class probabilities of each video from those of its blocks' time-steps.
+    """Reduce the class probabilities of blocks' time-steps to those of each video.
 
     Args:
-        frame_probs: Of M blocks, shape (M, T, C).
-        video: Owner of each block, shape (M,); blocks of one video follow one another.
+        frame_probs: Class probabilities of M blocks' time-steps, shape (M, T, C).
+        video: Video of each block, shape (M,); blocks of one video follow one another.
         reduction: `mean` averages over time-steps and then over the video's blocks, as in the paper; `vote` gives the
-            share of blocks that each class wins, as in the authors' code: a block is won by the greatest sum over
-            time-steps, a tie by the lowest class index, and likewise the video by `argmax`.
-        last_steps: Time-steps at a block's end that count, at most T; None takes all.
+            share of blocks that each class wins, as in the authors' code: the class with the largest sum over
+            time-steps wins a block, and ties go to the lowest class index, as they do for the video by `argmax`.
+        last_steps: Number of last time-steps of a block to use, at most T; None takes all.
 
     Returns:
-        Shape (V, C), videos in order of appearance; rows sum to 1 when those of `frame_probs` do.
+        Class probabilities, shape (V, C), videos in order of appearance; rows sum to 1 if those of `frame_probs` do.
 
     Raises:
-        ValueError: `reduction` is neither, or `last_steps` is not from 1 to T.
+        ValueError: `reduction` is neither `mean` nor `vote`, or `last_steps` is not from 1 to T.
     """
     block_probs = block_means(frame_probs, last_steps)
     if reduction == "vote":
@@ -66,11 +66,11 @@ def block_means(frame_probs: NDArray[Any], last_steps: int | None = None) -> NDA
     """Class probabilities of each block: the mean of its time-steps.
 
     Args:
-        frame_probs: Of M blocks, shape (M, T, C).
-        last_steps: Time-steps at a block's end that count, at most T; None takes all.
+        frame_probs: Class probabilities of M blocks' time-steps, shape (M, T, C).
+        last_steps: Number of last time-steps of a block to use, at most T; None takes all.
 
     Returns:
-        Shape (M, C).
+        Class probabilities, shape (M, C).
 
     Raises:
         ValueError: `last_steps` is not from 1 to T.
@@ -90,7 +90,7 @@ def accuracy(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
         probs: Class probabilities, shape (V, C).
 
     Returns:
-        In [0, 1].
+        Accuracy in [0, 1].
     """
     from sklearn.metrics import accuracy_score
 
@@ -98,7 +98,7 @@ def accuracy(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
 
 
 def confusion(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Videos by true class (rows) and most probable class (columns), shape (C, C)."""
+    """Confusion matrix: number of videos by true class (rows) and most probable class (columns), shape (C, C)."""
     from sklearn.metrics import confusion_matrix
 
     matrix: NDArray[np.int64] = confusion_matrix(labels, probs.argmax(axis=1), labels=np.arange(probs.shape[1]))
@@ -106,7 +106,7 @@ def confusion(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> NDArray[
 
 
 def per_class_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each class's videos that are recognised, shape (C,); NaN for a class without videos."""
+    """Accuracy of each class, given a confusion matrix, shape (C,); NaN for a class without videos."""
     totals = matrix.sum(axis=1)
     shares: NDArray[np.float64] = np.full(len(matrix), np.nan)
     np.divide(matrix.diagonal(), totals, out=shares, where=totals > 0)
@@ -116,7 +116,7 @@ def per_class_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 def top_k_hits(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
     """Whether each video's label is among its k most probable classes.
 
-    Of classes that are as probable the lower index goes first, as in `accuracy`, which this is for k = 1; votes tie
+    Among equally probable classes the lower index comes first, as in `accuracy`, which this equals for k = 1; votes tie
     often, and scikit-learn's function ranks ties the other way round.
 
     Args:
@@ -125,7 +125,7 @@ def top_k_hits(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int) ->
         k: From 1 to C.
 
     Returns:
-        Shape (V,).
+        Hits, shape (V,).
 
     Raises:
         ValueError: `k` is out of range.
@@ -144,10 +144,10 @@ def average_precision(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -
 
     Args:
         targets: 1 where a class applies to a video, shape (V, C).
-        scores: Greater where a class is more probable, shape (V, C).
+        scores: Scores, larger for more probable classes, shape (V, C).
 
     Returns:
-        In [0, 1], shape (C,); NaN for a class without videos, whose precision is not defined.
+        Average precision in [0, 1], shape (C,); NaN for a class without videos, where it is not defined.
     """
     from sklearn.metrics import average_precision_score
 
@@ -159,7 +159,7 @@ def average_precision(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -
 
 
 def mean_average_precision(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> float:
-    """mAP: the mean of `average_precision` over the classes that have videos, NaN where none has."""
+    """mAP: the mean of `average_precision` over the classes that have videos; NaN if none has."""
     figures = average_precision(targets, scores)
     known = figures[~np.isnan(figures)]
     return float(known.mean()) if len(known) else float("nan")
@@ -172,20 +172,20 @@ def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
 
 
 def binary_log_loss(targets: NDArray[np.uint8], probs: NDArray[np.float64]) -> float:
-    """Mean negative log probability of what is so, over videos and classes that are each a question of its own.
+    """Mean binary cross-entropy over videos and classes.
 
     Args:
         targets: 1 where a class applies to a video, shape (V, C).
-        probs: Probability that it does, shape (V, C).
+        probs: Probability that the class applies, shape (V, C).
 
     Returns:
-        In nats; probabilities are floored at 1e-12.
+        Loss in nats; probabilities are floored at 1e-12.
     """
     return float(-np.log(np.maximum(np.where(targets, probs, 1 - probs), 1e-12)).mean())
 
 
 def attention_entropy(attention: NDArray[np.float32]) -> float:
-    """Mean entropy of location probabilities as a share of the uniform one's, in [0, 1].
+    """Mean entropy of location probabilities as a share of the entropy of uniform attention, in [0, 1].
 
     Args:
         attention: Location probabilities, shape (..., L).
@@ -198,5 +198,5 @@ def attention_entropy(attention: NDArray[np.float32]) -> float:
 
 
 def is_nearly_uniform(entropy: float) -> bool:
-    """Whether attention of such a mean entropy, see `attention_entropy`, looks nowhere in particular."""
+    """Whether attention is close to uniform, given its mean `attention_entropy`."""
     return entropy > NEARLY_UNIFORM

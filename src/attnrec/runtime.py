@@ -19,38 +19,38 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a workflow, for whoever shows it."""
+    """A progress event of a workflow, to be shown to the user."""
 
     stage: str  # what is being done, in one or two words
     done: int = 0  # units finished
-    total: int = 0  # units in all
+    total: int = 0  # total number of units
     detail: str = ""  # the latest figures or the current item
-    message: str | None = None  # A sentence to keep on the screen, such as a warning; None for a mere tick
+    message: str | None = None  # a message to keep on the screen, such as a warning; None for progress only
 
 
 OnProgress = Callable[[Progress], None]
 
 
 def no_progress(_: Progress) -> None:
-    """Show nothing."""
+    """Ignore a progress event."""
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words that fit their size."""
+    """A duration in seconds, minutes or hours, as text."""
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def resolve_device(name: str, local_rank: int | None = None) -> "torch.device":
-    """Device by name; `auto` is a CUDA device where there is one, else the CPU.
+    """The torch device of a name; `auto` is a CUDA device if there is one, else the CPU.
 
     Args:
         name: `auto`, `cpu`, `cuda` or `cuda:N`.
-        local_rank: Of several processes on this machine, which share its CUDA devices.
+        local_rank: Rank among the processes on this machine, which share its CUDA devices; None for a single process.
 
     Raises:
-        ConfigError: The name is unknown or the device is not there.
+        ConfigError: The name is unknown or there is no such device.
     """
     import torch
 
@@ -74,14 +74,14 @@ def resolve_device(name: str, local_rank: int | None = None) -> "torch.device":
 
 
 def cuda_devices() -> int:
-    """CUDA devices of this machine."""
+    """Number of CUDA devices of this machine."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def resolve_precision(name: str, device: "torch.device") -> Literal["fp32", "bf16"]:
-    """`fp32` or `bf16`; `auto` is bf16 where the hardware multiplies bfloat16 matrices, else fp32."""
+    """The precision of a name; `auto` is bf16 if the hardware multiplies bfloat16 matrices, else fp32."""
     import torch
 
     if name in ("fp32", "bf16"):
@@ -93,7 +93,7 @@ def resolve_precision(name: str, device: "torch.device") -> Literal["fp32", "bf1
 
 @functools.cache
 def processor() -> tuple[str, frozenset[str]]:
-    """Name of the processor, and its features as Linux calls them (none elsewhere)."""
+    """Name of the processor, and its feature flags as named by Linux (none on other systems)."""
     import platform
 
     name, flags = platform.processor(), frozenset[str]()
@@ -107,7 +107,7 @@ def processor() -> tuple[str, frozenset[str]]:
 
 
 def prepare_cpu(jobs: int | None) -> int:
-    """Limit torch to `jobs` CPU threads (None keeps its own choice) and let it reuse its memory.
+    """Limit torch to `jobs` CPU threads (None keeps torch's choice), and let it reuse freed memory.
 
     Returns:
         The number of threads in use.
@@ -118,8 +118,8 @@ def prepare_cpu(jobs: int | None) -> int:
 
     if jobs is not None:
         torch.set_num_threads(jobs)
-    # glibc gives large blocks back to the kernel at once and asks for them again at the next layer; faulting them in
-    # anew took over half of the time of a forward pass where this was measured. Other C libraries have no mallopt.
+    # glibc returns large blocks to the kernel at once and requests them again at the next layer; the page faults took
+    # over half of the time of a forward pass where this was measured. Other C libraries have no mallopt.
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
@@ -128,12 +128,12 @@ def prepare_cpu(jobs: int | None) -> int:
 
 
 def default_jobs() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed that is a function of the parts, for example (seed, "step", 17)."""
+    """Derive a 63-bit seed from parts, for example (seed, "step", 17)."""
     import hashlib
 
     digest = hashlib.sha256(repr(parts).encode()).digest()
@@ -141,7 +141,7 @@ def derived_seed(*parts: int | str) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the program and of what its numbers depend on."""
+    """Versions of attnrec, Python and the packages that its numbers depend on."""
     import platform
     from importlib.metadata import version
 
@@ -150,17 +150,17 @@ def versions() -> dict[str, str]:
 
 
 class Interruption:
-    """Whether the user, or whoever stops processes, has asked to end; see `deferred_interruption`."""
+    """Whether the process has been asked to stop; see `deferred_interruption`."""
 
     requested = False
 
 
 @contextlib.contextmanager
 def deferred_interruption(*, patient: bool = False) -> Iterator[Interruption]:
-    """While the block runs, let Ctrl-C and SIGTERM wait until it looks; a second Ctrl-C ends it at once.
+    """Record Ctrl-C and SIGTERM while the block runs, for it to check; a second Ctrl-C ends it at once.
 
     Args:
-        patient: A second one waits as well: torchrun hands its processes the signal that they got from the terminal.
+        patient: Only record a second Ctrl-C, too: torchrun repeats the signal that processes got from the terminal.
     """
     import signal
     import threading
@@ -173,7 +173,7 @@ def deferred_interruption(*, patient: bool = False) -> Iterator[Interruption]:
         interruption.requested = True
 
     if threading.current_thread() is not threading.main_thread():
-        yield interruption  # signals are the main thread's
+        yield interruption  # only the main thread can handle signals
         return
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,6 +1,6 @@
-"""Every setting once: its name, range, default and help, and whether it decides the weights of a training.
+"""Every setting, defined once: name, range, default, help, and whether it decides the weights of a training.
 
-The command line, man pages, presets, names of runs and the check of `--resume` read it here.
+The command line, man pages, presets, run names and the check of `--resume` read these definitions.
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ DatasetLayout = Literal[
 
 @dataclass(frozen=True)
 class Setting:
-    """What is said of a setting beside its name, type and default."""
+    """Describes a setting, beside its name, type and default."""
 
     help: str  # on the command line and in the man page
-    range: Range | None = None  # of numbers
-    flags: tuple[str, ...] = ()  # where the option is not simply the name
+    range: Range | None = None  # allowed numbers
+    flags: tuple[str, ...] = ()  # names of the option; empty if it is named as the setting
     metavar: str | None = None
-    short: str | None = None  # in the names of runs and rows, where it is not the name
-    decides: bool = True  # the weights; without it, only their last digits
-    of_attention: bool = False  # means nothing to models without
-    by_data: bool = False  # a preset makes it of the number of blocks, and so of each fold's own
-    has_option: bool = True  # or is given by `--set NAME=VALUE`
+    short: str | None = None  # name in run and row names; None for the setting's own
+    decides: bool = True  # whether it changes the weights beyond their last digits
+    of_attention: bool = False  # used by attention models only
+    by_data: bool = False  # presets derive it from the number of blocks, so folds may differ
+    has_option: bool = True  # False: given by `--set NAME=VALUE`
 
 
 @functools.cache
@@ -62,7 +62,7 @@ Device = Annotated[str, Setting("Device: auto, cpu, cuda or cuda:N.", decides=Fa
 # With 100000 it would hang while it makes threads, or end in the system's refusal of one.
 Jobs = Annotated[
     int | None,
-    Setting("CPU threads and decoders at once; default: all cores.", Range(1, 1024), metavar="N", decides=False),
+    Setting("CPU threads, and videos decoded at once; default: all cores.", Range(1, 1024), metavar="N", decides=False),
 ]
 
 
@@ -70,10 +70,10 @@ Jobs = Annotated[
 class ExtractConfig:
     """Settings of `extract`."""
 
-    dataset: Annotated[DatasetLayout, Setting("Layout of videos, labels and splits; auto detects it.")] = "auto"
+    dataset: Annotated[DatasetLayout, Setting("Layout of the videos, labels and splits; auto detects it.")] = "auto"
     splits: Annotated[
         str | None,
-        Setting("Split lists: a CSV, or a folder of trainlist01.txt and the like.", metavar="PATH"),
+        Setting("Split lists: a CSV, or a folder of files such as trainlist01.txt.", metavar="PATH"),
     ] = None
     labels: Annotated[
         str | None, Setting("CSV with columns path, label and, optionally, group and split.", metavar="FILE")
@@ -88,12 +88,12 @@ class ExtractConfig:
     ] = None
     backbone: Annotated[BackboneName, Setting("CNN that computes the features.")] = "googlenet"
     weights: Annotated[
-        str, Setting("Weights of the CNN: imagenet (downloaded once), random, or the path of a state dict.")
+        str, Setting("Weights of the CNN: imagenet (downloaded once), random, or the path of a state-dict file.")
     ] = "imagenet"
     layers: Annotated[
         tuple[str, ...],
         Setting(
-            "Layers whose feature maps are stored, comma-separated; default: the last one with a spatial map.",
+            "Layers whose feature maps are stored, comma-separated; default: the last with a spatial map.",
             flags=("--layer",),
             metavar="NAMES",
         ),
@@ -103,13 +103,13 @@ class ExtractConfig:
     ] = 7
     sample_fps: Annotated[
         float | None,
-        Setting("Frames per second to store, at most; native stores all.", _FPS, flags=("--fps",), metavar="RATE"),
+        Setting("Most frames per second to store; native stores all.", _FPS, flags=("--fps",), metavar="RATE"),
     ] = 30.0
     resize: Annotated[Resize, Setting("Make a frame square by stretching it, or by cropping its centre.")] = "stretch"
     precision: Annotated[
-        Precision, Setting("Arithmetic of the CNN: fp32, bf16, or auto, which is bf16 where the hardware has it.")
+        Precision, Setting("Precision of the CNN: fp32, bf16, or auto (bf16 where the hardware has it).")
     ] = "auto"
-    on_error: Annotated[OnError, Setting("Skip videos that cannot be decoded, or fail at the first.")] = "skip"
+    on_error: Annotated[OnError, Setting("Skip videos that cannot be decoded, or fail at the first of them.")] = "skip"
     strict: Annotated[bool, Setting("Treat damaged and truncated videos as undecodable.", flags=("--strict",))] = False
     overwrite: Annotated[
         bool, Setting("Replace a store that was made with other settings.", flags=("--overwrite",))
@@ -126,15 +126,15 @@ class ExtractConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of `train` as they are asked for. None leaves a setting to the preset, the split to the store."""
+    """Settings of `train` as the user gives them. None leaves a setting to the preset, or the split to the store."""
 
     model: Annotated[ArchitectureName, Setting("Recogniser to train.")] = "attention"
     attention: Annotated[
         AttentionForm | None,
         Setting(
-            "What the attention is computed from: the previous LSTM state (location, the paper's Eq. 1), that and the "
-            "frame's features (content), or how strong the features are and how much they change (saliency, auto's "
-            "choice).",
+            "Input of the attention: the previous LSTM state (location, the paper's Eq. 1); that and the frame's "
+            "features (content); or how strong the features are and how much they change (saliency, the default of "
+            "auto).",
             short="",
             of_attention=True,
         ),
@@ -142,7 +142,7 @@ class TrainConfig:
     add_mean: Annotated[
         bool | None,
         Setting(
-            "Give the LSTM of an attention model the mean over all locations as well. auto does, the paper does not.",
+            "Also give the LSTM of an attention model the mean over all locations; auto does, the paper does not.",
             of_attention=True,
         ),
     ] = None
@@ -156,10 +156,10 @@ class TrainConfig:
             of_attention=True,
         ),
     ] = 0.0
-    fps: Annotated[float, Setting("Frames per second to sample, at most the stored rate.", _FPS)] = 30.0
+    fps: Annotated[float, Setting("Frames per second to sample; at most the stored rate.", _FPS)] = 30.0
     block_frames: Annotated[
         int | None,
-        Setting("Frames per block, T: 30, but auto takes fewer for shorter videos.", Range(1, 10_000), short="frames"),
+        Setting("Frames per block, T: 30; auto takes fewer for shorter videos.", Range(1, 10_000), short="frames"),
     ] = None
     block_stride: Annotated[
         int,
@@ -169,14 +169,14 @@ class TrainConfig:
     ] = 1
     split: Annotated[
         str | None,
-        Setting("Split of the store, such as cv3-1 or hmdb51-1; default: the one named default, or the first."),
+        Setting("Split of the store, such as cv3-1 or hmdb51-1; default: the split named default, or the first."),
     ] = None
     layer: Annotated[str | None, Setting("Layer whose features to train on; default: the store's first.")] = None
     preset: Annotated[
         Preset,
         Setting(
-            "Defaults for what is not given: auto fits model and training to the data, paper takes the paper's values, "
-            "authors-code those of the authors' released code."
+            "Defaults of settings that are not given: auto fits model and training to the data; paper takes the "
+            "paper's values, authors-code those of the authors' released code."
         ),
     ] = "auto"
     hidden_dim: Annotated[
@@ -193,7 +193,7 @@ class TrainConfig:
     ] = None
     dropout: Annotated[float, Setting("Dropout probability on non-recurrent connections.", _DROPOUT)] = 0.5
     batch_size: Annotated[int | None, Setting("Blocks per batch.", Range(1, 65536), by_data=True)] = None
-    epochs: Annotated[int | None, Setting("Number of epochs, at most.", Range(1, 10**6), by_data=True)] = None
+    epochs: Annotated[int | None, Setting("Maximum number of epochs.", Range(1, 10**6), by_data=True)] = None
     learning_rate: Annotated[
         float | None, Setting("Learning rate of the optimiser.", Range(0, 100, open="low"), by_data=True)
     ] = None
@@ -201,17 +201,17 @@ class TrainConfig:
     retrain: Annotated[
         bool,
         Setting(
-            "Then train anew on training and validation videos together, until the training loss of the best epoch is "
-            "reached.",
+            "Afterwards train anew on the training and validation videos together, down to the training loss of the "
+            "best epoch.",
             flags=("--retrain",),
         ),
     ] = False
     optimizer: Annotated[
-        OptimizerName | None, Setting("Optimiser: adam, or sgd, plain gradient steps.", has_option=False)
+        OptimizerName | None, Setting("Optimiser: adam, or sgd without momentum.", has_option=False)
     ] = None
     decay_per: Annotated[
         DecayPer | None,
-        Setting("Add weight decay to the loss's mean over a batch (block) or to its sum (batch).", has_option=False),
+        Setting("Add weight decay to the mean loss of a batch (block) or to its sum (batch).", has_option=False),
     ] = None
     penalty_reduction: Annotated[
         PenaltyReduction | None,
@@ -219,15 +219,15 @@ class TrainConfig:
     ] = None
     init_layers: Annotated[
         int | None,
-        Setting("Layers of the perceptrons that give the initial state (Eq. 6).", Range(1, 32), has_option=False),
+        Setting("Layers of the perceptrons that give the initial LSTM state (Eq. 6).", Range(1, 32), has_option=False),
     ] = None
     scorer_layers: Annotated[
         int | None,
-        Setting("Layers of the content scorer.", Range(1, 32), of_attention=True, has_option=False),
+        Setting("Layers of the content-attention scorer.", Range(1, 32), of_attention=True, has_option=False),
     ] = None
     attention_dim: Annotated[
         int | None,
-        Setting("Units of the content scorer.", Range(1, MAX_CHANNELS), of_attention=True, has_option=False),
+        Setting("Units of the content-attention scorer.", Range(1, MAX_CHANNELS), of_attention=True, has_option=False),
     ] = None
     input_dropout: Annotated[
         float | None,
@@ -235,29 +235,29 @@ class TrainConfig:
     ] = None
     block_starts: Annotated[
         BlockStarts | None,
-        Setting("Sample blocks by the times of frames, or by counting frames at 30 a second.", has_option=False),
+        Setting("Sample blocks by the times of frames, or by counting frames as 30 a second.", has_option=False),
     ] = None
     reduction: Annotated[
         Reduction | None,
-        Setting("How the blocks of a video make its prediction: mean or vote.", flags=("--reduce",)),
+        Setting("Prediction of a video from its blocks: mean probability, or majority vote.", flags=("--reduce",)),
     ] = None
     last_steps: Annotated[
-        int | None, Setting("Last steps of a block that make its prediction.", Range(1, 10_000), has_option=False)
+        int | None, Setting("Predict from this number of last steps of each block.", Range(1, 10_000), has_option=False)
     ] = None
     clip: Annotated[
         float | None,
-        Setting("Gradient clipping: largest gradient norm; 0 for no clipping, as in the paper.", Range(0, 10**9)),
+        Setting("Gradient clipping: maximum gradient norm; 0 for none, as in the paper.", Range(0, 10**9)),
     ] = None
     patience: Annotated[
         int | None,
         Setting("Early stopping: epochs without a better validation loss; 0 for none.", Range(0, 10**6), by_data=True),
     ] = None
-    max_steps: Annotated[int | None, Setting("Number of optimiser steps, at most.", _COUNT, metavar="N")] = None
+    max_steps: Annotated[int | None, Setting("Maximum number of optimiser steps.", _COUNT, metavar="N")] = None
     overfit: Annotated[
         int | None, Setting("For debugging: train on N blocks and skip validation.", _COUNT, metavar="N")
     ] = None
     precision: Annotated[
-        Precision, Setting("Arithmetic: fp32, bf16, or auto, which is bf16 where the hardware has it.")
+        Precision, Setting("Precision of the training: fp32, bf16, or auto (bf16 where the hardware has it).")
     ] = "auto"
     save_every: Annotated[
         float,
@@ -279,7 +279,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(TrainConfig):
-    """Settings of `train` as they are carried out: nothing is left to a preset any more."""
+    """Settings of `train` with every gap filled in by the preset."""
 
     attention: AttentionForm
     add_mean: bool
@@ -305,7 +305,7 @@ class Recipe(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """What `compare` trains: each model at each rate, attention in each form and with each lambda, on each split."""
+    """The grid that `compare` trains: models x rates x splits x seeds, attention in each form with each lambda."""
 
     models: Annotated[
         tuple[ArchitectureName, ...],
@@ -322,7 +322,7 @@ class GridConfig:
     penalties: Annotated[
         tuple[float, ...],
         Setting(
-            "Grid: weights of the attention penalty.",
+            "Grid: weights of the doubly stochastic attention penalty.",
             Range(0, 10**6),
             flags=("--lambdas", "--lambda"),
             metavar="NUMBERS",
@@ -345,10 +345,10 @@ class GridConfig:
         if not self.models or not self.penalties:
             raise ConfigError("a grid needs a model and a lambda")
         check(self)
-        self.rows()  # refuses what no training takes
+        self.rows()  # raises for settings that no training accepts
 
     def rows(self) -> list[TrainConfig]:
-        """Configurations, each once, in the order in which they are asked for, with the first seed and split."""
+        """The distinct configurations of the grid in the order asked for, each with the first seed and split."""
         rows = []
         for model in self.models:
             forms = self.attention or (self.training.attention,) if model == "attention" else (None,)
@@ -359,11 +359,11 @@ class GridConfig:
         return list(dict.fromkeys(rows))
 
     def seeds(self) -> range:
-        """Of the trainings."""
+        """The seeds of the trainings."""
         return range(self.training.seed, self.training.seed + self.num_seeds)
 
     def split_names(self) -> list[str | None]:
-        """Each once; None for the store's own choice."""
+        """The distinct splits of the grid; None leaves the choice to the store."""
         return list(dict.fromkeys(self.splits or (self.training.split,)))
 
 
@@ -374,7 +374,7 @@ class PictureConfig:
     style: Annotated[
         PictureStyle,
         Setting(
-            "How attention is drawn: white light on a darkened frame (paper), a colour map (heat), lines of equal "
+            "How attention is drawn: as white light on a darkened frame (paper), a colour map (heat), lines of equal "
             "attention (contour), or the grid's cells with their weights (grid)."
         ),
     ] = "paper"
@@ -388,15 +388,13 @@ class PictureConfig:
     width: Annotated[
         int,
         Setting(
-            "Width of a frame's picture in pixels, at most; a page's is twice as wide.", Range(64, 1920), metavar="PX"
+            "Maximum width of a frame's picture in pixels; twice this in an .html page.", Range(64, 1920), metavar="PX"
         ),
     ] = 240
-    start: Annotated[float, Setting("Where in the clip to begin, in seconds.", Range(0, 10**9), metavar="SECONDS")] = (
-        0.0
-    )
+    start: Annotated[float, Setting("Start of the drawn part, in seconds.", Range(0, 10**9), metavar="SECONDS")] = 0.0
     duration: Annotated[
         float | None,
-        Setting("Seconds to draw; default: to the end.", Range(0, 10**9, open="low"), metavar="SECONDS"),
+        Setting("Seconds to draw; default: to the end of the clip.", Range(0, 10**9, open="low"), metavar="SECONDS"),
     ] = None
     strip: Annotated[int, Setting("Number of equally spaced steps in a .png.", Range(1, 60), metavar="N")] = 6
     boxes: bool = True  # whether annotated boxes are drawn where they are known
@@ -406,7 +404,7 @@ class PictureConfig:
 
 
 def option_of(name: str) -> str:
-    """What gives a setting of `TrainConfig` on the command line."""
+    """The option that gives a setting of `TrainConfig` on the command line."""
     setting = settings_of(TrainConfig)[name]
     if not setting.has_option:
         return f"--set {name}"
@@ -414,7 +412,7 @@ def option_of(name: str) -> str:
 
 
 def words_of(name: str, value: Any) -> list[str]:
-    """A setting of `TrainConfig` as words of a command line."""
+    """The command-line words that give a setting of `TrainConfig` a value."""
     option = option_of(name)
     if isinstance(value, bool):
         return [option if value else f"--no-{option.removeprefix('--')}"]

@@ -1,4 +1,4 @@
-"""What a feature cube and a recogniser are, as plain values that go to and come from JSON."""
+"""Specifications of feature cubes and recognisers, as plain values for JSON."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,31 +11,31 @@ _Dropout = Annotated[float, Range(0, 1, open="high")]
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """All that decides the numbers in a feature cube: two equal specs give interchangeable features."""
+    """Everything that decides the values of a feature cube: equal specs give interchangeable features."""
 
-    backbone: str  # network, one of `BackboneName`
-    layer: str  # name of the network's layer whose map is the cube
-    weights_id: str  # where the weights came from, for people
-    weights_sha256: str  # of the trunk's weights, for comparison
+    backbone: str  # CNN, one of `BackboneName`
+    layer: str  # name of the CNN's layer whose map is the cube
+    weights_id: str  # where the weights came from, for display
+    weights_sha256: str  # hash of the trunk's weights, for comparison
     grid_size: Annotated[int, Range(0, MAX_GRID)]  # K of the stored K x K cube
     feature_dim: Annotated[int, Range(1, MAX_CHANNELS)]  # D, its channels
-    image_size: Annotated[int, Range(1, 8192)]  # side in px of the square that the network sees
-    resize: Resize  # `stretch` distorts a frame to the square, `crop` keeps its aspect and cuts the middle out
-    sample_fps: Annotated[float | None, Range(0, 1000, open="low")]  # most that are kept of a video; None keeps all
-    precision: str  # `fp32`, or `bf16` where the network computed in bfloat16
-    scaler: str = "bicubic a=-0.5, full chroma"  # how frames are resampled; a change of it makes other features
+    image_size: Annotated[int, Range(1, 8192)]  # side in px of the CNN's square input
+    resize: Resize  # `stretch` distorts a frame to a square, `crop` keeps its aspect and crops the centre
+    sample_fps: Annotated[float | None, Range(0, 1000, open="low")]  # most frames per second kept; None keeps all
+    precision: str  # `fp32`, or `bf16` if the CNN computed in bfloat16
+    scaler: str = "bicubic a=-0.5, full chroma"  # how frames are resampled; another way gives other features
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
     def cube_shape(self) -> tuple[int, int, int]:
-        """K, K, D."""
+        """Shape of a feature cube: K, K, D."""
         return self.grid_size, self.grid_size, self.feature_dim
 
     @property
     def num_locations(self) -> int:
-        """L = K * K."""
+        """Number of locations, L = K * K."""
         return self.grid_size**2
 
 
@@ -47,15 +47,15 @@ class ModelConfig:
     feature_dim: Annotated[int, Range(1, MAX_CHANNELS)]  # D
     num_locations: Annotated[int, Range(1, MAX_GRID**2)]  # L = K * K
     num_classes: Annotated[int, Range(1, 10**5)]  # C
-    attention: AttentionForm = "location"  # form of the location scorer; of no effect on the baselines
+    attention: AttentionForm = "location"  # form of the attention; without effect on the baselines
     hidden_dim: Annotated[int, Range(1, 16384)] = 512  # H
-    num_layers: Annotated[int, Range(1, 32)] = 3  # LSTM layers
-    dropout: _Dropout = 0.5  # probability on non-recurrent connections
+    num_layers: Annotated[int, Range(1, 32)] = 3  # number of LSTM layers
+    dropout: _Dropout = 0.5  # dropout probability on non-recurrent connections
     multilabel: bool = False  # a video may have several labels: sigmoids in place of the softmax
-    init_layers: Annotated[int, Range(1, 32)] = 2  # of Eq. 6's perceptrons
-    scorer_layers: Annotated[int, Range(1, 32)] = 1  # of the content scorer
+    init_layers: Annotated[int, Range(1, 32)] = 2  # layers of Eq. 6's perceptrons
+    scorer_layers: Annotated[int, Range(1, 32)] = 1  # layers of the content scorer
     attention_dim: Annotated[int | None, Range(1, MAX_CHANNELS)] = None  # A, the content scorer's width; None for H
-    input_dropout: _Dropout | None = None  # on the first LSTM layer's input; None for `dropout`
+    input_dropout: _Dropout | None = None  # dropout probability on the first LSTM layer's input; None for `dropout`
     add_mean: bool = False  # whether an attention model sees the mean slice beside the glimpse
 
     def __post_init__(self) -> None:

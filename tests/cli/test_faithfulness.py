@@ -124,5 +124,5 @@ def test_the_comparison_shows_boxes_beside_what_knows_nothing_of_the_frame(folde
     within = f"{100 * float(cells['pointing_low']):.1f}-{100 * float(cells['pointing_high']):.1f}"
     over = f"{100 * float(cells['pointing_over_centre']):+.1f}"
     beyond = [f"{100 * low:+.1f}", "to", f"{100 * high:+.1f}"]
-    assert row_under("Is it where the boxes are?") == [own, within, over, *beyond, *others]
-    assert row_under("How much of it is in the boxes?") == [shares[name] for name in names["mass"]]
+    assert row_under("Does the attention peak in the boxes?") == [own, within, over, *beyond, *others]
+    assert row_under("How much of the attention is in the boxes?") == [shares[name] for name in names["mass"]]

@@ -98,7 +98,7 @@ def test_resume_can_be_planned(killed):
 
 def test_the_plan_says_how_gradients_and_numbers_are_treated(store):
     plan = attnrec("train", store, *OPTIONS, "--batch-size", 8, "--precision", "fp32", "--dry-run").stdout
-    assert "gradients of a norm over 500 are clipped" in plan
+    assert "gradient norm clipped at 500" in plan
     assert "numbers     fp32" in plan
     assert "memory      3.1 kB for a batch's cubes" in plan  # 8 blocks of 4 x 4 x 6 numbers of 4 bytes
     assert "no gradient clipping" in attnrec("train", store, "--preset", "paper", "--dry-run").stdout
@@ -108,7 +108,7 @@ def test_the_plan_says_how_gradients_and_numbers_are_treated(store):
 def test_overfitting_is_warned_of(store, tmp_path):
     done = attnrec("train", store, *OPTIONS, "--overfit", 4, "--runs", tmp_path)
     assert done.exit_code == 0
-    assert "warning: --overfit: trains on 4 blocks and validates on none; for debugging alone" in done.stderr
+    assert "warning: --overfit: trains on 4 blocks without validation; for debugging only" in done.stderr
 
 
 def test_a_loss_that_is_no_number_is_one_line(store, tmp_path):

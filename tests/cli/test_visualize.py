@@ -67,7 +67,7 @@ def test_boxes_of_a_file_or_none(folder, tmp_path):
     out = tmp_path / "out.png"
     both = attnrec(folder / "one.mp4", "--boxes", folder / "boxes.csv", "--no-boxes", "--out", out)
     assert both.exit_code == 2
-    assert "either boxes of a file are drawn, or none" in both.stderr
+    assert "give either a file of boxes or --no-boxes" in both.stderr
     assert not out.exists()
     result = attnrec(folder / "one.mp4", "--runs", folder / "runs", "--no-boxes", "--out", out, "--json")
     assert json.loads(result.stdout)["num_boxed"] is None

@@ -387,7 +387,7 @@ def test_a_full_disk_leaves_what_was_saved_before(tiny_store, tmp_path, small_di
             (small_disk / "filler").write_bytes(b"0" * shutil.disk_usage(small_disk).free)
 
     config = quick(epochs=3, save_every=0.0)
-    message = "cannot be written: the disk is full; what was saved before is whole"
+    message = "cannot be written: the disk is full; what was saved before is intact"
     with pytest.raises(AttnrecError, match=message) as full:
         train(tiny_store, config, runs_dir=small_disk / "runs", on_progress=fill)
     assert "\n" not in str(full.value)

@@ -1,4 +1,4 @@
-"""The `attnrec` program: its commands, each loaded when it is called; errors become one line and an exit code."""
+"""The `attnrec` program: loads each command when it is called, and turns errors into one line and an exit code."""
 
 import io
 import os
@@ -29,7 +29,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, each made of the file of that name when it is asked for."""
+    """The commands by name, each made from the module of that name when it is first asked for."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
@@ -52,7 +52,7 @@ class _Commands(Mapping[str, Any]):
 
 
 class CommandGroup(TyperGroup):
-    """Loads a command when it is called, and ends one that failed with one line on stderr.
+    """Loads a command when it is called, and reports a failure as one line on stderr.
 
     `ATTNREC_DEBUG=1` keeps the traceback.
     """
@@ -62,7 +62,7 @@ class CommandGroup(TyperGroup):
         self.commands = _Commands()  # type: ignore[assignment]
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names of the commands."""
+        """Return the names of the commands."""
         return list(COMMANDS)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -117,7 +117,7 @@ def _attnrec(
 
 
 def main() -> None:
-    """Run the program. What a terminal's encoding lacks is written as an escape."""
+    """Run the program. Characters that the terminal's encoding lacks are written as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -58,7 +58,7 @@ def compare(
     part: PartOption = "test",
     against: Annotated[
         str | None,
-        typer.Option(help="Row (or a run in it) to compare the others with; default: the first."),
+        typer.Option(help="Row (or a run in it) to compare the other rows with; default: the first row."),
     ] = None,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Also write the rows as CSV.", metavar="FILE")] = None,
     markdown_path: Annotated[
@@ -66,18 +66,18 @@ def compare(
     ] = None,
     html_path: Annotated[
         Path | None,
-        typer.Option("--html", help="Also write a report as one page: tables, plots, clips, commands.", metavar="FILE"),
+        typer.Option("--html", help="Also write a one-page report: tables, plots, clips, commands.", metavar="FILE"),
     ] = None,
     videos: Annotated[
         Path | None,
-        typer.Option(help="Folder of the report's videos; default: the one they were extracted from.", metavar="DIR"),
+        typer.Option(help="Folder of videos for --html; default: the one they were extracted from.", metavar="DIR"),
     ] = None,
     force: ForceOption = False,
     features: Annotated[
         Path | None,
         typer.Option(
-            help="Train a grid on this store; default: the only one in the current folder. With named runs: where "
-            "--html finds their store.",
+            help="Feature store to train a grid on; default: the only one in the current folder. With named runs: the "
+            "runs' store, for --html.",
             metavar="STORE",
         ),
     ] = None,
@@ -88,13 +88,13 @@ def compare(
 ) -> None:
     """Compare configurations over seeds and folds, and test their differences.
 
-    Without options of a grid, finished runs are tabulated. With --features, --models or any other option of a grid,
-    the runs of the grid that are missing are trained and evaluated first; the same command again resumes where it
-    stopped, and trains nothing when all runs are there. Every model is trained at every --fps on every split, attention
-    models with every form of attention and every lambda as well.
+    Without grid options, finished runs are tabulated. With --features, --models or any other grid option, the runs of
+    the grid that are missing are trained and evaluated first; repeating the command resumes where it stopped, and
+    trains nothing once all runs are there. Every model is trained at every --fps on every split, attention models also
+    with every form of attention and every lambda.
 
-    Results on different videos are in separate tables. Within a table, each row is compared with the first by a paired
-    bootstrap over groups of videos; p-values are corrected for the number of rows.
+    Results on different videos are shown in separate tables. Within a table, each row is compared with the first by a
+    paired bootstrap over groups of videos; p-values are corrected for the number of rows.
     """
     from attnrec.comparison import compare as workflow
 
@@ -109,7 +109,7 @@ def compare(
         if is_given(context, "features") and not (names and html_path is not None):
             asked.add("features")
         if asked and names:
-            raise typer.BadParameter("runs are named, or a grid is asked for by options: not both")
+            raise typer.BadParameter("name runs or give grid options, not both")
         wanted = dataclasses.replace(grid, training=training) if asked else None
         if dry_run:
             _plan(wanted, names or [], features, runs, part, output)
@@ -157,7 +157,7 @@ def _plan(
 
 
 def _tell(report: "CompareReport", part: str, output: Output) -> None:
-    """What belongs to the tables but is no result: on stderr."""
+    """Print warnings and notes about the tables on stderr; exit with code 1 if a run of the grid failed."""
     for table in report.tables:
         if table.leaking:
             output.warn(f"{table.dataset}, split {', '.join(table.splits)}: groups on both sides, figures are too good")

@@ -19,7 +19,7 @@ _LEVEL = 0.05
 
 
 class _Shown(NamedTuple):
-    """A table in words, with lines under it."""
+    """A table as text, with lines to print under it."""
 
     title: str
     headings: Sequence[str]
@@ -38,7 +38,7 @@ def show_comparison(report: CompareReport) -> None:
 
 
 def show_plan(runs: Mapping[str, bool], part: str) -> None:
-    """Print which runs would be in the tables, and whether they have figures."""
+    """Print which runs would be in the tables, and whether they have been evaluated."""
     for name, evaluated in runs.items():
         say(f"{name}: {'has' if evaluated else 'has no'} {part} figures")
 
@@ -58,7 +58,7 @@ def show_grid_plan(plan: "GridPlan") -> None:
 
 
 def write_markdown(path: Path, report: CompareReport, force: bool) -> None:
-    """Write the tables that are shown as Markdown."""
+    """Write, as Markdown, the tables that the terminal shows."""
     blocks = []
     for title, headings, rows, lines in _shown(report):
         grid = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
@@ -83,18 +83,18 @@ def _shown(report: CompareReport) -> list[_Shown]:
 
 
 def _sections(of: ComparedTable) -> list[_Shown]:
-    """A table of rows in parts that fit a terminal, each of the columns and rows that have something to say in it."""
+    """A table split into parts that fit a terminal, each with the columns and rows that have values in it."""
     apart = [] if of.apart is None else [f"A table of its own: {of.apart}."]
     flags = [f"{row.name}: {flag}" for row in of.rows for flag in row.flags]
     unlike = [f"{row.name} differs from the paper's: {'; '.join(row.differs)}" for row in of.rows if row.published]
-    pointing = "Is it where the boxes are? In %, with what knows nothing of the frame"
+    pointing = "Does the attention peak in the boxes? In %, with maps that ignore the frame"
     return [
         _section(of, _title(of), columns.FIGURES, [*apart, *flags]),
         _section(of, f"Differences from {of.against}", columns.DIFFERENCES, _about_differences(of)),
         _section(of, "Training, mean over the runs of a row", columns.TRAINING, unlike),
         _section(of, "Is the attention faithful? In %", columns.FAITHFULNESS, []),
         _section(of, pointing, columns.POINTING, []),
-        _section(of, "How much of it is in the boxes? In %", columns.MASS, []),
+        _section(of, "How much of the attention is in the boxes? In %", columns.MASS, []),
     ]
 
 
@@ -120,5 +120,5 @@ def _about_differences(of: ComparedTable) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """A line that means nothing to Markdown's tables and brings no HTML of its own."""
+    """Escape what Markdown tables and HTML would interpret."""
     return html.escape(printable(text), quote=False).replace("|", "\\|")

@@ -21,8 +21,8 @@ def demo(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights of GoogLeNet: imagenet, random or a file; default: imagenet if available in seconds, else "
-            "random."
+            help="Weights of GoogLeNet: imagenet, random or a file; default: imagenet if it can be had within seconds, "
+            "else random."
         ),
     ] = None,
     device: DeviceOption = "auto",

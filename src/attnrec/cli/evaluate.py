@@ -45,14 +45,12 @@ def evaluate(
         Reduction | None,
         typer.Option(
             "--reduce",
-            help="How the blocks of a video make its prediction: mean probability, or vote; default: as in training.",
+            help="Prediction of a video from its blocks: mean probability, or majority vote; default: as in training.",
         ),
     ] = None,
     last_steps: Annotated[
         int | None,
-        typer.Option(
-            help="Last steps of a block that make its prediction; default: as in training.", min=1, metavar="N"
-        ),
+        typer.Option(help="Predict from the last N steps of each block; default: as in training.", min=1, metavar="N"),
     ] = None,
     block_stride: Annotated[
         int | None,
@@ -60,14 +58,14 @@ def evaluate(
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(help="Report also how often the true class is among the K most probable.", min=1, metavar="K"),
+        typer.Option(help="Also report how often the true class is among the K most probable.", min=1, metavar="K"),
     ] = None,
     faithfulness: Annotated[
         bool,
         typer.Option(
             "--faithfulness",
             help="Test the attention: replace it, remove cells, compare it with boxes and, for several runs, between "
-            "them.",
+            "runs.",
         ),
     ] = False,
     boxes: Annotated[
@@ -87,8 +85,8 @@ def evaluate(
     """Evaluate a run on the test part of its split: accuracy or mAP, per class, with confusion.
 
     Writes evaluation-<part>.json and predictions-<part>.npz into the run.
-    --faithfulness costs about eight such evaluations and 37 passes over at most four blocks per video.
-    For means over seeds and folds see `attnrec compare`.
+    --faithfulness takes as long as about eight evaluations, and 37 passes over at most four blocks per video.
+    For means over seeds and folds, use `attnrec compare`.
     """
     from attnrec.evaluation.evaluate import evaluate_runs
     from attnrec.evaluation.gaze import gaze_advice
@@ -124,7 +122,7 @@ def evaluate(
             if report.leaking_groups:
                 output.warn(f"split {report.split} has groups on both sides: these figures are too good")
             if report.trained_on and report.part == "validation":
-                output.warn(f"{report.run}: trained on these videos in the end, by --retrain")
+                output.warn(f"{report.run}: its final training (--retrain) included these videos")
         if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
             raise RunError(f"{unsaved[0]}; the figures are not saved")
         output.note("next: attnrec visualize CLIP --out where.gif")

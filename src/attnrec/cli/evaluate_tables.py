@@ -52,7 +52,7 @@ def show_evaluation(report: "EvaluationReport") -> None:
 
 
 def _figure(report: "EvaluationReport", name: str) -> str:
-    """A figure in words, with its interval where there is one."""
+    """A figure as text, with its confidence interval if there is one."""
     low, high = report.intervals.get(name, (float("nan"),) * 2)
     interval = f" ({percent(low)}-{percent(high)})" if low == low else ""
     label = f"top-{report.top_k} accuracy" if name == "top_k_accuracy" else _NAMES[name]
@@ -96,7 +96,7 @@ def _show_matrix(report: "EvaluationReport", confusion: list[list[int]]) -> None
 
 
 def _show_worst(report: "EvaluationReport", confusion: list[list[int]]) -> None:
-    """Classes by accuracy, each with what it is most often taken for: a matrix of so many classes fits nowhere."""
+    """Print classes by accuracy, each with the class it is most often mistaken for: a full matrix would not fit."""
     rows = []
     for i, figure in enumerate(report.classes):
         others = [count if j != i else 0 for j, count in enumerate(confusion[i])]
@@ -107,7 +107,7 @@ def _show_worst(report: "EvaluationReport", confusion: list[list[int]]) -> None:
 
 
 def _show_faithfulness(found: "Faithfulness") -> None:
-    """Print the tables of a test of attention."""
+    """Print the tables of --faithfulness."""
     _show_replacements(found)
     if found.deletion is None:
         say("Cells removed: the predicted class stays as probable without any cell, so no order of cells can be tested")
@@ -118,7 +118,7 @@ def _show_faithfulness(found: "Faithfulness") -> None:
 
 
 def _show_agreement(pairs: Sequence["Agreement"], runs: Sequence[str]) -> None:
-    """Print how alike runs look at the same frames, the runs by their place in the table before."""
+    """Print how alike the attention of runs is on the same frames; runs are numbered as in the table before."""
     rows = [
         (
             " and ".join(str(runs.index(run) + 1) for run in pair.runs),
@@ -168,7 +168,7 @@ def _show_boxes(found: "Faithfulness") -> None:
 
 
 def _difference(found: "Faithfulness", name: str, form: Callable[[float], str]) -> tuple[str, str]:
-    """A difference and its interval, where there is one."""
+    """The text of a difference and of its confidence interval; empty where it was not computed."""
     if name not in found.differences:
         return "", ""
     low, high = found.intervals[name]

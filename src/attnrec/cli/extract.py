@@ -29,7 +29,7 @@ EXAMPLES = examples(
 @takes(ExtractConfig, "config")
 def extract(
     videos: Annotated[
-        Path, typer.Argument(help="Folder of videos with one subfolder per class, or a CSV of labels, or one video.")
+        Path, typer.Argument(help="Folder of videos with one subfolder per class, a CSV of labels, or one video.")
     ],
     out: Annotated[Path, typer.Argument(help="Feature store to write, an HDF5 file.")],
     config: ExtractConfig,
@@ -42,7 +42,7 @@ def extract(
     Labels come from class folders, from names like v_<class>_g<group>_c<clip>, from a CSV, or from the official lists
     of UCF-11, UCF-101, HMDB-51, J-HMDB and Hollywood2, which are detected. Without official or given lists, all videos
     of a group are on the same side of every split. Run it again to continue after an interruption, to add videos, or to
-    change labels, splits or boxes, which extracts nothing again.
+    change labels, splits or boxes; features already stored are kept.
     """
     from attnrec.features import extract as workflow
     from attnrec.features.plan import plan_extraction
@@ -56,7 +56,7 @@ def extract(
         report = workflow.extract(videos, out, config, on_progress=output.progress)
         output.result(_document(report), lambda: _show(report))
         if report.num_variable_rate:
-            output.note(f"{counted(report.num_variable_rate, 'video')} of variable frame rate; true times are kept")
+            output.note(f"{counted(report.num_variable_rate, 'video')} of variable frame rate; true times are stored")
         for path, status in report.damaged:
             output.warn(f"{path}: {status}; what could be decoded was kept")
         _warn(report, output)
@@ -70,7 +70,7 @@ def extract(
 
 
 def _document(report: "ExtractPlan | ExtractReport") -> dict[str, Any]:
-    """The report as JSON, where what it says of the videos stands among the rest."""
+    """The report as JSON, with the fields of `data` at the top level."""
     document = asdict(report)
     return {**document.pop("data"), **document}
 
@@ -80,7 +80,7 @@ def _warn(report: "ExtractPlan | ExtractReport", output: Output) -> None:
     for problem in data.problems + (report.boxes.problems if report.boxes else []):
         output.warn(str(problem))
     if data.leaking_splits:
-        output.warn(f"figures of {', '.join(data.leaking_splits)} will be too good: groups on both sides")
+        output.warn(f"figures of {', '.join(data.leaking_splits)} will be too good: groups are on both sides")
 
 
 def _show(report: "ExtractReport") -> None:

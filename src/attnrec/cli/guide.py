@@ -1,4 +1,4 @@
-"""`attnrec guide`, and the guides that it and the man pages are made from."""
+"""`attnrec guide`, and the reader of the guides that it and the man pages show."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 @dataclass(frozen=True)
 class Guide:
-    """A guide as it is written, in Markdown."""
+    """A guide, written in Markdown."""
 
     topic: str
     title: str
@@ -32,14 +32,14 @@ class Guide:
 
 
 def guide(
-    topic: Annotated[Topic | None, typer.Argument(help="What to read about; default: list the topics.")] = None,
+    topic: Annotated[Topic | None, typer.Argument(help="Guide to read; default: list the topics.")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Read a guide: videos, datasets, training, pictures and more.
 
-    It is typeset on a terminal, and Markdown in a pipe or a file. The repository has it as man pages as well, such as
-    man/attnrec-training.7.
+    A guide is typeset on a terminal, and Markdown in a pipe or a file. The repository also has the guides as man
+    pages, such as man/attnrec-training.7.
     """
     with Output(json=json, quiet=quiet) as output:
         if topic is None:
@@ -58,7 +58,7 @@ def all_guides() -> list[Guide]:
 
 
 def read_guide(topic: str) -> Guide:
-    """A guide by its topic, without the marks between which figures are written."""
+    """Read the guide on a topic, without the comments that mark where figures are written."""
     text = _COMMENT.sub("", (_FOLDER / f"{topic}.md").read_text(encoding="utf-8"))
     title, summary, _ = text.split("\n\n", 2)
     return Guide(topic, title.removeprefix("# "), " ".join(summary.replace("`", "").split()), text)

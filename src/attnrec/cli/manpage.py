@@ -1,4 +1,4 @@
-"""Man pages: commands and Markdown as nodes of docutils, which its own writer turns into roff."""
+"""Man pages: commands and Markdown become docutils nodes, which docutils writes as roff."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,16 +13,16 @@ _VERSION_NOISE = re.compile(r'^\.\\" (Man page generated|by the Docutils).*\n', 
 
 
 def page(name: str, number: int, summary: str, content: Iterable[nodes.Node]) -> str:
-    """A page in the man macros of roff.
+    """Write a man page, in the man macros of roff.
 
     Args:
-        name: What man(1) calls it.
-        number: The part of the manual: 1 for commands, 7 for guides.
-        summary: A sentence for the heading NAME.
-        content: Its sections.
+        name: Name of the page, as given to man(1).
+        number: Section of the manual: 1 for commands, 7 for guides.
+        summary: Sentence under the heading NAME.
+        content: Sections of the page.
 
     Returns:
-        Text that is the same on every day and with every version of docutils that writes these macros.
+        The page, without the date and the docutils version, so that it changes only when its content does.
     """
     document = new_document(name)
     about = nodes.docinfo("", nodes.version("", "attnrec"))
@@ -36,22 +36,22 @@ def page(name: str, number: int, summary: str, content: Iterable[nodes.Node]) ->
 
 
 def section(title: str, content: Iterable[nodes.Node]) -> nodes.Node:
-    """Blocks under a heading."""
+    """A section: blocks under a heading."""
     return nodes.section("", nodes.title("", title), *content)
 
 
 def paragraph(text: str) -> nodes.Node:
-    """Plain text."""
+    """A paragraph of plain text."""
     return nodes.paragraph("", text)
 
 
 def literal(text: str) -> nodes.Node:
-    """Lines that stay as they are."""
+    """A block of lines that are kept as they are."""
     return nodes.literal_block("", text)
 
 
 def definitions(title: str, rows: Iterable[tuple[str, str]]) -> list[nodes.Node]:
-    """A section of terms with their meanings; none without rows."""
+    """A section of terms with their meanings; an empty list without rows."""
     items = [_definition([nodes.Text(term)], [nodes.Text(" ".join(text.split()))]) for term, text in rows]
     return [section(title, [nodes.definition_list("", *items)])] if items else []
 
@@ -62,7 +62,7 @@ def _definition(term: Sequence[nodes.Node], meaning: Sequence[nodes.Node]) -> no
 
 
 def sections_of(markdown: str) -> list[nodes.Node]:
-    """Sections of a Markdown text under its title; what stands before the first heading is the description."""
+    """The sections of a Markdown text; what comes before the first heading after the title is the description."""
     blocks = SyntaxTreeNode(MarkdownIt("commonmark").enable("table").parse(markdown)).children[1:]
     sections: list[nodes.Node] = [section("DESCRIPTION", [])]
     for block in blocks:
@@ -88,7 +88,7 @@ def _block(block: SyntaxTreeNode) -> nodes.Node:
 
 
 def _table(rows: Sequence[SyntaxTreeNode]) -> nodes.Node:
-    """A table, which man(7) has room for; of two columns a list of terms, the heads left out."""
+    """A table; one of two columns becomes a list of terms, without its heading."""
     cells = [[_inline(cell.children[0]) for cell in row.children] for row in rows]
     if len(cells[0]) == 2:
         return nodes.definition_list("", *(_definition(*pair) for pair in cells[1:]))
@@ -107,7 +107,7 @@ def _part(part: SyntaxTreeNode) -> list[nodes.Node]:
     match part.type:
         case "softbreak":
             return [nodes.Text("\n")]
-        case "text" | "image":  # of an image its words
+        case "text" | "image":  # an image gives its alternative text
             return [nodes.Text(part.content)] if part.content else []
         case "code_inline":
             return [nodes.literal("", part.content)]
@@ -121,7 +121,7 @@ def _part(part: SyntaxTreeNode) -> list[nodes.Node]:
 
 
 def _link(link: SyntaxTreeNode) -> list[nodes.Node]:
-    """A link to another guide is the name of its page; within a page it is its words."""
+    """A link: to another guide, the name of its man page; within a page, the link's text."""
     address = str(link.attrs["href"])
     if address.startswith("http"):
         return [nodes.reference("", "", *_inline(link), refuri=address)]

@@ -1,4 +1,4 @@
-"""Options of the commands: made from the settings of a config, and those few that are not settings."""
+"""Options of the commands: those made from the settings of a config, and the few that are not settings."""
 
 import functools
 import inspect
@@ -12,12 +12,12 @@ import typer
 from attnrec.checks import annotations_of
 from attnrec.settings import Setting, SplitPart, TrainConfig, settings_of
 
-CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # of the tables that --force replaces
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # suffixes of the tables that --force replaces
 _SET = "set_"
 
 
 def option(setting: Setting, **changes: Any) -> Any:
-    """The option that gives a setting. Ranges with an open end are the config's own to check."""
+    """The command-line option of a setting. The config itself checks ranges with an open end."""
     limits = setting.range and ({"min": setting.range.low, "max": setting.range.high})
     if setting.range and setting.range.open:
         limits = {"max": setting.range.high} if setting.range.open == "low" else {"min": setting.range.low}
@@ -39,23 +39,23 @@ SeedOption = Annotated[int, option(_TRAINING["seed"])]
 JobsOption = Annotated[int | None, option(_TRAINING["jobs"])]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates; do no work.")]
-ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace files that exist.")]
-PartOption = Annotated[SplitPart, typer.Option(help="Part of the split.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates, and stop.")]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
+PartOption = Annotated[SplitPart, typer.Option(help="Part of the split to use.")]
 
 
 def takes(
     cls: type, parameter: str, *, options: Collection[str] | None = None, reserved: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a config's settings in place of the parameter that it takes the config by.
+    """Replace a command's config parameter by one option for each setting of the config.
 
     Settings without an option are given by `--set NAME=VALUE`.
 
     Args:
         cls: The config, a dataclass whose fields are annotated with `Setting`.
-        parameter: Name of the command's parameter.
-        options: Names of the settings that get options; None for those that have one.
-        reserved: Of the settings that the command decides in another way, which are not given at all.
+        parameter: Name of the command's parameter that takes the config.
+        options: Names of the settings that get options; None for all with `has_option`.
+        reserved: Names of the settings that the command sets itself, and the user cannot.
     """
     settings = {name: setting for name, setting in settings_of(cls).items() if name not in reserved}
     chosen = [name for name in settings if (settings[name].has_option if options is None else name in options)]
@@ -101,7 +101,7 @@ def _keyword(name: str, hint: Any, default: Any) -> inspect.Parameter:
 
 
 def _value(cls: type, name: str, value: Any) -> Any:
-    """What the command line gave, as the config takes it."""
+    """Convert a value from the command line to the type of the config's field."""
     hint = annotations_of(cls)[name][0]
     if get_origin(hint) is not tuple:
         return value
@@ -110,7 +110,7 @@ def _value(cls: type, name: str, value: Any) -> Any:
 
 
 def _assigned(cls: type, names: Sequence[str], assignments: Sequence[str]) -> dict[str, Any]:
-    """The settings that `--set NAME=VALUE` gives."""
+    """Parse the settings given by `--set NAME=VALUE`."""
     found = {}
     for item in listed(assignments):
         name, _, text = (part.strip() for part in item.partition("="))
@@ -135,7 +135,7 @@ def _rate(text: str) -> float | None:
 
 
 def listed(values: Sequence[str] | None) -> tuple[str, ...]:
-    """The items of a list option, which may be repeated and may hold several items separated by commas."""
+    """The items of a list option, which may be repeated and may hold several comma-separated items."""
     return tuple(item for value in values or () for item in (part.strip() for part in value.split(",")) if item)
 
 
@@ -152,17 +152,17 @@ def listed_numbers(values: Sequence[str] | None, option: str) -> tuple[float, ..
 
 
 def is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option was typed, whatever its value."""
+    """Whether an option was given on the command line, whatever its value."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def given_settings(context: typer.Context, cls: type) -> set[str]:
-    """Names of a config's settings that were typed, as options or by `--set`."""
+    """Names of the settings given on the command line, as options or by `--set`."""
     assigned = {item.partition("=")[0].strip() for item in listed(context.params.get(_SET))}
     return assigned | {name for name in settings_of(cls) if is_given(context, name)}
 
 
 def examples(*lines: str) -> str:
-    """Epilog of a command's help: one example a line, kept as they are."""
+    """Epilog of a command's help: the examples, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

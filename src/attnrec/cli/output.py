@@ -1,4 +1,4 @@
-"""Where everything a command says goes: results to stdout, everything else to stderr."""
+"""Output of the commands: results go to stdout, everything else to stderr."""
 
 import dataclasses
 import json
@@ -20,17 +20,17 @@ _LINE_SECONDS = 10.0  # between progress lines where stderr is no terminal
 
 
 def printable(text: str) -> str:
-    """Text that is safe on a terminal and stays on its line: control characters and broken bytes are written out."""
+    """Make text safe for one line of a terminal: control characters and invalid bytes become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 def say(line: str) -> None:
-    """Print a line of a result on stdout. Names in it come from files: what could move a terminal is written out."""
+    """Print a line of a result on stdout. Names in it come from files: control characters become escapes."""
     print(printable(line))
 
 
 def markdown(text: str) -> None:
-    """Print a text of our own in Markdown on stdout: typeset on a terminal, as it is written elsewhere."""
+    """Print trusted Markdown on stdout: typeset on a terminal, unchanged elsewhere."""
     if not sys.stdout.isatty():
         print(text, end="")
         return
@@ -41,7 +41,7 @@ def markdown(text: str) -> None:
 
 
 class Output:
-    """Output of one command; use as a context manager around its work. Under torchrun the first process alone speaks.
+    """Output of one command; a context manager around its work. Under torchrun only the first process prints.
 
     Args:
         json: Print the result as one JSON document.
@@ -67,7 +67,7 @@ class Output:
             self._bars.stop()
 
     def progress(self, event: Progress) -> None:
-        """Show a step: a bar where stderr is a terminal, now and then a line where it is not."""
+        """Show progress: a bar if stderr is a terminal, a line every few seconds if it is not."""
         if self.quiet:
             return
         if event.message:
@@ -91,7 +91,7 @@ class Output:
             print(f"{event.stage} {event.done}/{event.total}{detail}", file=sys.stderr)
 
     def note(self, text: str) -> None:
-        """Say something on stderr, unless quiet."""
+        """Print a note on stderr, unless quiet."""
         if self.quiet:
             return
         if self._bars is not None:
@@ -100,12 +100,12 @@ class Output:
             print(printable(text), file=sys.stderr)
 
     def warn(self, text: str) -> None:
-        """Say something on stderr that quiet does not silence."""
+        """Print a warning on stderr, even if quiet."""
         if self._speaks:
             print(f"warning: {printable(text)}", file=sys.stderr)
 
     def result(self, report: Any, show: Callable[[], None]) -> None:
-        """Print the result: the report as JSON, or by `show`."""
+        """Print the result: the report as JSON under --json, else by calling `show`."""
         if self._bars is not None:
             self._bars.stop()
         if not self._speaks:
@@ -130,7 +130,7 @@ class Output:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout; the first column is text, the others are right-aligned.
 
-    On a terminal a long first column is folded to fit; elsewhere the table is as wide as its content.
+    On a terminal a long first column is wrapped to fit; elsewhere the table is as wide as its content.
     """
     from rich import box
     from rich.console import Console
@@ -156,17 +156,17 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, which takes an s but for one."""
+    """A number with its noun, in the plural unless the number is 1."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal, or a dash."""
+    """A share as a percentage with one decimal; a dash for None and NaN."""
     return "-" if value is None or value != value else f"{100 * value:.1f}"
 
 
 def size(num_bytes: float) -> str:
-    """Bytes in the unit that fits."""
+    """A number of bytes in B, kB, MB or GB."""
     for unit in ("B", "kB", "MB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"

@@ -29,7 +29,7 @@ EXAMPLES = examples(
 
 
 def predict(
-    videos: Annotated[list[Path], typer.Argument(help="Videos, and folders of videos.")],
+    videos: Annotated[list[Path], typer.Argument(help="Videos or folders of videos.")],
     run: RunOption = None,
     csv_path: Annotated[
         Path | None, typer.Option("--csv", help="Also write the probabilities as CSV.", metavar="FILE")
@@ -41,7 +41,7 @@ def predict(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict class probabilities of videos, in the same way as evaluate."""
+    """Predict class probabilities of videos, computed as `attnrec evaluate` does."""
     from attnrec.evaluation import predict as workflow
     from attnrec.training.run import Run, newest_run
 

@@ -1,7 +1,7 @@
 """Shell completions and man pages, generated from the commands and the guides.
 
-`python -m attnrec.cli.reference` writes `completions/` and `man/` of the current folder; `--check` only says whether
-they are what it would write. docutils and markdown-it-py come with `pip install -e ".[dev]"`.
+`python -m attnrec.cli.reference` writes `completions/` and `man/` in the current folder; `--check` only says which
+files are out of date. docutils and markdown-it-py come with `pip install -e ".[dev]"`.
 """
 
 import inspect
@@ -22,18 +22,18 @@ PROGRAM = "attnrec"
 _SHELLS = {"bash": "attnrec.bash", "zsh": "_attnrec", "fish": "attnrec.fish"}
 _EXIT_CODES = (
     (0, "Done."),
-    (1, "An error, said on stderr in a line or two; or a batch that ended with some inputs skipped, which are listed."),
+    (1, "An error, reported on stderr; or some inputs of a batch were skipped, and are listed there."),
     (2, "Wrong usage."),
     (130, "Interrupted."),
 )
 _ENVIRONMENT = (
-    ("ATTNREC_DEBUG", "Set to 1, shows the traceback of an error."),
-    ("IMAGEIO_FFMPEG_EXE", "The ffmpeg program to use in place of the one that comes along."),
+    ("ATTNREC_DEBUG", "If set to 1, errors show their traceback."),
+    ("IMAGEIO_FFMPEG_EXE", "The ffmpeg program to use instead of the bundled one."),
 )
 
 
 def reference_files() -> dict[Path, str]:
-    """Content of every generated file, by its path from the top of the repository."""
+    """Content of every generated file, by its path relative to the repository."""
     root, guides = typer.main.get_command(app), all_guides()
     readable = definitions("GUIDES", [(f"{PROGRAM}-{guide.topic}(7)", guide.summary) for guide in guides])
     see_also = [section("SEE ALSO", [paragraph(f"{PROGRAM}(1), which lists the other commands and the guides")])]
@@ -50,15 +50,15 @@ def reference_files() -> dict[Path, str]:
 
 
 def command_page(title: str, command: Any, last: Iterable[nodes.Node]) -> str:
-    """A command as a page for man(1).
+    """The man page of a command, in section 1.
 
     Args:
-        title: The command with its program, as typed.
-        command: Its command object, of typer.
-        last: Sections at its end.
+        title: The program and the command, as typed.
+        command: The command object, from typer.
+        last: Sections at the end of the page.
 
     Returns:
-        Text in the man macros of roff.
+        The page, in the man macros of roff.
     """
     summary, *rest = (" ".join(text.split()) for text in inspect.cleandoc(command.help or "").split("\n\n"))
     synopsis = nodes.paragraph("", "", nodes.strong("", title), nodes.Text(f" {_synopsis(command)}"))
@@ -77,7 +77,7 @@ def command_page(title: str, command: Any, last: Iterable[nodes.Node]) -> str:
 
 
 def guide_page(guide: Guide) -> str:
-    """A guide as a page for man(7)."""
+    """The man page of a guide, in section 7."""
     return page(f"{PROGRAM}-{guide.topic}", 7, guide.summary, sections_of(guide.text))
 
 
@@ -110,7 +110,7 @@ def _stale(pages: dict[Path, str]) -> Iterator[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with `--check` name those that differ. Returns the exit code."""
+    """Write the files, or with `--check` list those that are out of date. Returns the exit code."""
     pages = reference_files()
     if arguments == ["--check"]:
         stale = list(_stale(pages))

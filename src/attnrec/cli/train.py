@@ -43,14 +43,14 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with a run that was interrupted or killed, with its own settings.", metavar="RUN"),
+        typer.Option(help="Resume a run that was interrupted or killed, with its own settings.", metavar="RUN"),
     ] = None,
     runs: RunsDirOption = Path("runs"),
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a recogniser on a feature store and keep the weights that validate best, as a run.
+    """Train a recogniser on a feature store; its run keeps the weights with the best validation loss.
 
     The test part of the split is not used.
     """
@@ -99,12 +99,12 @@ def _tell(report: "TrainReport", output: Output) -> None:
     if report.retrained is not None and not report.retrained.reached:
         output.warn(
             f"retraining ended after {counted(report.retrained.epochs, 'epoch')} at a loss of "
-            f"{report.retrained.loss:.3f}, over the {report.retrained.target_loss:.3f} that it should have reached"
+            f"{report.retrained.loss:.3f}, above its target of {report.retrained.target_loss:.3f}"
         )
 
 
 def _plan_line(plan: "TrainPlan") -> str:
-    """The plan in a line, for stderr."""
+    """The plan as one line, for stderr."""
     notes = "".join(f"; {note}" for note in plan.notes)
     recipe = plan.settings
     clipping = f"gradients clipped at {recipe.clip:g}" if recipe.clip else "no gradient clipping"
@@ -118,7 +118,7 @@ def _plan_line(plan: "TrainPlan") -> str:
 
 
 def _warn_of(plan: "TrainPlan", output: Output) -> None:
-    """Say what will make the figures of a training worse than they look, or impossible."""
+    """Warn of what makes the figures of a training too good or unusable."""
     if plan.leaking_groups:
         output.warn(
             f"split {plan.settings.split} has groups on both sides ({', '.join(plan.leaking_groups[:5])}); figures "
@@ -127,13 +127,13 @@ def _warn_of(plan: "TrainPlan", output: Output) -> None:
     if plan.missing_classes:
         output.warn(f"no training video of {', '.join(plan.missing_classes)}; add groups or choose another --split")
     if plan.settings.overfit is not None:
-        output.warn(f"--overfit: trains on {plan.num_train_blocks} blocks and validates on none; for debugging alone")
+        output.warn(f"--overfit: trains on {plan.num_train_blocks} blocks without validation; for debugging only")
     elif not plan.parts["validation"]:
-        output.warn("no validation video: the last epoch is kept; add groups for early stopping")
+        output.warn("no validation videos: the last epoch is kept; add groups for early stopping")
 
 
 def _note_gaze(report: "TrainReport", output: Output) -> None:
-    """Say where a run has not learnt to look at anything in particular: its pictures would be an even grey."""
+    """Note that a run's attention stayed close to uniform, so that its pictures would be an even grey."""
     from attnrec.evaluation.gaze import gaze_advice
 
     if words := gaze_advice(report.attention_entropy, report.plan.settings.attention):
@@ -141,7 +141,7 @@ def _note_gaze(report: "TrainReport", output: Output) -> None:
 
 
 def _show_report(report: "TrainReport") -> None:
-    """Print what a training did."""
+    """Print the report of a training."""
     name, figure = (
         ("mAP", report.validation_map) if report.plan.multilabel else ("accuracy", report.validation_accuracy)
     )
@@ -157,10 +157,10 @@ def _show_report(report: "TrainReport") -> None:
 
 
 def _show_plan(plan: "TrainPlan") -> None:
-    """Print what a training would do."""
+    """Print the plan of a training."""
     recipe = plan.settings
     stopping = f"after {recipe.patience} epochs without a better validation loss" if recipe.patience else "never early"
-    clipping = f"gradients of a norm over {recipe.clip:g} are clipped" if recipe.clip else "no gradient clipping"
+    clipping = f"gradient norm clipped at {recipe.clip:g}" if recipe.clip else "no gradient clipping"
     say(f"run         {plan.run_name}")
     say(f"store       {plan.store}")
     say(f"split       {recipe.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")

@@ -43,12 +43,12 @@ EXAMPLES = examples(
 @takes(PictureConfig, "config", reserved=("boxes",))
 def visualize(
     config: PictureConfig,
-    clips: Annotated[list[Path] | None, typer.Argument(help="Videos, and folders of videos.")] = None,
+    clips: Annotated[list[Path] | None, typer.Argument(help="Videos or folders of videos.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: .gif, .mp4, .png (a strip of steps) or .html (a page to step through); for several "
-            "clips a folder. Default: the clip's name with .gif, in the current folder."
+            help="File to write: .gif, .mp4, .png (a strip of steps) or .html (a page to step through); with several "
+            "clips, a folder. Default: the clip's name with .gif, in the current folder."
         ),
     ] = None,
     run: RunOption = None,
@@ -61,13 +61,13 @@ def visualize(
         typer.Option(help="Write attention, times and probabilities as .npz, alone or with --out.", metavar="FILE"),
     ] = None,
     versus: Annotated[
-        list[str] | None, typer.Option(help="Runs to compare in a .png, one below the other.", metavar="RUN,...")
+        list[str] | None, typer.Option(help="Runs to compare in a .png, one row each.", metavar="RUN,...")
     ] = None,
     gallery: Annotated[
         SplitPart | None,
-        typer.Option(help="Draw rightly and wrongly recognised clips of this part of the run's split in a .png."),
+        typer.Option(help="Draw correctly and wrongly recognised clips of this part of the run's split in a .png."),
     ] = None,
-    right: Annotated[int, typer.Option(help="Number of rightly recognised clips in a gallery.", min=0)] = 6,
+    right: Annotated[int, typer.Option(help="Number of correctly recognised clips in a gallery.", min=0)] = 6,
     wrong: Annotated[int, typer.Option(help="Number of wrongly recognised clips in a gallery.", min=0)] = 6,
     videos: Annotated[
         Path | None,
@@ -93,16 +93,16 @@ def visualize(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw where a run looks in videos: each video beside itself with the attention over it, at its own speed."""
+    """Draw where a run looks in videos: the video, beside the same video with its attention, at its own speed."""
     if boxes is not None and no_boxes:
-        raise typer.BadParameter("either boxes of a file are drawn, or none", param_hint="--boxes, --no-boxes")
+        raise typer.BadParameter("give either a file of boxes or --no-boxes", param_hint="--boxes, --no-boxes")
     config = dataclasses.replace(config, boxes=not no_boxes)
     with Output(json=json, quiet=quiet) as output:
         asked = {"boxes": boxes, "overwrite": force, "on_progress": output.progress}
         work = _Work(output, config, run, runs, {"device": device, "jobs": jobs}, asked)
         if gallery is not None:
             if clips or versus or raw:
-                raise ConfigError("--gallery takes its clips from the run: leave out CLIPS, --versus and --raw")
+                raise ConfigError("--gallery takes its clips from the run's split: leave out CLIPS, --versus and --raw")
             _draw_gallery(work, gallery, out, num_right=right, num_wrong=wrong, videos=videos, store=features)
         elif versus:
             if not clips or len(clips) > 1 or raw:
@@ -119,17 +119,17 @@ def visualize(
 
 
 class _Work(NamedTuple):
-    """What all kinds of pictures share."""
+    """What every kind of picture needs."""
 
     output: Output
     config: PictureConfig
     run: Path | None
     runs: Path
     machine: dict[str, Any]  # device and CPU threads
-    asked: dict[str, Any]  # boxes, whether files may be replaced, and who is told
+    asked: dict[str, Any]  # boxes, overwrite, on_progress
 
     def recognizer(self) -> "Recognizer":
-        """The named run, or the newest with attention, which is said."""
+        """Load the named run, or the newest one with attention, which is then named on stderr."""
         from attnrec.evaluation.predict import Recognizer
         from attnrec.training.run import newest_run
 
@@ -172,7 +172,7 @@ def _draw_clips(work: _Work, clips: Sequence[Path], folder: Path, suffix: str) -
 
 
 def _draw_versus(work: _Work, clip: Path, out: Path | None, runs: Sequence[str]) -> None:
-    """By several runs: that of --run first, if it is given."""
+    """Draw one clip by several runs, the one of --run first if it is given."""
     from attnrec.pictures.visualize import versus
     from attnrec.pictures.write import require_strip
     from attnrec.training.run import Run
@@ -219,7 +219,7 @@ def _show_clip(report: "VisualizeReport") -> None:
 
 
 def _gaze(entropy: float) -> str:
-    """Entropy of attention in words."""
+    """The entropy of the attention, as text."""
     from attnrec.evaluation.gaze import gaze_note
 
     note = gaze_note(entropy)

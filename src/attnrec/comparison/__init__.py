@@ -1,1 +1,1 @@
-"""Runs side by side: tables, the grid that trains them, the report."""
+"""Comparison of runs: tables, the grid that trains them, and the report page."""

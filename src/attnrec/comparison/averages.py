@@ -1,4 +1,4 @@
-"""Where runs look on average: over the videos of each class, and at each step of a block.
+"""Mean attention of runs: over the videos of each class, and at each step of a block.
 
 Legend: V videos, M blocks, T time-steps, K grid side, L = K * K locations, C classes.
 """
@@ -25,17 +25,17 @@ def mean_attention(
 ) -> tuple[Maps, Maps]:
     """Mean attention of runs with attention, such as the folds of one seed.
 
-    Blocks start as many stored frames apart as a block has: end to end at the stored rate, overlapping at lower ones.
+    Blocks start T stored frames apart: end to end at the stored rate, overlapping at lower rates.
 
     Args:
-        runs: Of one row: of one grid, block length and set of classes.
-        part: Of their splits.
-        store: As in `evaluate`.
-        device: See `runtime.resolve_device`.
+        runs: Runs of one row, with the same grid, block length and classes.
+        part: Part of their splits.
+        store: The feature store, as in `evaluate`.
+        device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
 
     Returns:
-        Of each class the mean over its videos, NaN where it has none, shape (C, K, K); and at each step the mean over
+        For each class the mean over its videos, NaN without videos, shape (C, K, K); and for each step the mean over
         all blocks, shape (T, K, K).
 
     Raises:
@@ -54,11 +54,11 @@ def mean_attention(
 
 
 class _Means(NamedTuple):
-    """Of a run's attention."""
+    """Means of a run's attention."""
 
-    videos: Maps  # mean of each, shape (V, L)
-    labels: NDArray[np.float64]  # 1 for each class of each, shape (V, C)
-    steps: Maps  # sum over the blocks at each step, shape (T, L)
+    videos: Maps  # mean attention of each video, shape (V, L)
+    labels: NDArray[np.float64]  # 1 for each class of each video, shape (V, C)
+    steps: Maps  # sum of the attention over blocks at each step, shape (T, L)
     num_blocks: int
 
 

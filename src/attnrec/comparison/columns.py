@@ -1,4 +1,4 @@
-"""The columns of a comparison, each once: terminal, Markdown, CSV and the page of `--html` read them here."""
+"""The columns of a comparison, each defined once for the terminal, Markdown, CSV and the page of `--html`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ from attnrec.runtime import duration
 
 @dataclass(frozen=True)
 class Column:
-    """A column."""
+    """A column of a comparison's tables."""
 
-    csv: tuple[str, ...]  # its name in CSV files, two for the ends of an interval; none where they lack it
-    value: Callable[[ComparedTable, ComparedRow], Any]  # unrounded; None where the row has none
-    heading: str = ""  # for people, who do not see the column without; `{metric}` stands for the table's metric
-    text: Callable[[Any], str] = str  # the value for people
-    meaning: str = ""  # what it says, for readers who have not met it
-    of: str = ""  # what the heading is of, for the page, where the column is not under the title of its own table
+    csv: tuple[str, ...]  # name in CSV files, two for the ends of an interval; empty if CSV files lack the column
+    value: Callable[[ComparedTable, ComparedRow], Any]  # unrounded value; None if the row has none
+    heading: str = ""  # heading, with `{metric}` for the table's metric; empty for columns of CSV files only
+    text: Callable[[Any], str] = str  # formats the value for people
+    meaning: str = ""  # explanation of the column on the page
+    of: str = ""  # what to put before the heading on the page, which has all columns in one table
 
     def known(self, table: ComparedTable, row: ComparedRow) -> Any:
-        """The value, None where it is not a number either."""
+        """The unrounded value of a row; None if it has none or it is NaN."""
         value = self.value(table, row)
         return None if value != value else value
 
     def said(self, table: ComparedTable, row: ComparedRow) -> str | None:
-        """The value for people, None where there is none."""
+        """The value of a row as text; None if it has none."""
         value = self.known(table, row)
         return None if value is None else self.text(value)
 
     def headed(self, table: ComparedTable) -> str:
-        """The heading under the title of its own table."""
+        """The heading on the terminal and in Markdown."""
         return self.heading.format(metric="mAP" if table.metric == "map" else "acc")
 
     def headed_on_page(self, table: ComparedTable) -> str:
-        """The heading among all others."""
+        """The heading on the page, among all columns."""
         return f"{self.of}, {self.headed(table)}" if self.of else self.headed(table)
 
 
 def shown_columns(columns: Sequence[Column], table: ComparedTable) -> list[Column]:
-    """Those for people that have something to say of any row."""
+    """The columns with a heading that have a value in at least one row."""
     return [
         column
         for column in columns
@@ -48,12 +48,12 @@ def shown_columns(columns: Sequence[Column], table: ComparedTable) -> list[Colum
 
 
 def csv_names() -> list[str]:
-    """Names of the columns of a CSV file."""
+    """The names of the columns of a CSV file."""
     return [name for column in COLUMNS for name in column.csv]
 
 
 def csv_values(table: ComparedTable, row: ComparedRow) -> list[Any]:
-    """A row of a CSV file, unrounded."""
+    """The unrounded values of a row of a CSV file."""
     values: list[Any] = []
     for column in COLUMNS:
         value = column.known(table, row)
@@ -98,17 +98,17 @@ def _of_row(
 
 
 def _ends(name: str, prefix: str, text: Callable[[Interval], str], meaning: str, of: str = "") -> Column:
-    """An interval of a row."""
+    """The column of an interval of a row."""
     return Column((f"{prefix}low", f"{prefix}high"), lambda _, row: getattr(row, name), "95 %", text, meaning, of)
 
 
 def _faithful(name: str, heading: str, meaning: str, of: str = "") -> Column:
-    """A figure of `evaluate --faithfulness`."""
+    """The column of a figure of `evaluate --faithfulness`."""
     return Column((name,), lambda _, row: row.faithfulness.get(name), heading, _percent, meaning, of)
 
 
-# Those between the first and the last of these each make a table on the terminal and in Markdown, where the names of
-# the rows go first; the page and CSV files have them all in one.
+# All groups but the first and the last each make a table on the terminal and in Markdown, with the row names first;
+# the page and CSV files have all columns in one table.
 ABOUT = (
     _of_table("dataset"),
     Column(("splits",), lambda _, row: " ".join(row.splits)),
@@ -127,44 +127,43 @@ ABOUT = (
 FIGURES = (
     Column(
         (), lambda _, row: len(row.seeds), "seeds", lambda number: str(number or "-"),
-        "Seeds that count: trainings that are alike but for chance.",
+        "Number of seeds: trainings that differ by chance alone.",
     ),
     _of_row(
         "figure", "{metric} %", _percent,
-        "Share of the test videos recognised, or the mean average precision where videos have several labels: the "
+        "Share of the videos recognised, or the mean average precision if videos have several labels: the "
         "mean over the seeds, in percent.",
     ),
     _of_row(
         "sd", "sd", _percent,
-        "How much the figure varies between seeds, that is, by chance in training alone: standard deviation in "
-        "points.",
+        "Standard deviation of the figure over the seeds in points: how much it varies by chance in training.",
     ),
     _ends(
         "interval", "", _between,
-        "Where that figure would mostly lie with other videos of the same kind: whole groups of videos are drawn "
-        "anew. Rows whose intervals overlap much are not told apart by these videos.",
+        "95 % confidence interval of that figure for other videos of the same kind, by a bootstrap over groups of "
+        "videos. These videos do not tell rows apart whose intervals overlap much.",
     ),
     _of_row(
         "mean_class_accuracy", "class %", _percent,
-        "Mean over the classes of the share recognised: large classes count no more than small ones.",
+        "Mean class accuracy: large classes count no more than small ones.",
     ),
 )  # fmt: skip
 DIFFERENCES = (
     _of_table("against"),
     _of_row(
         "difference", "points", _points,
-        "Figure less that of the row compared with, on the same videos.", of="difference",
+        "Figure less that of the row it is compared with, on the same videos.", of="difference",
     ),
     _ends(
         "difference_interval", "difference_", _points_between,
-        "Interval of that difference. One that holds 0 means that these videos do not tell which row is better.",
+        "95 % interval of that difference. If it holds 0, these videos do not tell which row is better.",
         of="difference",
     ),
-    _of_row("p_value", "p", _p_value, "How often chance alone would give such a difference, were there none."),
+    _of_row("p_value", "p", _p_value, "How often chance alone would give such a difference if there were none."),
     _of_row(
         "corrected_p_value", "p corrected", _p_value,
-        "The same, made larger for the number of rows (Holm), since of many rows some differ by luck. Under 0.05 "
-        "counts as real by custom.",
+        "The p-value corrected for the number of rows (Holm), since of many rows some differ by chance. Below 0.05 "
+        "it counts as significant by custom.",
     ),
 )  # fmt: skip
 TRAINING = (
@@ -174,43 +173,43 @@ TRAINING = (
     ),
     _of_row(
         "attention_entropy", "entropy", "{:.3f}".format,
-        "How spread the attention is: 1 where all places count the same, near 0 where it is on one.",
+        "Entropy of the attention: 1 if all locations count the same, near 0 if it is on one.",
     ),
     _of_row(
         "penalty_above_floor", "penalty", "{:.2f}".format,
-        "How unevenly the places of the frame are looked at over a block (Eq. 7), above the least that is possible; "
-        "lambda presses it down.",
+        "Attention penalty (Eq. 7) above its minimum: how unevenly locations are attended to over a block; a "
+        "larger lambda lowers it.",
     ),
-    _of_row("num_parameters", "parameters", str, "Numbers that were trained.", csv="parameters"),
-    _of_row("train_seconds", "trained", duration, "Time that a training took, on the machine where it ran."),
-    _of_row("blocks_per_second", "blocks/s", "{:.0f}".format, "Blocks a second in training."),
+    _of_row("num_parameters", "parameters", str, "Number of trained parameters.", csv="parameters"),
+    _of_row("train_seconds", "trained", duration, "Time of a training, on the machine where it ran."),
+    _of_row("blocks_per_second", "blocks/s", "{:.0f}".format, "Training speed in blocks per second."),
     Column(
         ("published_percent",), lambda _, row: row.published and row.published.value, "paper %", "{:.2f}".format,
         "The paper's own figure for this model on this dataset.",
     ),
 )  # fmt: skip
 FAITHFULNESS = (
-    _faithful("learned", "learned", "The figure with the learned attention, of the runs that were asked."),
+    _faithful("learned", "learned", "The figure with the learned attention, of the runs tested by --faithfulness."),
     _faithful(
         "uniform", "uniform",
-        "The figure with uniform attention in place of the learned: near it, looking hardly matters.",
+        "The figure with uniform attention instead: if it is near the learned, attention hardly matters.",
     ),
-    _faithful("other_video", "other video", "The same with the attention of another video."),
-    _faithful("time_shuffled", "shuffled", "The same with the steps' attention in another order."),
-    _faithful("untrained", "untrained", "The same with the attention of a scorer that was not trained."),
+    _faithful("other_video", "other video", "The figure with the attention of another video."),
+    _faithful("time_shuffled", "shuffled", "The figure with the attention of the steps in random order."),
+    _faithful("untrained", "untrained", "The figure with the attention of an untrained scorer."),
     _faithful(
         "deletion", "deletion",
-        "Area under the predicted class's probability as cells go, the most attended first: the less beside random, "
-        "the more the prediction rests on them.",
+        "Area under the predicted class's probability as cells are removed, the most attended first: the further "
+        "below random, the more the prediction rests on them.",
     ),
-    _faithful("insertion", "insertion", "The same with the least attended first: here more is better."),
-    _faithful("random", "random", "The same with cells in random order."),
+    _faithful("insertion", "insertion", "That area with the least attended cells removed first: larger is better."),
+    _faithful("random", "random", "That area with cells removed in random order."),
 )  # fmt: skip
 POINTING = (
-    _faithful("pointing", "peak in box", "Share of frames whose most attended cell lies in the given box."),
+    _faithful("pointing", "peak in box", "Share of frames whose most attended cell touches an annotated box."),
     _ends(
         "pointing_interval", "pointing_", _between,
-        "Where that share would mostly lie with other videos of the same kind.", of="peak in box",
+        "95 % confidence interval of that share for other videos of the same kind.", of="peak in box",
     ),
     _of_row(
         "pointing_over_centre", "over centre", _points,
@@ -218,31 +217,31 @@ POINTING = (
     ),
     _ends(
         "pointing_over_centre_interval", "pointing_over_centre_", _points_between,
-        "Interval of that difference.", of="over centre",
+        "95 % interval of that difference.", of="over centre",
     ),
     _faithful(
         "pointing_centre", "centre",
-        "Share of frames whose centre lies in it: what needs no looking.", of="peak in box",
+        "That share for the centre of the frame, which needs no attention.", of="peak in box",
     ),
-    _faithful("pointing_uniform", "uniform", "That share for a cell that is drawn by lot.", of="peak in box"),
+    _faithful("pointing_uniform", "uniform", "That share for a random cell.", of="peak in box"),
     _faithful(
         "pointing_frequent", "frequent cell",
         "That share for the cell that boxes of training videos touch most often.", of="peak in box",
     ),
 )  # fmt: skip
 MASS = (
-    _faithful("mass", "mass in box", "Share of the attention that lies in the given box."),
-    _faithful("mass_centre", "centre", "The same for attention that is always on the centre.", of="mass in box"),
-    _faithful("mass_uniform", "uniform", "The same for uniform attention: the box's share.", of="mass in box"),
+    _faithful("mass", "mass in box", "Share of the attention inside the annotated boxes."),
+    _faithful("mass_centre", "centre", "That share for a Gaussian in the centre of the frame.", of="mass in box"),
+    _faithful("mass_uniform", "uniform", "That share for uniform attention: the boxes' area.", of="mass in box"),
     _faithful(
         "mass_frequent", "frequent cell",
-        "The same for attention on the cell that boxes of training videos touch most often.", of="mass in box",
+        "That share for attention on the cell that boxes of training videos touch most often.", of="mass in box",
     ),
 )  # fmt: skip
 NOTES = (
     Column(
         ("differs",), lambda _, row: "; ".join(row.differs) or None, "unlike the paper", str,
-        "In what the row differs from how the paper's figure was made.",
+        "How the row's settings differ from those of the paper's figure.",
     ),
     Column(
         ("flags",), lambda _, row: "; ".join(row.flags) or None, "note", str, "What to know before believing the row.",
@@ -258,9 +257,9 @@ PUBLISHED: dict[str, Callable[[PublishedFigure], str]] = {
     "published %": lambda figure: f"{figure.value:.2f}",
     "source": lambda figure: figure.source,
 }
-"""Columns of the table of the paper's figures: heading and text."""
+"""Columns of the table of the paper's figures: heading, and the text of a figure."""
 
 
 def published_texts(figures: Sequence[PublishedFigure]) -> list[list[str]]:
-    """The table of the paper's figures, a list of texts for each."""
+    """The rows of the table of the paper's figures, as text."""
     return [[text(figure) for text in PUBLISHED.values()] for figure in figures]

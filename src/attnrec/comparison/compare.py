@@ -1,4 +1,4 @@
-"""Configurations side by side, with how sure their differences are, and the paper's figures where they apply."""
+"""`compare`: tables of configurations with the significance of their differences, beside the paper's figures."""
 
 import json
 from collections.abc import Sequence
@@ -25,29 +25,29 @@ def compare(
     against: str | None = None,
     on_progress: OnProgress = no_progress,
 ) -> CompareReport:
-    """Tabulate finished runs by their evaluation, or a grid of runs, of which what is missing is trained first.
+    """Tabulate finished runs by their evaluation, or a grid of runs, training the missing ones first.
 
-    Runs that differ in nothing but seed and fold make one row. Rows stand in one table where their figures are of the
-    same videos; each is compared with one of them, by a bootstrap over groups of videos.
+    Runs that differ only in seed and fold make one row. Rows are in one table if their figures are of the same videos;
+    each is compared with one row of the table by a bootstrap over groups of videos.
 
     Args:
-        runs: Their folders; none takes all finished ones in `runs_dir` that can be read, and says which cannot.
-        grid: What to train; `runs` is not looked at then.
+        runs: Folders of runs; empty takes all finished runs in `runs_dir`, and reports those that cannot be read.
+        grid: Grid of runs to train; `runs` is ignored then.
         store: Feature store of the grid; None takes the only one in the current folder.
         runs_dir: Folder of the runs.
-        part: Part of the split whose evaluation counts.
-        against: Name of the row that the others are compared with, or of a run in it; None takes the first, which is
-            the best of finished runs and the first that a grid asks for.
-        on_progress: Told of every step.
+        part: Part of the split that figures are of.
+        against: Name of the row that the others are compared with, or of a run in it; None takes the first row: the
+            best of finished runs, or the first of a grid.
+        on_progress: Called after every step.
 
     Returns:
         The tables.
 
     Raises:
-        RunError: There are no finished runs, one that was named is not finished or is damaged, or there is no row
+        RunError: There are no finished runs, a named run is unfinished or damaged, or there is no row
             `against`.
         AttnrecError: The grid does not fit its store.
-        KeyboardInterrupt: The process was asked to end; the same grid goes on after the last step.
+        KeyboardInterrupt: The process was interrupted; running the same grid again resumes it.
     """
     if grid is None:
         rows, summary = _rows_of(runs, Path(runs_dir), part, on_progress), None

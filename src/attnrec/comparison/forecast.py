@@ -1,4 +1,4 @@
-"""What a grid has before it, and about how long that takes."""
+"""The plan of a grid: what is left to do, and about how long it takes."""
 
 import math
 import time
@@ -20,18 +20,18 @@ from attnrec.training.run import Run
 from attnrec.training.step import Stepper
 
 _TIMED_STEPS = 2
-_FORWARD_SHARE = 1 / 3  # of a training step's time
+_FORWARD_SHARE = 1 / 3  # share of a training step's time that its forward pass takes
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A training of a grid.
+    """A planned training of a grid.
 
     Attributes:
-        name: Of the run, without its number.
-        run: The run that is there; None where it has yet to be begun.
+        name: Name of the run, without its number.
+        run: Path of the existing run; None if it has not been begun.
         state: `done`, `to evaluate`, `interrupted` or `to train`.
-        seconds: That it takes still, at most.
+        seconds: Estimate of the remaining time, at most.
     """
 
     name: str
@@ -42,15 +42,15 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class GridPlan:
-    """A grid before it is run.
+    """The plan of a grid.
 
     Attributes:
-        store: The feature store.
-        num_rows: Configurations.
+        store: Path of the feature store.
+        num_rows: Number of configurations.
         splits: Names of the splits.
-        seeds: Of the trainings.
+        seeds: Seeds of the trainings.
         cells: All trainings.
-        seconds: That they take still, at most.
+        seconds: Estimate of the remaining time of all trainings, at most.
     """
 
     store: str
@@ -69,10 +69,10 @@ def plan_grid(
     part: str = "test",
     on_progress: OnProgress = no_progress,
 ) -> GridPlan:
-    """What `compare` would train and evaluate; takes and raises the same.
+    """Plan what `compare` would train and evaluate; arguments and errors as in `compare`.
 
-    Trainings are estimated by those of the same configuration that are finished, or else by two steps of their own and
-    as many updates as they may take: early stopping makes them shorter.
+    The time of a training is that of finished trainings of its configuration, or else extrapolated from two of its
+    steps to its maximum number of updates, which early stopping cuts short.
     """
     features, folder = grid_store(store, on_progress), Path(runs_dir)
     there = runs_by_identity(folder, on_progress)
@@ -105,7 +105,7 @@ def _state(run: Run | None, part: str) -> tuple[str | None, str]:
 def _seconds(
     session: Session, cell: Cell, runs: Iterable[Run], part: str, timed: dict[tuple[ModelConfig, int], float]
 ) -> tuple[float, float]:
-    """Of a training and of an evaluation, at most; `timed` holds steps by model and blocks, and takes up new ones."""
+    """Estimate the time of a training and an evaluation, at most; `timed` caches step times by model and blocks."""
     plan, recipe = session.plan, session.recipe
     size = min(recipe.batch_size, plan.num_train_blocks)
     if (session.model_config, size) not in timed:
@@ -128,18 +128,18 @@ def _seconds(
 
 
 def _step_seconds(session: Session, num_blocks: int) -> float:
-    """Of a training step on so many blocks, from their cubes in the store to the new parameters."""
+    """Measure the time of a training step on `num_blocks` blocks, from reading cubes to new parameters."""
     stepper = Stepper(session, World())
     began = 0.0
     for step, batch in enumerate(stepper.batches(session.train, [np.arange(num_blocks)] * (1 + _TIMED_STEPS))):
         stepper.take(batch, step)
-        if step == 0:  # it sets things up
+        if step == 0:  # a warm-up step
             began = _time_when_done(session.device)
     return (_time_when_done(session.device) - began) / _TIMED_STEPS
 
 
 def _time_when_done(device: torch.device) -> float:
-    """The clock once the device has done all that it was given: CUDA works on while the program goes ahead."""
+    """The time when the device has finished its work, as CUDA runs asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.monotonic()

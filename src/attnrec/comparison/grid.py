@@ -1,4 +1,4 @@
-"""A grid of trainings: what is missing is trained and evaluated, what is there is left as it is."""
+"""A grid of trainings: missing runs are trained and evaluated, existing ones are kept."""
 
 import dataclasses
 import itertools
@@ -31,10 +31,10 @@ class Cell(NamedTuple):
     """One training of a grid.
 
     Attributes:
-        name: Of the run, without its number.
-        config: Settings, as they are given.
-        settings: Of the row that it belongs to.
-        identity: By which its run is known.
+        name: Name of the run, without its number.
+        config: Settings, as the user gives them.
+        settings: Settings of the row that the run belongs to.
+        identity: Identity by which its run is found.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Cell(NamedTuple):
 
 
 def grid_store(store: str | Path | None, on_progress: OnProgress) -> Path:
-    """The feature store of a grid: the only one in the current folder where none is named."""
+    """The feature store of a grid: the named one, or else the only one in the current folder."""
     if world_of_torchrun().size > 1:
         raise ConfigError("a grid is trained by one process: start it without torchrun")
     return find_store(Path.cwd(), on_progress) if store is None else Path(store)
 
 
 def planned_cells(grid: GridConfig, store: Path, on_progress: OnProgress) -> Iterator[tuple[Session, list[Cell]]]:
-    """The plan of each configuration on each split, with its cells, one for each seed.
+    """The session of each configuration on each split, with its cells, one for each seed.
 
     Raises:
         FeatureStoreError: The store cannot be used or has no such split.
@@ -65,16 +65,16 @@ def planned_cells(grid: GridConfig, store: Path, on_progress: OnProgress) -> Ite
 
 
 def runs_by_identity(runs_dir: Path, on_progress: OnProgress = no_progress) -> dict[str, Run]:
-    """All runs of a folder, whatever they are called: of the same ones the last finished, or else begun."""
+    """The runs of a folder by identity; among equal ones, the last finished, or else the last begun."""
     return {identity_of(run): run for run in find_runs(runs_dir, finished=None, on_progress=on_progress)}
 
 
 def is_evaluated(run: Run, part: str) -> bool:
-    """Whether a run has figures on a part by its own settings, with all that a table needs."""
+    """Whether a run has been evaluated on a part by its own settings, with all that a table needs."""
     try:
         evaluation, predictions = run.read_evaluation(part), read_predictions(run, part)
     except RunError:
-        return False  # damaged: it is made again
+        return False  # damaged: the run is evaluated again
     own = {name: getattr(run.manifest.training, name) for name in ("reduction", "last_steps", "block_stride")}
     return evaluation is not None and own.items() <= evaluation.items() and predictions is not None
 
@@ -82,16 +82,16 @@ def is_evaluated(run: Run, part: str) -> bool:
 def run_grid(
     grid: GridConfig, store: str | Path | None, *, runs_dir: Path, part: str, on_progress: OnProgress
 ) -> tuple[list[RowRuns], GridSummary]:
-    """Train and evaluate what is not there. A cell that fails is noted, and the rest goes on.
+    """Train and evaluate the missing runs of a grid. A failed run is recorded, and the others continue.
 
-    Seeds come one after another, so that the rows fill evenly. What another process trains is waited for last.
+    Runs go seed by seed, so that rows fill evenly; those that another process trains are awaited last.
 
     Returns:
-        The rows of the table with their finished runs, in the grid's order, and what was done.
+        The rows of the table with their finished runs, in the grid's order, and a summary of what was done.
 
     Raises:
         AttnrecError: The grid does not fit the store; nothing is trained then.
-        KeyboardInterrupt: The process was asked to end; the same grid goes on after the last step.
+        KeyboardInterrupt: The process was interrupted; running the same grid again resumes it.
     """
     features = grid_store(store, on_progress)
     cells = [cell for _, planned in planned_cells(grid, features, on_progress) for cell in planned]
@@ -125,7 +125,7 @@ def run_grid(
 def _rows_of(
     cells: Sequence[Cell], made: Sequence[tuple[Cell, Run]], part: str, on_progress: OnProgress
 ) -> list[RowRuns]:
-    """The rows that have runs which can be read, in the grid's order."""
+    """The rows that have readable runs, in the grid's order."""
     rows = {repr(cell.settings): RowRuns(cell.settings, []) for cell in cells}
     readable = {scored.run: scored for scored in readable_runs([run for _, run in made], part, on_progress)}
     for cell, run in made:
@@ -154,7 +154,7 @@ def _made(
     done: Counter[str],
     on_progress: OnProgress,
 ) -> Run:
-    """The finished and evaluated run of a cell; what is done for it is counted."""
+    """Return the finished and evaluated run of a cell, doing what is missing and counting it in `done`."""
 
     def quietly(event: Progress) -> None:
         on_progress(dataclasses.replace(event, message=None))  # a line for each epoch of each cell would be too many
@@ -162,7 +162,7 @@ def _made(
     run, config = there.get(cell.identity), cell.config
     if run is None or not run.finished:
         began = time.monotonic()
-        # Another process may have come first.
+        # Another process may have begun the run first.
         run, how = train_once(
             store, config, lambda: runs_by_identity(runs_dir).get(cell.identity), runs_dir, on_progress=quietly
         )

@@ -1,4 +1,4 @@
-"""Plots of a report, as SVG pictures that suit light and dark pages.
+"""Plots of a report as SVG, for light and dark pages.
 
 Legend: C classes, K grid side, T time-steps.
 """
@@ -20,10 +20,10 @@ from attnrec.pictures.text import printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of a contrast of 3 or more on white and on near black.
+# Colours with a contrast of at least 3 on white and on near black.
 COLOURS = ("#2f7ce0", "#d06a00", "#0a9460", "#db2777", "#8b5cf6", "#7c7f86", "#0891b2", "#c2410c")
 DASHES = ("-", "--", "-.", ":")
-# Stand for the text and the rules of the page's theme, which the SVG fills in itself.
+# Placeholders for the theme's colours of text and rules, which the SVG's own style sets.
 _INK, _RULE = "#010203", "#020304"
 _THEME = (
     "<style>:root{--ink:#1b1c1e;--rule:#d5d6d9}"
@@ -49,7 +49,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture as an address that holds it, its size in px, and what it says in words."""
+    """A plot as a data URI, its size in px, and a text alternative."""
 
     address: str
     width: int
@@ -58,7 +58,7 @@ class Plot:
 
 
 class Dot(NamedTuple):
-    """A row's figure, with the ends of its 95 % interval."""
+    """A row's figure with the ends of its 95 % interval."""
 
     name: str
     value: float
@@ -66,7 +66,7 @@ class Dot(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a line; a value that is None or NaN leaves a gap, and bounds draw a bar."""
+    """A point of a line; None or NaN as `y` leaves a gap, and bounds draw an error bar."""
 
     x: float
     y: float | None
@@ -81,7 +81,7 @@ class Line(NamedTuple):
 
 
 def intervals(dots: Sequence[Dot]) -> Plot:
-    """A dot for each row's figure, with its 95 % interval, in percent; the first row on top."""
+    """Plot each row's figure as a dot with its 95 % interval, in percent; the first row on top."""
     with _plot(width=6.6, height=0.9 + 0.32 * len(dots)) as (figure, ((axes,),)):
         places = -np.arange(len(dots))
         for place, (_, value, bounds) in zip(places, dots, strict=True):
@@ -105,15 +105,15 @@ def lines(
     marked: bool = False,
     percent: bool = False,
 ) -> Plot:
-    """Lines of one kind in a plot, told apart by colour and dash.
+    """Plot lines, told apart by colour and dash.
 
     Args:
         drawn: The lines; those of one name look alike.
-        x_label: Of the axis across.
-        y_label: Of the axis upwards.
-        names: Of the lines of all plots that go together, so that a name looks the same in each.
+        x_label: Label of the x axis.
+        y_label: Label of the y axis.
+        names: Names of the lines of all plots that belong together, so that a name looks the same in each.
         marked: Draw a dot at each point.
-        percent: The values are shares, and shown in percent.
+        percent: Show values, which are shares, in percent.
     """
     factor = 100 if percent else 1
     with _plot(width=5.2, height=3.2 + 0.2 * len({line.name for line in drawn})) as (figure, ((axes,),)):
@@ -141,7 +141,7 @@ def lines(
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Plot:
-    """Videos by true class, down, and predicted class, across: the darker, the larger the share of the true class."""
+    """Plot a confusion matrix, true classes as rows: the darker, the larger the share of the true class."""
     from matplotlib.colors import LinearSegmentedColormap
 
     C = len(classes)
@@ -164,7 +164,7 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Plot:
 
 
 def differences(values: NDArray[np.float64], classes: Sequence[str], counts: Sequence[int]) -> Plot:
-    """How much more of each class's videos is recognised, in points; NaN for a class without videos."""
+    """Plot differences in accuracy by class, in points; classes with NaN, without videos, are left out."""
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(-values[known], kind="stable")]
     with _plot(width=5.2, height=0.9 + 0.28 * max(1, len(order))) as (figure, ((axes,),)):
@@ -179,11 +179,11 @@ def differences(values: NDArray[np.float64], classes: Sequence[str], counts: Seq
 
 
 def maps(attention: NDArray[np.float64], names: Sequence[str]) -> Plot:
-    """Mean attention, a map for each name, in multiples of uniform on one scale.
+    """Plot maps of mean attention in multiples of uniform, on one scale.
 
     Args:
-        attention: Shape (N, K, K), each map summing to 1; one of NaN is left empty.
-        names: Of the maps.
+        attention: Mean attention, shape (N, K, K), each map summing to 1; a map of NaN is left empty.
+        names: Names of the maps.
     """
     N, K, _ = attention.shape
     values = attention * K**2
@@ -211,7 +211,7 @@ def maps(attention: NDArray[np.float64], names: Sequence[str]) -> Plot:
 
 @contextmanager
 def _plot(*, width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple["Figure", Any]]:
-    """A figure of a size in inches, and its axes, shape (rows, columns)."""
+    """A matplotlib figure of a size in inches, and its axes, shape (rows, columns)."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -242,7 +242,7 @@ def _short(name: str, most: int = 44) -> str:
 
 
 def _shortened(names: Sequence[str], most: int = 44) -> list[str]:
-    """Short forms of names, as long as it takes to tell those names apart."""
+    """Shortened names, long enough to tell them apart."""
     told_apart = len({printable(name) for name in names})
     while len({_short(name, most) for name in names}) < told_apart:
         most += 4

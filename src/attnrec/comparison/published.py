@@ -1,4 +1,4 @@
-"""The paper's figures, and in what a run differs from how they were made."""
+"""The paper's figures, and how a run's settings differ from the paper's."""
 
 import json
 from importlib.resources import files
@@ -10,25 +10,25 @@ from attnrec.training.identity import row_settings
 from attnrec.training.presets import PAPER_BACKBONE, PAPER_FRAMES, canonical_dataset, recipe_of, sampling_of
 from attnrec.training.run import Run
 
-_RETRAINED = ("hmdb51", "hollywood2")  # the authors' protocol on these
-_NUM_CLASSES = {"ucf11": 11, "hmdb51": 51, "hollywood2": 12}  # fewer of them are another task
-_SPLITS = {"hmdb51": "hmdb51-1", "hollywood2": "hollywood2"}  # those of the paper, where they are published
+_RETRAINED = ("hmdb51", "hollywood2")  # datasets on which the authors retrain
+_NUM_CLASSES = {"ucf11": 11, "hmdb51": 51, "hollywood2": 12}  # with fewer classes it is another task
+_SPLITS = {"hmdb51": "hmdb51-1", "hollywood2": "hollywood2"}  # the paper's splits, where they are published
 
 
 def published_figures() -> tuple[str, list[PublishedFigure]]:
-    """The paper's figures and their source."""
+    """Read the paper's figures and their source."""
     document = json.loads(files("attnrec").joinpath("published.json").read_text(encoding="utf-8"))
     return document["source"], [PublishedFigure(**row) for row in document["rows"]]
 
 
 def paper_dataset(run: Run) -> str | None:
-    """The dataset of the paper that a run is on, by its name and number of classes; None for any other."""
+    """The paper's dataset that a run is trained on, by name and number of classes; None for any other."""
     name = canonical_dataset(run.manifest.store["dataset"])
     return name if len(run.manifest.classes) == _NUM_CLASSES.get(name) else None
 
 
 def published_for(run: Run) -> PublishedFigure | None:
-    """The paper's figure for a run's model on its dataset, whatever else differs; None where it has none."""
+    """The paper's figure for a run's model, lambda and dataset, whatever else differs; None if there is none."""
     manifest = run.manifest
     attentive = manifest.model.architecture == "attention"
     wanted = (
@@ -41,7 +41,7 @@ def published_for(run: Run) -> PublishedFigure | None:
 
 
 def differences_from_paper(run: Run) -> list[str]:
-    """In what a run on a dataset of the paper differs from the paper's own, in words."""
+    """How a run on a dataset of the paper differs from the paper's, as a list of texts."""
     manifest = run.manifest
     known, split, backbone = (
         canonical_dataset(manifest.store["dataset"]), manifest.split["name"], manifest.features.backbone

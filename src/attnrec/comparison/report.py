@@ -1,4 +1,4 @@
-"""The page of a comparison: gathers from runs what it shows, and writes it.
+"""The page of a comparison: gathers its content from the runs, and writes it.
 
 Legend: C classes.
 """
@@ -28,16 +28,16 @@ from attnrec.settings import PictureConfig
 from attnrec.training.identity import commands_of
 from attnrec.training.run import Run, utc_now
 
-EXAMPLES = 3  # clips of the gallery, right and wrong each
+EXAMPLES = 3  # clips in the gallery of each kind, right and wrong
 PICTURES = PictureConfig(width=160, duration=4.0)
 PICTURES_FPS = 8.0  # at the clips' own rates the page would be several times as large
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Where the page finds what the table does not hold."""
+    """Where the page finds what the tables lack."""
 
-    store: Path | None = None  # as in `evaluate`
+    store: Path | None = None  # feature store, as in `evaluate`
     videos: Path | None = None  # folder of the videos; None takes the one that they were extracted from
     device: str = "auto"  # see `runtime.resolve_device`
     jobs: int | None = None  # CPU threads
@@ -51,21 +51,21 @@ def write_report(
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> None:
-    """Write a comparison as one HTML file that holds all it shows.
+    """Write a comparison as one self-contained HTML file.
 
-    What cannot be had, as the store for the mean attention or the videos for the gallery, is left out, and the page
-    says so and why.
+    Content whose source is missing, such as the store for the mean attention or the videos for the gallery, is left
+    out, and the page says why.
 
     Args:
-        path: The file.
-        report: As `compare` gives it.
+        path: The file to write.
+        report: The report of `compare`.
         config: Where store and videos are.
-        overwrite: Replace a file that is there.
-        on_progress: Told of every row and clip.
+        overwrite: Replace an existing file.
+        on_progress: Called for every row and clip.
 
     Raises:
-        RunError: A run has gone or is damaged.
-        AttnrecError: The file is there already or cannot be written.
+        RunError: A run is missing or damaged.
+        AttnrecError: The file exists already or cannot be written.
     """
     config = config or ReportConfig()
     details = [_table(table, config, on_progress) for table in report.tables]
@@ -99,7 +99,7 @@ def _table(table: ComparedTable, config: ReportConfig, on_progress: OnProgress) 
 
 
 def _detail(row: ComparedRow, part: str, config: ReportConfig) -> tuple[RowDetail, str | None]:
-    """A row's part of the page, and what is lacking in it."""
+    """A row's part of the page, and a note on what is missing from it."""
     runs = [Run(each.path) for each in row.runs]
     found = [run.read_evaluation(part) or {} for run in runs]
     counted = [evaluation for of, evaluation in zip(row.runs, found, strict=True) if of.counts and evaluation]
@@ -129,12 +129,12 @@ def _first_seed(row: ComparedRow) -> list[Run]:
 
 
 def _looking_runs(row: ComparedRow) -> list[Run]:
-    """The same of a row with attention, whose look is shown."""
+    """The runs of `_first_seed` for a row with attention; none for other rows."""
     return [] if row.attention is None else _first_seed(row)
 
 
 def _precisions(evaluations: Sequence[dict[str, Any]]) -> NDArray[np.float64] | None:
-    """Average precision of each class, mean over evaluations, shape (C,)."""
+    """Average precision of each class, mean over evaluations, shape (C,); None without evaluations."""
     if not evaluations:
         return None
     figures = [[entry["average_precision"] for entry in evaluation["classes"]] for evaluation in evaluations]
@@ -143,7 +143,7 @@ def _precisions(evaluations: Sequence[dict[str, Any]]) -> NDArray[np.float64] | 
 
 
 def _class_counts(table: ComparedTable) -> list[int] | None:
-    """Videos of each class, over the runs of the first evaluated row's first seed; None without such a row."""
+    """Number of videos of each class, from the first seed of the first evaluated row; None without such a row."""
     evaluated = (runs for row in table.rows if (runs := _first_seed(row)))
     found = [evaluation for run in next(evaluated, []) if (evaluation := run.read_evaluation(table.part))]
     counts = [[entry["num_videos"] for entry in evaluation["classes"]] for evaluation in found]
@@ -151,7 +151,7 @@ def _class_counts(table: ComparedTable) -> list[int] | None:
 
 
 def _gallery(run: Run, part: str, config: ReportConfig, on_progress: OnProgress) -> tuple[list[GalleryClip], list[str]]:
-    """Clips that a run recognises, clips that it does not, and what could not be shown."""
+    """Clips that a run recognises and clips that it does not, and notes on what could not be shown."""
     videos, classes = (run.read_evaluation(part) or {})["videos"], run.manifest.classes
     chosen = [
         video
@@ -188,6 +188,6 @@ def _gif(recognizer: Recognizer, clip: Path, truth: Sequence[str], boxes: BoxSou
 
 
 def _thinned(look: Look) -> Look:
-    """Every sample, or every second, third, ..., so that no more than `PICTURES_FPS` are left for a second."""
+    """Thin a look to every n-th sample, so that at most `PICTURES_FPS` per second are left."""
     step = math.ceil(len(look) / (look.end - look.times[0]) / PICTURES_FPS - 1e-6)
     return look.every(step)

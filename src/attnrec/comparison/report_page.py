@@ -1,4 +1,4 @@
-"""A comparison as a page: its tables, plots, and clips with where a model looked.
+"""A comparison as an HTML page: tables, plots, and clips with a model's attention.
 
 Legend: C classes, K grid side, T time-steps.
 """
@@ -16,56 +16,56 @@ from attnrec.comparison.plots import Dot, Line, Plot, Point, confusion, differen
 from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
 from attnrec.pictures.document import data_uri, document, still_of
 
-MOST_STEPS = 10  # maps of the mean attention by step
+MOST_STEPS = 10  # most maps of the mean attention by step
 
 
 @dataclass(frozen=True)
 class RowDetail:
-    """What the page shows of a row besides the table."""
+    """What the page shows of a row besides its line in the table."""
 
     row: ComparedRow
-    logs: list[list[dict[str, Any]]]  # of each run's training, a line for each epoch
+    logs: list[list[dict[str, Any]]]  # training log of each run, a line for each epoch
     # Videos by true class (rows) and predicted class (columns), over all runs, shape (C, C); None where videos have
     # several labels, or the row has not been evaluated.
     confusion: NDArray[np.int64] | None
     # Accuracy or average precision of each class, mean over the runs, NaN for a class without videos, shape (C,); None
     # where the row has not been evaluated.
     class_figures: NDArray[np.float64] | None
-    # Mean attention over the videos of each class, NaN for a class without, shape (C, K, K); None without attention.
+    # Mean attention over each class's videos, NaN without videos, shape (C, K, K); None without attention.
     class_attention: NDArray[np.float64] | None
-    step_attention: NDArray[np.float64] | None  # mean attention at each step of a block, shape (T, K, K); likewise
-    commands: list[str]  # that make its runs again
+    step_attention: NDArray[np.float64] | None  # mean attention by step, (T, K, K); None without attention
+    commands: list[str]  # command lines that make its runs again
 
 
 @dataclass(frozen=True)
 class GalleryClip:
-    """A clip, what it was taken for, and the GIF of where the model looked."""
+    """A clip with its prediction, and the GIF of where the model looked."""
 
-    video: dict[str, Any]  # as the evaluation has it
+    video: dict[str, Any]  # the video's entry in the evaluation
     is_right: bool
     gif: bytes
 
 
 @dataclass(frozen=True)
 class TableDetail:
-    """What the page shows of a table besides it."""
+    """What the page shows of a table besides its rows."""
 
     table: ComparedTable
     notes: list[str]  # what is left out, and why
     classes: list[str]
-    class_counts: list[int]  # videos of each class, of one seed over all its splits
+    class_counts: list[int]  # number of videos of each class, over all splits of one seed
     rows: list[RowDetail]  # in the table's order
-    gallery: list[GalleryClip]  # of one of the rows
-    gallery_of: str | None  # name of that row
+    gallery: list[GalleryClip]  # clips of one of the rows
+    gallery_of: str | None  # name of the row of the gallery
 
     @property
     def metric(self) -> str:
-        """What ranks the rows, in words."""
+        """The metric as text."""
         return "mAP" if self.table.metric == "map" else self.table.metric
 
 
 class Cell(NamedTuple):
-    """What stands in a cell of a table, and what it sorts by; None sorts last."""
+    """The text of a table cell, and the key it is sorted by; None sorts last."""
 
     text: str
     key: float | str | None
@@ -81,7 +81,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class _Section:
-    """A table as the template shows it."""
+    """A table with its figures, as the template shows it."""
 
     heading: str
     detail: TableDetail
@@ -91,19 +91,19 @@ class _Section:
     training: list[Figure]
     classes: list[Figure]
     attention: list[Figure]
-    clips: list[tuple[GalleryClip, str, str]]  # with the moving picture and the still one
+    clips: list[tuple[GalleryClip, str, str]]  # each with its moving and its still picture
 
 
 def report_page(report: CompareReport, details: Sequence[TableDetail], facts: Sequence[tuple[str, str]]) -> str:
-    """Write the page.
+    """Write the page of a comparison.
 
     Args:
         report: The comparison.
-        details: Of its tables.
+        details: Details of its tables, in order.
         facts: Names and values below the title.
 
     Returns:
-        One HTML document that holds all it shows.
+        One self-contained HTML document.
     """
     meanings = {
         column.headed_on_page(table): column.meaning
@@ -160,7 +160,7 @@ def _results(rows: Sequence[ComparedRow], metric: str) -> list[Figure]:
 
 
 def _by_setting(rows: Sequence[ComparedRow], name: str) -> list[Line]:
-    """A line through the rows that differ in one setting alone; none where no two do."""
+    """Lines through rows that differ only in one setting; none if no two rows do."""
     families: dict[str, dict[float, ComparedRow]] = {}
     for row in rows:
         if (x := getattr(row, name)) is not None:
@@ -178,7 +178,7 @@ def _by_setting(rows: Sequence[ComparedRow], name: str) -> list[Line]:
 
 
 def _line_name(row: ComparedRow, name: str) -> str:
-    """What the rows of a line share, in a few words."""
+    """The name of a line: what its rows share."""
     form = f" ({row.attention})" if row.attention else ""
     if name == "attention_penalty":
         return f"{row.model}{form}, {row.fps:g} a second"
@@ -210,7 +210,7 @@ def _training(detail: TableDetail) -> list[Figure]:
 
 
 def _capital(name: str) -> str:
-    """A metric's name at the head of a line; mAP keeps its letters."""
+    """A metric's name with a capital, except mAP."""
     return name if name == "mAP" else name.capitalize()
 
 

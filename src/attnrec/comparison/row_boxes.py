@@ -1,4 +1,4 @@
-"""Whether the runs of a row look where the annotated things are, over its seeds and folds.
+"""Box figures of a row over its seeds and folds: whether its runs look at annotated boxes.
 
 Legend: V videos.
 """
@@ -17,15 +17,15 @@ Column = NDArray[np.float64]  # a figure of each video, NaN where it has no box
 
 
 def with_boxes(row: ComparedRow, scores: RowScores) -> ComparedRow:
-    """A row with figures over the videos with boxes, of the mean over its seeds.
+    """Add figures over the videos with boxes to a row, mean over its seeds.
 
-    It stays as it is where a run that counts does not have them of each video, or no video has a box.
+    The row is unchanged if a run that counts lacks them for some video, or no video has a box.
     """
     tables = [_columns(run) for run in scores.counted]
     names = [name for name in BOX_FIGURES if all(name in table for table in tables)]
     if not {"pointing", "pointing_centre"} <= set(names):
         return row
-    # Runs come seed by seed, of each its folds, whose videos together are the row's.
+    # Runs are ordered by seed, then fold; the videos of a seed's folds together are the row's.
     shape = len(scores.seeds), len(scores.videos)
     means = {name: np.concatenate([table[name] for table in tables]).reshape(shape).mean(axis=0) for name in names}
     boxed = np.isfinite(np.stack(list(means.values()))).all(axis=0)
@@ -48,7 +48,7 @@ def with_boxes(row: ComparedRow, scores: RowScores) -> ComparedRow:
 
 
 def _columns(run: ScoredRun) -> dict[str, Column]:
-    """Figures of a run's videos, as far as its file holds what can be so."""
+    """Box figures of a run's videos, as far as its file has valid ones."""
     found = (run.evaluation.get("faithfulness") or {}).get("by_video")
     if not isinstance(found, dict) or run.predictions is None:
         return {}
@@ -57,7 +57,7 @@ def _columns(run: ScoredRun) -> dict[str, Column]:
 
 
 def _column(values: object, num_videos: int) -> Column | None:
-    """Shares, or None where they are not of so many videos."""
+    """Check a column of shares, None for a missing one; return None if it is invalid or of another length."""
     if not isinstance(values, list) or len(values) != num_videos:
         return None
     if not all(value is None or (isinstance(value, int | float) and 0 <= value <= 1) for value in values):

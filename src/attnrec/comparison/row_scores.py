@@ -1,4 +1,4 @@
-"""What the runs of a row say of each video, over its seeds and folds.
+"""The scores of a row's runs for each video, over its seeds and folds.
 
 Legend: V videos, R resamples.
 """
@@ -33,7 +33,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
-    """A run with its log and what `evaluate` found of a part; `predictions` is None where it has not been evaluated."""
+    """A run with its log and its evaluation on a part; `predictions` is None if it has not been evaluated."""
 
     run: Run
     log: list[dict[str, Any]]
@@ -42,28 +42,28 @@ class ScoredRun:
 
     @property
     def seed(self) -> int:
-        """Of its training."""
+        """Seed of the run's training."""
         return self.run.manifest.training.seed
 
     @property
     def split(self) -> Split:
-        """That it was trained with."""
+        """Split that the run was trained with."""
         return Split(self.run.manifest.split["name"], self.run.manifest.split["sha256"])
 
 
 class RowScores(NamedTuple):
-    """What the runs that count in a row say of each video."""
+    """The scores of each video by the runs that count in a row."""
 
-    seeds: dict[int, list[ScoredRun]]  # these runs, one on each of the splits
-    splits: list[Split]  # theirs
-    videos: NDArray[np.bytes_]  # paths, the splits one after another, shape (V,)
-    groups: list[str]  # of each video
-    statistics: list[Statistic]  # the metric of resampled videos, of each seed
-    class_statistics: list[Statistic]  # mean accuracy of the classes likewise; none where videos have several labels
+    seeds: dict[int, list[ScoredRun]]  # runs by seed, one on each of the splits
+    splits: list[Split]  # splits of these runs
+    videos: NDArray[np.bytes_]  # paths of the videos, split after split, shape (V,)
+    groups: list[str]  # group of each video
+    statistics: list[Statistic]  # the metric of resampled videos, for each seed
+    class_statistics: list[Statistic]  # mean class accuracy, for each seed; empty if videos have several labels
 
     @property
     def counted(self) -> list[ScoredRun]:
-        """The runs, seed by seed."""
+        """The runs that count, seed by seed."""
         return [run for of in self.seeds.values() for run in of]
 
     @property
@@ -73,19 +73,19 @@ class RowScores(NamedTuple):
 
 
 def scored_run(run: Run, part: str) -> ScoredRun:
-    """A run with its log and its figures on a part.
+    """Read a run's log and its evaluation on a part.
 
     Raises:
-        RunError: One of them is damaged.
+        RunError: A file is damaged.
     """
     evaluation = run.read_evaluation(part)
     return ScoredRun(run, run.read_log(), evaluation or {}, read_predictions(run, part) if evaluation else None)
 
 
 def readable_runs(runs: Sequence[Run], part: str, on_progress: OnProgress) -> list[ScoredRun]:
-    """Those of many runs whose log and figures can be read and whose videos are those of their split; says which not.
+    """The runs whose log and evaluation can be read and are of the videos of their split; reports the others.
 
-    Of runs that say to be of one split of one store but were scored on different videos, most are right.
+    If runs on one split of one store were scored on different videos, those of the majority are kept.
     """
     found: list[ScoredRun] = []
     for run in runs:
@@ -109,15 +109,15 @@ def readable_runs(runs: Sequence[Run], part: str, on_progress: OnProgress) -> li
 
 
 def _videos_of(scored: ScoredRun) -> tuple[str, str]:
-    """What decides which videos a run is scored on."""
+    """The store and split that decide which videos a run is scored on."""
     return scored.run.manifest.store["fingerprint"], scored.split.sha256
 
 
 def row_scores(runs: Sequence[ScoredRun]) -> RowScores | None:
-    """The scores of a row's videos; None where no run has been evaluated.
+    """The scores of a row's videos; None if no run has been evaluated.
 
-    A seed counts if it has a run on each of the splits that the row has: those of the seed with the most. Of runs of
-    one seed on one split the one that was finished last counts.
+    The row's splits are those of the seed with the most; a seed counts if it has a run on each of them. Of several runs
+    of one seed on one split, the last finished counts.
 
     Raises:
         RunError: Runs of one split scored different videos.
@@ -146,10 +146,10 @@ def row_scores(runs: Sequence[ScoredRun]) -> RowScores | None:
 
 
 def require_same_videos(run: Run, videos: NDArray[np.bytes_], others: NDArray[np.bytes_]) -> None:
-    """Refuse predictions that cannot be of the split that they say.
+    """Check that two predictions on one split are of the same videos.
 
     Raises:
-        RunError: The videos are others.
+        RunError: The videos differ.
     """
     if not np.array_equal(videos, others):
         raise _of_other_videos(run)
@@ -160,9 +160,9 @@ def _of_other_videos(run: Run) -> RunError:
 
 
 def metric_of(folds: Sequence[Predictions]) -> Statistic:
-    """The metric of one seed: accuracy over the videos of all folds, or mAP within each, mean over the folds.
+    """The metric of one seed: accuracy over the videos of all folds, or the mean over folds of each one's mAP.
 
-    Scores of different models cannot be ranked among each other, which mAP over all folds at once would do.
+    mAP over all folds at once would rank the scores of different models among each other.
     """
     if not folds[0].multilabel:
         return accuracy_statistic(*_pooled(folds))

@@ -1,4 +1,4 @@
-"""One row of a table: a configuration, what it reaches, what it costs, and what to know before believing it."""
+"""One row of a table: a configuration, its figures and costs, and what to know before believing it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -21,14 +21,14 @@ def build_row(
     scores: RowScores | None,
     splits: Sequence[Split],
 ) -> ComparedRow:
-    """A row but for its comparison with another.
+    """Build a row, without its comparison with another row.
 
     Args:
-        name: Of the row.
-        settings: That its runs share.
-        runs: All of the row.
-        scores: As `row_scores` gives them.
-        splits: Of the table.
+        name: Name of the row.
+        settings: Settings that its runs share.
+        runs: All runs of the row.
+        scores: Scores of the row, from `row_scores`.
+        splits: Splits of the table.
     """
     first = runs[0].run
     model, training = first.manifest.model, first.manifest.training
@@ -74,13 +74,13 @@ def _with_figures(row: ComparedRow, scores: RowScores) -> ComparedRow:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Mean of what is known; None where nothing is."""
+    """Mean of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
 def _faithfulness(evaluations: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Mean over the runs of which it is known."""
+    """Means of the faithfulness figures over the runs that have them."""
     known = [evaluation["faithfulness"] for evaluation in evaluations if evaluation.get("faithfulness")]
     names = [name for name in known[0] if all(isinstance(of.get(name), float) for of in known)] if known else []
     return {name: float(np.mean([of[name] for of in known])) for name in names}
@@ -113,7 +113,7 @@ def _compared_run(scored: ScoredRun, counts: bool) -> ComparedRun:
 
 
 def _flags(runs: Sequence[ScoredRun], scores: RowScores | None, splits: Sequence[Split]) -> list[str]:
-    """What to know before believing a row."""
+    """Notes on what to know before believing a row."""
     flags = [f"{run.run.name} is not evaluated" for run in runs if run.predictions is None]
     if scores is None:
         return flags

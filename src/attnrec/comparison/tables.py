@@ -1,4 +1,4 @@
-"""Tables of rows that may be ranked: who stands with whom, and who differs from whom."""
+"""Tables of rows: which rows share a table, and how each differs from the table's reference row."""
 
 import dataclasses
 import itertools
@@ -22,34 +22,34 @@ _EVALUATED = {"reduction": "by-", "last_steps": "last", "block_stride": "every"}
 
 
 class RowRuns(NamedTuple):
-    """A row to be: the settings that its runs share, and the runs."""
+    """The runs of a row, with the settings that they share."""
 
     settings: dict[str, Any]
     runs: list[ScoredRun]
 
 
 class _Scored(NamedTuple):
-    """A row with what it was made of; None where no run of it has been evaluated."""
+    """A row with its scores, which are None if no run of it has been evaluated."""
 
     row: ComparedRow
     scores: RowScores | None
 
 
-Splits = tuple[Split, ...]  # of a table, sorted
+Splits = tuple[Split, ...]  # splits of a table, sorted
 
 
 def tabulate(rows: Sequence[RowRuns], part: str, *, against: str | None, ranked: bool) -> list[ComparedTable]:
-    """Tables of rows whose figures are of the same videos.
+    """Arrange rows in tables, in each of which figures are of the same videos.
 
     Args:
-        rows: In order.
-        part: Of the splits that the rows were scored on.
+        rows: The rows, in order.
+        part: Part of the splits that the rows were scored on.
         against: Name of the row that the others are compared with, or of a run in it; None takes each table's first
-            that misses no split.
-        ranked: Put the best row first; otherwise they stay in order.
+            row with figures on all splits.
+        ranked: Sort rows, the best first; otherwise they keep their order.
 
     Raises:
-        RunError: There is no such row.
+        RunError: There is no row `against`.
     """
     places = _places([run for row in rows for run in row.runs])
     entries: dict[tuple[str, Splits], dict[str, RowRuns]] = {}
@@ -66,7 +66,7 @@ def tabulate(rows: Sequence[RowRuns], part: str, *, against: str | None, ranked:
 
 
 def _places(runs: Sequence[ScoredRun]) -> dict[tuple[str, Split], tuple[str, Splits]]:
-    """The table of each store and split: folds, told by their names, share one if they test no video twice."""
+    """The table of each store and split: folds, known by their names, share one if they test no video twice."""
     videos: dict[str, dict[Split, set[bytes]]] = {}
     for run in runs:
         known = set() if run.predictions is None else set(run.predictions.paths.tolist())
@@ -85,7 +85,7 @@ def _places(runs: Sequence[ScoredRun]) -> dict[tuple[str, Split], tuple[str, Spl
 
 
 def _evaluated_otherwise(run: ScoredRun) -> dict[str, Any]:
-    """How a run was evaluated where that is not by its own settings."""
+    """The evaluation settings that differ from the run's own."""
     own = dataclasses.asdict(run.run.manifest.training)
     found = {name: run.evaluation.get(name) for name in _EVALUATED}
     return {f"evaluated {name}": value for name, value in found.items() if value not in (None, own[name])}
@@ -121,7 +121,7 @@ def _table(splits: Splits, entries: list[RowRuns], part: str, against: str | Non
 
 
 def _row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The model of each row, and the settings in which those rows differ that have them."""
+    """Names of rows: the model, and the settings in which rows that have them differ."""
     values: dict[str, set[str]] = {}
     for settings in rows:
         for name, value in settings.items():
@@ -140,7 +140,7 @@ def _row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _may_be_reference(scored: _Scored, splits: Splits, against: str | None) -> bool:
-    """Whether a row has figures on all splits and is the one that is asked for, if any is."""
+    """Whether a row has figures on all splits and, if `against` is given, is that row."""
     row, scores = scored
     names = {row.name, *(run.run for run in row.runs), *(run.path for run in row.runs)}
     named = against is None or not names.isdisjoint({against, str(Path(against))})  # a folder may end in a slash
@@ -148,7 +148,7 @@ def _may_be_reference(scored: _Scored, splits: Splits, against: str | None) -> b
 
 
 def _compared(rows: Sequence[_Scored], reference: _Scored) -> list[ComparedRow]:
-    """The rows with their differences from one of them, where the videos are the same."""
+    """Add to rows their differences from the reference row, if the videos are the same."""
     other = reference.scores
     assert other is not None
     found = {}
@@ -176,7 +176,7 @@ def _known(value: float) -> float | None:
 
 
 def _why_apart(table: ComparedTable, first: ComparedTable) -> str:
-    """Why a table's rows are not ranked among those of the first."""
+    """Why a table's rows are not in the first table."""
     if table.store_fingerprint != first.store_fingerprint:
         names = f" (dataset {table.dataset}, not {first.dataset})" if table.dataset != first.dataset else ""
         return f"features of another store{names}"

@@ -1,4 +1,4 @@
-"""The whole chain on generated clips: nothing to download, a recogniser and a picture at the end."""
+"""The whole chain on generated clips, without a dataset to download."""
 
 import contextlib
 import time
@@ -33,18 +33,18 @@ BACKBONE: BackboneName = "googlenet"
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo made."""
+    """Report of the demo."""
 
     videos: str  # folder of the clips, with `boxes.csv` beside them
     store: str  # feature store
-    backbone: str  # network that the features are from
+    backbone: str  # CNN that made the features
     weights: str  # `imagenet` or `random`
     attention: EvaluationReport  # test figures of the attention recogniser
     baseline: EvaluationReport  # test figures of the average-pooled one
     picture: VisualizeReport  # the GIF
     table: CompareReport  # both runs side by side
-    page: str  # the same as a page, with plots and clips
-    seconds: float  # taken
+    page: str  # path of the comparison as a page, with plots and clips
+    seconds: float  # time taken
 
 
 def demo(
@@ -59,18 +59,18 @@ def demo(
     """Generate clips, then extract, train attention and a baseline, evaluate, visualize, compare and report.
 
     Args:
-        folder: Everything goes here.
-        weights: As in `extract`; None takes ImageNet's where they can be had within seconds, else random ones.
-        seed: Of clips, split and training.
-        device: See `runtime.resolve_device`.
+        folder: Folder for all files of the demo.
+        weights: Weights as in `extract`; None takes ImageNet's if they can be had within seconds, else random ones.
+        seed: Seed of clips, split and training.
+        device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
-        on_progress: Told of every step.
+        on_progress: Called after every step.
 
     Returns:
-        What was made.
+        Report of the demo.
 
     Raises:
-        AttnrecError: The folder cannot be written, or the weights cannot be had.
+        AttnrecError: The folder cannot be written, or the weights cannot be read or downloaded.
     """
     started = time.monotonic()
     folder = Path(folder)
@@ -116,7 +116,7 @@ def demo(
 
 
 def _network_at_hand() -> tuple[BackboneName, str]:
-    """The paper's network where its weights are cached; else GoogLeNet with ImageNet's weights or random ones."""
+    """The paper's network if its weights are cached; else GoogLeNet with ImageNet's weights or random ones."""
     if imagenet_weights_cached(PAPER_BACKBONE):
         return PAPER_BACKBONE, "imagenet"
     if imagenet_weights_at_hand(BACKBONE):
@@ -127,7 +127,7 @@ def _network_at_hand() -> tuple[BackboneName, str]:
 
 
 def demo_training(model: ArchitectureName, seed: int, device: str, jobs: int | None) -> TrainConfig:
-    """Settings that suit clips of three seconds and a few minutes on two cores."""
+    """Training settings for clips of three seconds and a few minutes on two cores."""
     return TrainConfig(
         model=model,
         attention="content",
@@ -164,7 +164,7 @@ def _box_rows(clip: SampleClip, path: Path) -> list[list[str | float]]:
 
 
 def _clip_to_show(videos: Path, store: Path, figures: EvaluationReport) -> Path:
-    """The test clip that was recognised with the highest probability, or the first where none was."""
+    """The test clip that was recognised with the highest probability, or the first if none was."""
     features = FeatureStore(store)
     right = [figure for figure in figures.videos if figure.label == figure.predicted]
     if right:

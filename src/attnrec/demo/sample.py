@@ -30,11 +30,11 @@ _OUTLINE = 0.022
 
 @dataclass(frozen=True)
 class SampleClip:
-    """One labelled clip, and where its actor is."""
+    """A labelled clip, with the box of its actor in every frame."""
 
     name: str  # v_<action>_g<NN>_c<NN>, as in UCF-11 and UCF-101
     action: str
-    group: int  # from 1; shares the actor's looks and the background's style, so a split must keep it whole
+    group: int  # from 1; its clips share actor and background style, so a split must keep them together
     fps: float
     frames: NDArray[np.uint8]  # (N, H, W, 3) RGB
     boxes: NDArray[np.int32]  # (N, 4): the actor's tight x0 y0 x1 y1 in pixels, half-open
@@ -48,11 +48,11 @@ class _Pose(NamedTuple):
     torso: _Angle
     lift: _Angle = 0.0  # figure heights above the ground
     travel: _Angle = 0.0  # figure heights along x
-    half_width: float = 0.015  # of the shoulders: small when seen from the side
+    half_width: float = 0.015  # half width of the shoulders, small when seen from the side
 
 
 class _Style(NamedTuple):
-    """What the clips of one group share; colours are in 0..1."""
+    """The look that the clips of one group share; colours are in 0..1."""
 
     clothes: dict[str, Sequence[float] | _Floats]
     palette: _Floats  # (colours, 3)
@@ -253,7 +253,7 @@ def generate_clips(
         fps: Frames per second; an action repeats 0.7 to 1 times per second.
         width: Frame width in pixels.
         height: Frame height in pixels.
-        seed: Not negative.
+        seed: Seed of everything random, not negative.
 
     Yields:
         The clips by action, then group, then clip.

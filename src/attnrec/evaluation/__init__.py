@@ -1,1 +1,1 @@
-"""A run's figures: accuracy or mAP with intervals, predictions, and whether the attention can be trusted."""
+"""Evaluation of runs: accuracy or mAP with confidence intervals, predictions, and faithfulness of the attention."""

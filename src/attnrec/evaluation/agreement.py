@@ -1,4 +1,4 @@
-"""Whether runs that differ by chance alone look at the same places."""
+"""How alike the attention of runs is that differ by chance alone, such as seeds."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -18,20 +18,20 @@ from attnrec.training.score import RunBlocks, score_blocks
 def attention_agreement(
     runs: Sequence[RunBlocks], device: torch.device, *, seed: int = 0, on_progress: OnProgress = no_progress
 ) -> list[Agreement]:
-    """Compare the attention of each two runs that see the same frames in the same blocks; others do not compare.
+    """Compare the attention of every pair of runs that see the same frames in the same blocks.
 
     Args:
-        runs: With attention.
-        device: To run on.
-        seed: Of the draw of other videos.
-        on_progress: Told of every chunk of blocks.
+        runs: Runs with attention.
+        device: Device to run on.
+        seed: Seed of the draw of other videos.
+        on_progress: Called after every chunk of blocks.
     """
     pairs = [(one, other) for one, other in combinations(runs, 2) if _see_the_same(one, other)]
     return [_agreement(*pair, device, seed, on_progress) for pair in pairs]
 
 
 def _see_the_same(one: RunBlocks, other: RunBlocks) -> bool:
-    """Whether attention on the same places of the same frames can be compared."""
+    """Whether two runs see the same frames in the same blocks and have the same grid."""
     return (
         one.store.fingerprint == other.store.fingerprint
         and one.store.spec.num_locations == other.store.spec.num_locations
@@ -62,7 +62,7 @@ def _agreement(one: RunBlocks, other: RunBlocks, device: torch.device, seed: int
 
 
 class _Mean:
-    """Mean of the numbers that are known among many that come in parts."""
+    """Running mean of numbers, ignoring NaN."""
 
     def __init__(self) -> None:
         self.total, self.number = 0.0, 0
@@ -77,7 +77,7 @@ class _Mean:
 
 
 def _attention_of(run: RunBlocks, device: torch.device) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-    """From numbers of blocks to the run's attention in them, (m, T, L)."""
+    """A function from block indices to the run's attention in these blocks, (m, T, L)."""
     model = run.run.load_model(device)
     feed = run.feed(model)
 

@@ -1,4 +1,4 @@
-"""Figures of runs on a part of their splits: per video, per class, confusion; how faithful their attention is."""
+"""`evaluate`: scores runs on a part of their split, per video and per class, and tests their attention."""
 
 import time
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from attnrec.training.run import Run
 from attnrec.training.score import BATCH_BLOCKS, RunBlocks, score_blocks
 
 DEFAULT_TOP_K = 5
-CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # time-steps and attention are kept for so many blocks at a time
+CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # blocks whose time-steps and attention are in memory at a time
 
 
 def evaluate(
@@ -51,27 +51,27 @@ def evaluate(
     jobs: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> EvaluationReport:
-    """Score a run on a part of the split that it was trained with.
+    """Evaluate a run on a part of the split that it was trained with.
 
-    Writes `evaluation-<part>.json` and `predictions-<part>.npz` into the run. Where that fails, which may be after
-    hours, the figures are returned all the same: see `unsaved` there.
+    Writes `evaluation-<part>.json` and `predictions-<part>.npz` into the run. If writing fails, possibly after hours,
+    the figures are returned all the same, with the reason in `unsaved`.
 
     Args:
         run: The run or its folder.
         store: The feature store that it was trained on; None looks where it was, then in the current folder.
         part: `test`, `validation` or `train`.
-        reduction: `mean` of the block probabilities as in the paper, or the majority `vote` of the authors' code;
-            None takes the run's.
-        last_steps: Time-steps at a block's end that count; None takes the run's.
+        reduction: `mean` of the block probabilities as in the paper, or majority `vote` as in the authors' code; None
+            takes the run's.
+        last_steps: Number of last time-steps of a block to predict from; None takes the run's.
         block_stride: Stored frames between the starts of blocks; None takes the run's.
-        top_k: k of the top-k accuracy; None takes 5 where there are more classes.
+        top_k: k of the top-k accuracy; None takes 5 if there are more classes.
         faithfulness: Test the attention as well; otherwise an earlier test of the same weights, videos and settings
-            stays in the report.
-        boxes: A file of boxes or points for that test, see `features.boxes.read_boxes`; None takes the store's own, if
-            it has some of these videos.
-        device: See `runtime.resolve_device`.
+            is kept in the report.
+        boxes: A file of boxes or points for that test, see `features.boxes.read_boxes`; None takes the store's boxes,
+            if it has some of these videos.
+        device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
-        on_progress: Told of every batch.
+        on_progress: Called after every batch.
 
     Returns:
         The figures.
@@ -136,20 +136,20 @@ def evaluate_runs(
     on_progress: OnProgress = no_progress,
     **settings: Any,
 ) -> EvaluationSummary:
-    """Score several runs, such as folds or seeds.
+    """Evaluate several runs, such as folds or seeds.
 
     Args:
         runs: The runs or their folders.
-        store: As in `evaluate`.
-        part: Likewise.
-        block_stride: Likewise.
-        faithfulness: Likewise; also compare the attention of each two runs that see the same blocks.
-        device: As in `evaluate`.
-        on_progress: Likewise.
-        **settings: Likewise.
+        store: The feature store, as in `evaluate`.
+        part: Part of the split.
+        block_stride: Stored frames between the starts of blocks; None takes each run's.
+        faithfulness: Test the attention, and compare that of every pair of runs that see the same blocks.
+        device: Device to run on.
+        on_progress: Called after every batch.
+        **settings: Further arguments of `evaluate`.
 
     Raises:
-        AttnrecError: As `evaluate`.
+        AttnrecError: As in `evaluate`.
     """
     opened = [run if isinstance(run, Run) else Run(run) for run in runs]
     if faithfulness:
@@ -165,7 +165,7 @@ def evaluate_runs(
 
 
 def _box_targets(blocks: RunBlocks, boxes: str | Path | None) -> Targets | None:
-    """Where annotated things are by a file, or else by the store if its boxes are in a step of these blocks."""
+    """The boxes to test against: of a file, or else of the store, if any of its boxed frames is in these blocks."""
     store, videos = blocks.store, blocks.videos
     training = store.split_members(_split(blocks.run), "train")
     if boxes is not None:
@@ -187,7 +187,7 @@ def _split(run: Run) -> str:
 
 
 class _Settings(NamedTuple):
-    """How blocks are cut and made into figures, without gaps; by their names in the report."""
+    """Settings of an evaluation without gaps, by their names in the report."""
 
     reduction: Reduction
     last_steps: int
@@ -223,7 +223,7 @@ def _settings(
 def _score(
     blocks: RunBlocks, model: nn.Module, last_steps: int, on_progress: OnProgress
 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Class probabilities of all blocks, shape (M, C), and what their attention is like, by its names in the report."""
+    """Class probabilities of all blocks, shape (M, C), and figures of their attention by their names in the report."""
     probs: list[NDArray[np.float64]] = []
     gaze: dict[str, Any] = {}
     run, table, feed = blocks.run, blocks.table, blocks.feed(model)
@@ -238,7 +238,7 @@ def _score(
         )
         if not np.isfinite(scores.frame_probs).all():
             blocks.store.require_finite(table.frames[start : start + CHUNK_BLOCKS])
-            raise RunError(f"{run.path}: its predictions are not numbers; train again with a lower --learning-rate")
+            raise RunError(f"{run.path}: its predictions are NaN or infinite; train again with a lower --learning-rate")
         probs.append(block_means(scores.frame_probs, last_steps))
         if scores.attention is not None:
             for name, figure in _gaze(scores.attention).items():
@@ -247,7 +247,7 @@ def _score(
 
 
 def _gaze(attention: NDArray[np.float32]) -> dict[str, float]:
-    """What attention (M, T, L) is like, means over its blocks."""
+    """Entropy and penalty of attention (M, T, L), means over its blocks."""
     _, T, L = attention.shape
     penalty = np.square(1 - attention.sum(axis=1, dtype=np.float64)).sum(axis=-1).mean()
     return {

@@ -1,4 +1,4 @@
-"""Is a run's attention faithful? Its figures with other attention, with cells removed, and against boxes.
+"""Faithfulness of a run's attention: figures with other attention, with cells removed, and against boxes.
 
 Legend: V videos, M blocks, C classes, P points of a curve.
 """
@@ -41,14 +41,14 @@ from attnrec.settings import Reduction
 from attnrec.training.run import Run
 from attnrec.training.score import RunBlocks
 
-FILLER_FRAMES = 512  # whose mean slice stands for a removed cell
+FILLER_FRAMES = 512  # frames whose mean slice replaces a removed cell
 
 
 def require_attention(run: Run) -> None:
-    """Refuse a run that has no attention to test.
+    """Check that a run has attention to test.
 
     Raises:
-        RunError: It has none.
+        RunError: The run has no attention.
     """
     if run.manifest.model.architecture != "attention":
         raise RunError(f"{run.path}: {run.manifest.model.architecture} has no attention to test; name another by --run")
@@ -67,13 +67,13 @@ def attention_faithfulness(
     """Test whether a run's predictions rest on where it looks.
 
     Args:
-        blocks: Of a run with attention.
-        model: Its recogniser.
-        reduction: How blocks make a video's probabilities.
-        last_steps: Time-steps at a block's end that count.
-        targets: Where annotated things are.
-        seed: Of everything random.
-        on_progress: Told of every batch.
+        blocks: Blocks of a run with attention.
+        model: The run's recogniser.
+        reduction: How the probabilities of blocks are reduced to a video's: `mean` or `vote`.
+        last_steps: Number of last time-steps of a block to predict from.
+        targets: The boxes to test against; None skips that test.
+        seed: Seed of everything random.
+        on_progress: Called after every batch.
 
     Raises:
         DataError: No annotated frame is in a block.
@@ -115,7 +115,7 @@ def attention_faithfulness(
 
 
 def donors_of(blocks: RunBlocks, seed: int) -> dict[int, int]:
-    """Another video for each, of other labels wherever possible; nothing for a single video."""
+    """Another video for each video, with other labels wherever possible; empty for a single video."""
     store, videos = blocks.store, blocks.videos
     if len(videos) < 2:
         return {}
@@ -125,7 +125,7 @@ def donors_of(blocks: RunBlocks, seed: int) -> dict[int, int]:
 
 
 def mean_slice(store: FeatureStore, videos: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean feature slice of frames spread over some videos of a store, shape (D,): what a cell holds on average."""
+    """Mean feature slice of frames spread over some videos of a store, shape (D,): an average cell."""
     rows = np.concatenate([store.videos.first_frame[v] + np.arange(store.videos.num_frames[v]) for v in videos])
     places = np.linspace(0, len(rows) - 1, min(len(rows), FILLER_FRAMES))
     cubes = store.features()[rows[np.rint(places).astype(np.int64)]]
@@ -158,7 +158,7 @@ def _replaced(
 
 
 class _Part(NamedTuple):
-    """Some fields of `Faithfulness`, and the statistics of some of its differences, of videos in these groups."""
+    """Some fields of `Faithfulness`, and the statistics of some of its differences, over videos in these groups."""
 
     figures: dict[str, Any]
     differences: dict[str, Statistic]
@@ -174,7 +174,7 @@ def _of_replacements(
     (learned,) = probs["learned"]
 
     def mean(measure: Callable[..., float], **options: bool) -> dict[str, float]:
-        """Of a measure of the learned predictions and others, over what was drawn of these."""
+        """Mean of a measure between the learned predictions and those of each replacement, over its draws."""
         others = {name: drawn for name, drawn in probs.items() if name != "learned"}
         return {n: float(np.mean([measure(learned, each, **options) for each in drawn])) for n, drawn in others.items()}
 
@@ -210,7 +210,7 @@ def _of_curves(
 
 
 def _of_boxes(figures: dict[str, NDArray[np.float64]], groups: Sequence[str]) -> _Part:
-    """Of the figures of each video, (V,), those over the videos that have a box."""
+    """Means of each video's figures (V,) over the videos that have a box."""
     boxed = np.isfinite(figures["pointing"])
     own = [group for group, has_box in zip(groups, boxed, strict=True) if has_box]
     statistics = {name: mean_statistic(values[boxed]) for name, values in figures.items()}

@@ -1,4 +1,4 @@
-"""What is said of attention that is much the same everywhere, of which a picture would show but an even grey."""
+"""Notes on attention that is close to uniform, of which a picture would be an even grey."""
 
 from attnrec.metrics import is_nearly_uniform
 
@@ -6,16 +6,16 @@ NOWHERE = "attention is close to uniform: this run looks nowhere in particular"
 
 
 def gaze_note(entropy: float) -> str:
-    """Words for a picture of attention of such an entropy, see `metrics.attention_entropy`; none where it is peaked."""
+    """Note for a picture, given its `metrics.attention_entropy`; empty if the attention is not close to uniform."""
     return NOWHERE if is_nearly_uniform(entropy) else ""
 
 
 def gaze_advice(entropy: float | None, form: str | None) -> str:
-    """Words for who made a run, with what to try; none where its attention is peaked, or it has none.
+    """Advice on a run whose attention is close to uniform; empty for other runs and those without attention.
 
     Args:
-        entropy: Mean over a run's blocks, see `metrics.attention_entropy`; None without attention.
-        form: What scores its locations, see `TrainConfig.attention`.
+        entropy: Mean `metrics.attention_entropy` over a run's blocks; None without attention.
+        form: Form of its attention, see `TrainConfig.attention`.
     """
     if entropy is None or not is_nearly_uniform(entropy):
         return ""

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals over groups of videos.
+"""Bootstrap confidence intervals of figures, over groups of videos.
 
 Legend: V videos, G groups, C classes, R resamples.
 """
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from attnrec.metrics import top_k_hits
 
-Interval = tuple[float, float]  # its ends
+Interval = tuple[float, float]  # lower and upper end
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""A figure of resampled videos: from how often each resample holds each video, (R, V), to the figures, (R,)."""
+"""A figure of resampled videos: maps how often each resample holds each video (R, V) to the figures (R,)."""
 
-CHUNK_RESAMPLES = 100  # as many weights (R, V) at a time, so that thousands of videos do not fill the memory
+CHUNK_RESAMPLES = 100  # resamples at a time, so that weights (R, V) of thousands of videos fit into memory
 
 
 def bootstrap_interval(
@@ -22,18 +22,18 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap interval of a figure, resampling groups.
 
-    Videos of one group are alike, so that whole groups are drawn, as many as there are, with replacement: intervals
-    over single videos would be too narrow.
+    Videos of one group are alike, so whole groups are drawn with replacement, as many as there are: intervals over
+    single videos would be too narrow.
 
     Args:
         statistic: The figure, such as `accuracy_statistic`, `class_accuracy_statistic` or `map_statistic`.
         groups: Group of each video, V of them.
-        seed: Of the draws.
+        seed: Seed of the draws.
         num_resamples: R.
-        level: Of the interval.
+        level: Confidence level of the interval.
 
     Returns:
-        Its ends; both NaN with fewer than two groups, of which no spread can be told. Resamples whose figure is NaN
+        Ends of the interval; both NaN with fewer than two groups, which show no spread. Resamples whose figure is NaN
         are left out.
     """
     return percentile_interval(resampled_figures(statistic, groups, seed=seed, num_resamples=num_resamples), level)
@@ -42,10 +42,10 @@ def bootstrap_interval(
 def resampled_figures(
     statistic: Statistic, groups: Sequence[str], *, seed: int, num_resamples: int
 ) -> NDArray[np.float64]:
-    """A figure of each resample of the groups, those that are NaN left out; takes what `bootstrap_interval` does.
+    """A figure of each resample of the groups, without NaN; arguments as in `bootstrap_interval`.
 
     Returns:
-        Shape (R,) or less; empty with fewer than two groups.
+        Figures, at most R; empty with fewer than two groups.
     """
     members = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
     num_groups = int(members.max(initial=-1)) + 1
@@ -61,7 +61,7 @@ def resampled_figures(
 
 
 def percentile_interval(figures: NDArray[np.float64], level: float = 0.95) -> Interval:
-    """The ends between which this share of resampled figures lies; both NaN where there are none."""
+    """Percentile interval that holds the share `level` of resampled figures; both ends NaN without figures."""
     if not len(figures):
         return float("nan"), float("nan")
     low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
@@ -69,42 +69,42 @@ def percentile_interval(figures: NDArray[np.float64], level: float = 0.95) -> In
 
 
 def known_interval(interval: Interval) -> Interval | None:
-    """An interval, or None where its ends are NaN."""
+    """The interval, or None if an end is NaN."""
     return None if np.isnan(interval).any() else interval
 
 
 def of_all(statistic: Statistic, num_videos: int) -> float:
-    """A figure of all videos, each once."""
+    """The figure of all videos, each counted once."""
     return float(statistic(np.ones((1, num_videos)))[0])
 
 
 def less(one: Statistic, other: Statistic) -> Statistic:
-    """The first figure less the second, both of the same resample."""
+    """The difference of two figures, the first less the second, on the same resamples."""
     return lambda weights: one(weights) - other(weights)
 
 
 def accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64], k: int = 1) -> Statistic:
-    """Share of resampled videos whose class is the most probable, or among the k most probable."""
+    """Accuracy, or top-k accuracy, of resampled videos."""
     return mean_statistic(top_k_hits(labels, probs, k).astype(np.float64))
 
 
 def mean_statistic(values: NDArray[np.float64]) -> Statistic:
-    """Mean of a number of each video, (V,)."""
+    """Mean over resampled videos of a number per video, (V,)."""
     return lambda weights: weights @ values / weights.sum(axis=1)
 
 
 def class_accuracy_statistic(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> Statistic:
-    """Mean of the accuracies of the classes that each resample holds."""
+    """Mean class accuracy of resampled videos, over the classes that each resample holds."""
     members = np.eye(probs.shape[1])[labels]  # (V, C)
     hits = members * top_k_hits(labels, probs, 1)[:, None]
     return lambda weights: _mean_of_known_rows(weights @ hits, weights @ members)
 
 
 def map_statistic(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> Statistic:
-    """`mean_average_precision` of resamples, over the classes that each holds."""
+    """`mean_average_precision` of resampled videos, over the classes that each resample holds."""
     orders = np.argsort(-scores, axis=0, kind="stable")
     ranked = np.take_along_axis(scores, orders, axis=0)
-    # Videos of one score are at one rank, that of their last.
+    # Videos with equal scores share the rank of the last of them.
     last = np.ones(scores.shape, np.bool_)
     last[:-1] = ranked[1:] != ranked[:-1]
 
@@ -122,7 +122,7 @@ def map_statistic(targets: NDArray[np.uint8], scores: NDArray[np.float64]) -> St
 
 
 def mean_of_statistics(statistics: Sequence[Statistic]) -> Statistic:
-    """Mean of several figures of the same resamples, those that are NaN in a resample left out of its mean."""
+    """Mean of several figures on the same resamples, ignoring NaN."""
 
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         figures = np.stack([each(weights) for each in statistics], axis=1)  # (R, statistics)
@@ -133,7 +133,7 @@ def mean_of_statistics(statistics: Sequence[Statistic]) -> Statistic:
 
 
 def _mean_of_known_rows(sums: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each row's ratios (R, C), those with a total of 0 being left out; NaN where all are."""
+    """Mean over each row of the ratios (R, C), leaving out totals of 0; NaN if all are 0."""
     known = totals > 0
     ratios = np.divide(sums, totals, out=np.zeros_like(sums), where=known)
     counts = known.sum(axis=1)

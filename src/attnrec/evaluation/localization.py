@@ -1,4 +1,4 @@
-"""Whether a run looks where the annotated things are: the pointing game, and attention inside the boxes.
+"""Whether a run looks at annotated boxes: the pointing game, and the attention mass inside the boxes.
 
 Legend: N stored frames, F frames with a box, M blocks, T time-steps, L locations, V videos.
 """
@@ -22,26 +22,26 @@ from attnrec.video.decode import seen_region
 
 
 class Targets(NamedTuple):
-    """Where the annotated things are."""
+    """The annotated boxes of stored frames, as shares of grid cells."""
 
-    row: NDArray[np.int64]  # of each stored frame in `coverage`, -1 where it has no box, shape (N,)
+    row: NDArray[np.int64]  # row of each stored frame in `coverage`, -1 without a box, shape (N,)
     coverage: NDArray[np.float32]  # share of each cell that its frame's boxes cover, shape (F, L)
-    # All attention on the cell that boxes of training videos touch most often, shape (L,); None where none has a box.
+    # Attention on only the cell that training videos' boxes touch most often, shape (L,); None if none has a box.
     frequent: NDArray[np.float64] | None
-    unknown: list[str]  # annotated videos that are not in the store
+    unknown: list[str]  # annotated videos that the store lacks
 
 
 def read_targets(
     path: Path, store: FeatureStore, videos: NDArray[np.int64], training: NDArray[np.int64] | None = None
 ) -> Targets:
-    """Annotated frames of some videos of a store, as the network saw them.
+    """Read the boxes of a file for some videos of a store, as far as the network saw them.
 
     Args:
         path: A file of boxes, see `features.boxes.read_boxes`.
-        store: The store.
+        store: The feature store.
         videos: Indices of the videos, shape (V,).
-        training: Of the videos that were trained on; those that cannot be opened any more, or whose boxes are of no
-            use, are passed over.
+        training: Indices of the training videos; those that can no longer be opened, or whose boxes are unusable, are
+            ignored.
 
     Raises:
         DataError: The file is malformed, names no video of the store, or has no box in a frame of these videos.
@@ -63,7 +63,7 @@ def read_targets(
         raise DataError(f"{path}: no box in a frame of the {len(videos)} videos of this part")
     trained: Covered = {}
     for clip in _clips(store, [] if training is None else training):
-        with contextlib.suppress(VideoError, DataError):  # of a video that is not scored: nothing to stop for
+        with contextlib.suppress(VideoError, DataError):  # a training video is not scored, so its errors do not matter
             trained |= covered([clip])
     return _targets(found, trained, store, unknown)
 
@@ -71,7 +71,7 @@ def read_targets(
 def stored_targets(
     store: FeatureStore, videos: NDArray[np.int64], training: NDArray[np.int64] | None = None
 ) -> Targets | None:
-    """As `read_targets`, from the boxes in the store itself; None where it has none in a frame of these videos."""
+    """Like `read_targets`, from the boxes in the store; None if it has none in a frame of these videos."""
     if store.boxes is None or not (found := _covered(store.boxes, store, videos)):
         return None
     trained = _covered(store.boxes, store, [] if training is None else training)
@@ -86,11 +86,11 @@ def _clips(store: FeatureStore, videos: Sequence[int] | NDArray[np.int64]) -> li
     ]
 
 
-Covered = dict[int, NDArray[np.float32]]  # share of the cells (L,) that boxes cover, by stored frame
+Covered = dict[int, NDArray[np.float32]]  # share of each cell (L,) that boxes cover, by stored frame
 
 
 def _covered(boxes: StoredBoxes, store: FeatureStore, videos: Sequence[int] | NDArray[np.int64]) -> Covered:
-    """Coverage of the cells in the annotated frames of videos; frames whose boxes the network did not see are out."""
+    """Coverage of the cells in the annotated frames of videos, without frames whose boxes the network did not see."""
     covered: Covered = {}
     for video in videos:
         size, pts = boxes.size_of(video), store.pts_of(video)
@@ -115,16 +115,16 @@ def _targets(found: Covered, trained: Covered, store: FeatureStore, unknown: lis
 def block_sums(
     attention: NDArray[np.float32], frames: NDArray[np.int64], targets: Targets
 ) -> dict[str, NDArray[np.float64]]:
-    """Hits and mass of the learned attention in blocks, and of others that know nothing of the frame.
+    """Sum hits and mass of the learned attention over blocks, and those of baselines that ignore the frame.
 
     Args:
         attention: Location probabilities, shape (M, T, L).
         frames: Stored frame of each step, shape (M, T).
-        targets: Of the stored frames.
+        targets: Boxes of the stored frames.
 
     Returns:
-        Sums over the annotated steps of each block, shape (M,), by their names in `BOX_FIGURES`, and the number of
-        these `steps`.
+        Sums over the annotated steps of each block, shape (M,), by the names of `BOX_FIGURES`, and the number of these
+        steps as `steps`.
     """
     rows = targets.row[frames]
     block, step = np.nonzero(rows >= 0)
@@ -143,14 +143,14 @@ def block_sums(
 
 
 def localization(sums: Mapping[str, NDArray[np.float64]], owner: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """The pointing game and the mass in the boxes, means over the annotated steps of each video.
+    """Mean pointing hits and mass in the boxes over the annotated steps of each video.
 
     Args:
         sums: `block_sums` of all blocks.
         owner: Video of each block, shape (M,).
 
     Returns:
-        By their names in `BOX_FIGURES`, NaN of a video without a box, in the order of the videos' numbers, shape (V,).
+        Figures by the names of `BOX_FIGURES`, shape (V,), in the order of the videos' indices; NaN without a box.
 
     Raises:
         DataError: No annotated frame is in a block.

@@ -1,4 +1,4 @@
-"""A recogniser run over blocks with another attention than its own, and with cells taken away.
+"""Runs a recogniser over blocks with other attention than its own, and with cells removed.
 
 Legend: M blocks, B blocks in a batch, T time-steps, L locations, D channels, C classes, P levels.
 """
@@ -21,24 +21,24 @@ from attnrec.models.head import RecognizerOutput, class_probs
 from attnrec.runtime import derived_seed
 from attnrec.training.score import BATCH_BLOCKS, cube_batches, score_blocks
 
-CHUNK_BLOCKS = 4 * BATCH_BLOCKS  # attention is kept for so many blocks at a time
-NUM_SCORERS = 3  # untrained ones
-NUM_ORDERS = 3  # random ones
+CHUNK_BLOCKS = 4 * BATCH_BLOCKS  # blocks whose attention is in memory at a time
+NUM_SCORERS = 3  # untrained scorers
+NUM_ORDERS = 3  # random orders of cells
 NUM_LEVELS = 8  # steps from all cells to none
-CURVE_BLOCKS = 4  # of a video
+CURVE_BLOCKS = 4  # blocks of a video, at most
 
 
 class Probe(NamedTuple):
-    """A recogniser with what it takes to run it over blocks of a store."""
+    """A recogniser with everything needed to run it over blocks of a store."""
 
     model: AttentionLSTM  # in evaluation mode
-    feed: CubeFeed  # of the cubes, on the model's device
-    multilabel: bool  # sigmoids in place of the softmax
-    last_steps: int  # time-steps at a block's end that count
-    seed: int  # of everything random
+    feed: CubeFeed  # feed of the feature cubes, on the model's device
+    multilabel: bool  # use sigmoids instead of the softmax
+    last_steps: int  # number of last time-steps of a block to predict from
+    seed: int  # seed of everything random
 
     def attention(self, frames: NDArray[np.int64], model: AttentionLSTM | None = None) -> NDArray[np.float32]:
-        """Where the model, or another one, looks in blocks (M, T), shape (M, T, L)."""
+        """Attention of the model, or of another one, in blocks (M, T), shape (M, T, L)."""
         attention = score_blocks(model or self.model, self.feed, frames, keep_attention=True).attention
         assert attention is not None
         return attention
@@ -50,29 +50,29 @@ class Probe(NamedTuple):
 
 
 class ReplacedScores(NamedTuple):
-    """What a recogniser says of a chunk of blocks under each attention."""
+    """The outputs of a recogniser on a chunk of blocks under each attention."""
 
     blocks: slice
-    attention: NDArray[np.float32]  # what it learned, shape (m, T, L)
-    # Class probabilities (m, C) by the name of the attention, several where several were drawn.
+    attention: NDArray[np.float32]  # learned attention, shape (m, T, L)
+    # Class probabilities (m, C) by the name of the attention, one array per draw.
     block_probs: dict[str, list[NDArray[np.float64]]]
 
 
 def replaced_scores(
     probe: Probe, table: BlockTable, donor_blocks: NDArray[np.int64] | None
 ) -> Iterator[ReplacedScores]:
-    """Score blocks with the learned attention and with others in its place.
+    """Score blocks with the learned attention and with replacements.
 
-    The others are `uniform`, that of an `other_video`, the block's own `time_shuffled`, and that of an `untrained`
-    scorer in the trained model.
+    Replacements are `uniform` attention, that of an `other_video`, the block's own `time_shuffled`, and that of an
+    `untrained` scorer in the trained model.
 
     Args:
         probe: The recogniser.
         table: The blocks.
-        donor_blocks: The block of another video whose attention each is given, shape (M,); None leaves that out.
+        donor_blocks: For each block, the block of another video that gives its attention, shape (M,); None skips this.
 
     Yields:
-        A chunk of blocks after another.
+        Scores of one chunk of blocks after another.
     """
     T = table.frames.shape[1]
     untrained = [untrained_scorer(probe.model, derived_seed(probe.seed, "scorer", i)) for i in range(NUM_SCORERS)]
@@ -90,13 +90,13 @@ def replaced_scores(
         }
         if donor_blocks is not None:
             maps["other_video"] = [probe.attention(table.frames[donor_blocks[blocks]])]
-        # All are given, the learned one too, and so computed alike: nothing but attention differs.
+        # All attention is given, even the learned, so that nothing else differs in the computation.
         probs = {name: [probe.block_probs(frames, given) for given in drawn] for name, drawn in maps.items()}
         yield ReplacedScores(blocks, own, probs)
 
 
 def untrained_scorer(model: AttentionLSTM, seed: int) -> AttentionLSTM:
-    """A copy of a recogniser whose scorer has forgotten what it learned."""
+    """A copy of a recogniser whose scorer is initialised anew."""
     fresh = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -105,14 +105,14 @@ def untrained_scorer(model: AttentionLSTM, seed: int) -> AttentionLSTM:
 
 
 def donor_blocks(videos: NDArray[np.int64], donor: Mapping[int, int]) -> NDArray[np.int64]:
-    """The block whose attention each block is given: that of the other video that is as far on in it.
+    """For each block, the block at the same relative position in the other video, which gives its attention.
 
     Args:
         videos: Owner of each block, blocks of one video following one another, shape (M,).
         donor: The other video of each video.
 
     Returns:
-        Shape (M,).
+        Indices of blocks, shape (M,).
     """
     firsts = dict(zip(*np.unique(videos, return_index=True), strict=True))
     counts = dict(zip(*np.unique(videos, return_counts=True), strict=True))
@@ -124,7 +124,7 @@ def donor_blocks(videos: NDArray[np.int64], donor: Mapping[int, int]) -> NDArray
 
 
 def spread_blocks(videos: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most `CURVE_BLOCKS` blocks of each video, spread evenly over it, as indices into its blocks' owners (M,)."""
+    """Indices of at most `CURVE_BLOCKS` blocks per video, spread evenly over it, given each block's video (M,)."""
     chosen = []
     for video in np.unique(videos):
         own = np.flatnonzero(videos == video)
@@ -134,12 +134,12 @@ def spread_blocks(videos: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def removed_counts(num_locations: int) -> NDArray[np.int64]:
-    """Cells that are removed at each level, from none to all, shape (P,)."""
+    """Number of cells removed at each level, from none to all, shape (P,)."""
     return np.unique(np.rint(np.linspace(0, num_locations, NUM_LEVELS + 1)).astype(np.int64))
 
 
 def removed_shares(num_locations: int) -> NDArray[np.float64]:
-    """The same as shares of all cells."""
+    """Share of all cells removed at each level, from 0 to 1, shape (P,)."""
     return removed_counts(num_locations) / num_locations
 
 
@@ -148,17 +148,17 @@ def removal_curves(
 ) -> dict[str, NDArray[np.float64]]:
     """Probability of each block's predicted class as more and more cells of every frame are removed.
 
-    A removed cell holds a slice that says nothing; the recogniser looks where it will in what is left.
+    A removed cell is replaced by an uninformative slice; the recogniser attends freely to the result.
 
     Args:
         probe: The recogniser.
         frames: Stored frame of each step of the blocks, shape (M, T).
-        filler: What removed cells hold, scaled as the features, shape (D,).
+        filler: Slice that replaces removed cells, scaled like the features, shape (D,).
         on_batch: Called with the number of blocks done so far.
 
     Returns:
-        Shape (M, P) each: `deletion`, the cells of the most attention removed first, `insertion`, those of the least,
-        and `random` ones (the mean of `NUM_ORDERS` orders). Both ends are the same in all.
+        Curves of shape (M, P): `deletion` removes the most attended cells first, `insertion` the least attended, and
+        `random` is the mean of `NUM_ORDERS` random orders. All share both end points.
     """
     batches: list[dict[str, NDArray[np.float64]]] = []
     rng = np.random.default_rng(derived_seed(probe.seed, "cells"))
@@ -174,7 +174,7 @@ def removal_curves(
 def _batch_curves(
     probe: Probe, cubes: Tensor, nothing: Tensor, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
-    """Curves of a batch, shape (B, P) each."""
+    """The removal curves of a batch, shape (B, P) each."""
     B, _, L, _ = cubes.shape
 
     def block_probs(output: RecognizerOutput) -> NDArray[np.float64]:

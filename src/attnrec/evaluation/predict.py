@@ -1,4 +1,4 @@
-"""A trained run applied to clips: what happens in them, and where the run looks.
+"""Applies a trained run to clips: predicts their classes, and finds where the run looks.
 
 Legend: N stored frames of a clip, S drawn samples, K grid side, C classes.
 """
@@ -27,7 +27,7 @@ from attnrec.video.decode import DecodeSummary
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """A clip as the store would hold it: cubes (N, K, K, D) float16, times (N,) in seconds, and how decoding ended."""
+    """Features of a clip as in a store: cubes (N, K, K, D) float16, times (N,) in seconds, and how decoding ended."""
 
     cubes: NDArray[np.float16]
     pts: NDArray[np.float64]
@@ -39,12 +39,12 @@ class Prediction:
     """Class probabilities of a clip.
 
     Attributes:
-        path: Of the clip.
-        predicted: Its most probable class.
-        probability: Of that class.
-        labels: That class; where a clip may have several, all that are at least as probable as not, if any is.
+        path: Path of the clip.
+        predicted: The most probable class.
+        probability: Probability of that class.
+        labels: The most probable class; if a clip may have several, all with a probability of at least 0.5, if any.
         probs: Probability of every class.
-        num_blocks: Blocks that it rests on.
+        num_blocks: Number of blocks that the prediction is made from.
         status: `ok`, or what is wrong with the video.
     """
 
@@ -57,7 +57,7 @@ class Prediction:
     status: str
 
     def __str__(self) -> str:
-        """The labels with their probabilities; the most probable class where none is as probable as not."""
+        """The labels with their probabilities; the most probable class if there is no label."""
         names = sorted(self.labels or [self.predicted], key=lambda name: -self.probs[name])
         return ", ".join(f"{name} {self.probs[name]:.0%}" for name in names)
 
@@ -67,14 +67,14 @@ class AttendedClip:
     """Where a run looks in a clip.
 
     Attributes:
-        prediction: Of the clip, as in `Prediction`.
+        prediction: Prediction of the clip.
         frames: Index of each sample among the clip's kept frames, rising, shape (S,).
-        times: Of each sample in seconds from the first frame, shape (S,).
-        attention: Location probabilities as seen in the frame, shape (S, K, K), each summing to 1.
+        times: Time of each sample in seconds from the first frame, shape (S,).
+        attention: Location probabilities as seen in the frame, shape (S, K, K), each map summing to 1.
         frame_probs: Class probabilities of each time-step, shape (S, C).
-        end: Of the clip, in seconds from its first frame.
-        own_fps: Rate between the clip's own neighbouring frames.
-        is_variable_rate: Whether the intervals between them differ, so that their numbers tell no time.
+        end: End of the clip, in seconds from its first frame.
+        own_fps: Frame rate of the clip itself.
+        is_variable_rate: Whether the clip's frame intervals vary, so that frame numbers do not give times.
     """
 
     prediction: Prediction
@@ -89,7 +89,7 @@ class AttendedClip:
 
 @dataclass(frozen=True)
 class PredictReport:
-    """Predictions of all clips, and the path and reason of each that could not be decoded."""
+    """Predictions of all clips, and the path and reason of each clip that could not be decoded."""
 
     run: str
     predictions: list[Prediction]
@@ -97,11 +97,11 @@ class PredictReport:
 
 
 class Recognizer:
-    """A run ready to look at clips. Gives what `evaluate` gives for the same video.
+    """A run loaded to predict clips. Predicts the same as `evaluate` for the same video.
 
     Args:
         run: The run or its folder.
-        device: See `runtime.resolve_device`.
+        device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
 
     Raises:
@@ -123,18 +123,18 @@ class Recognizer:
         return self.run.manifest.classes
 
     def predict(self, video: str | Path) -> Prediction:
-        """Class probabilities of a clip over all its blocks, reduced as `evaluate` does by default.
+        """Predict the class probabilities of a clip from all its blocks, as `evaluate` does by default.
 
         Raises:
-            VideoError: It cannot be decoded.
+            VideoError: The clip cannot be decoded.
         """
         return self._predict(Path(video), self.features(video))
 
     def attend(self, video: str | Path) -> AttendedClip:
-        """Where the run looks in a clip, sample by sample.
+        """Compute where the run looks in a clip, sample by sample.
 
         Raises:
-            VideoError: It cannot be decoded.
+            VideoError: The clip cannot be decoded.
             RunError: The run's model has no attention.
         """
         manifest = self.run.manifest
@@ -169,10 +169,10 @@ class Recognizer:
     def features(self, video: str | Path) -> ClipFeatures:
         """Decode a clip and run the trunk over it, as `extract` does.
 
-        Cubes lie in a nameless temporary file that is mapped, so that a long clip does not fill the memory.
+        Cubes are mapped from an unnamed temporary file, so that a long clip does not fill the memory.
 
         Raises:
-            VideoError: It cannot be decoded.
+            VideoError: The clip cannot be decoded.
             AttnrecError: There is no room for temporary files.
         """
         reader = frame_reader(Path(video), self.run.manifest.features)
@@ -216,12 +216,12 @@ class Recognizer:
 
 
 def load_run(path: str | Path, *, device: str = "auto") -> Recognizer:
-    """A trained run, ready for `.predict(video)` and `.attend(video)`. Raises as `Recognizer`."""
+    """Load a trained run, for `.predict(video)` and `.attend(video)`. Raises as `Recognizer`."""
     return Recognizer(path, device=device)
 
 
 def clips_of(videos: Sequence[Path]) -> list[Path]:
-    """Clips, and all videos of folders.
+    """Expand folders to their videos; other paths are taken as clips.
 
     Raises:
         DataError: A folder holds no video, or is not there.
@@ -234,15 +234,15 @@ def clips_of(videos: Sequence[Path]) -> list[Path]:
 
 
 def predict(recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgress = no_progress) -> PredictReport:
-    """Predict clips and all videos of folders; those that cannot be decoded are listed.
+    """Predict clips and all videos of folders; clips that cannot be decoded are listed as skipped.
 
     Args:
         recognizer: The run.
         videos: Clips and folders.
-        on_progress: Told of every clip.
+        on_progress: Called for every clip.
 
     Returns:
-        Predictions in order.
+        Predictions in the order of the clips.
 
     Raises:
         DataError: A folder holds no video, or is not there.

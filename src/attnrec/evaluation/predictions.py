@@ -1,4 +1,4 @@
-"""What `evaluate` kept of every video of a part, read again.
+"""Reads the predictions that `evaluate` saved for every video of a part.
 
 Legend: V videos, C classes.
 """
@@ -17,7 +17,7 @@ from attnrec.errors import RunError
 from attnrec.files import opened_regular, reason_of
 from attnrec.training.run import Run
 
-_MOST_BYTES = 256 * 2**20  # of an array: 50 000 videos of 400 classes are 160 MB
+_MOST_BYTES = 256 * 2**20  # largest array; 50 000 videos of 400 classes take 160 MB
 _DAMAGED = (
     ValueError, KeyError, EOFError, TypeError, OverflowError, MemoryError, RuntimeError,
     zipfile.BadZipFile, zlib.error,
@@ -26,11 +26,11 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scored videos."""
+    """Predictions and targets of scored videos."""
 
-    paths: NDArray[np.bytes_]  # shape (V,)
-    groups: NDArray[np.bytes_]  # of each, shape (V,)
-    targets: NDArray[Any]  # class indices (V,), or 0 / 1 for each class (V, C) where videos may have several labels
+    paths: NDArray[np.bytes_]  # path of each video, shape (V,)
+    groups: NDArray[np.bytes_]  # group of each video, shape (V,)
+    targets: NDArray[Any]  # class indices (V,), or 0 / 1 for each class (V, C) if videos may have several labels
     probs: NDArray[np.float64]  # class probabilities, shape (V, C)
 
     @property
@@ -40,10 +40,10 @@ class Predictions:
 
 
 def read_predictions(run: Run, part: str) -> Predictions | None:
-    """Those of a run; None where it has none, or has them of an attnrec that did not write the groups.
+    """Read the predictions of a run; None if it has none, or they are of a version that did not write groups.
 
     Raises:
-        RunError: The file is damaged, or is of another kind of run.
+        RunError: The file is damaged or does not fit the run.
     """
     path = run.path / f"predictions-{part}.npz"
     if not path.exists():
@@ -61,7 +61,7 @@ def read_predictions(run: Run, part: str) -> Predictions | None:
 
 
 def _array(arrays: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """An array of an archive, which takes no more memory than its file says; objects are not unpickled."""
+    """Read an array of an archive, of limited size; objects are not unpickled."""
     member = arrays.getinfo(f"{name}.npy")
     if member.file_size > _MOST_BYTES:
         raise ValueError(f"{name} takes {member.file_size / 1e6:.0f} MB")
@@ -71,13 +71,13 @@ def _array(arrays: zipfile.ZipFile, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} is of another format")
     shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
-        raise ValueError(f"{name} is not of the size that it says")
+        raise ValueError(f"{name} is not of the size that its header gives")
     array: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell())
     return array.reshape(shape, order="F" if by_columns else "C")
 
 
 def _check(found: Predictions, run: Run) -> None:
-    """Refuse columns that are not of one list of videos, of the run's classes."""
+    """Check that all columns are of the same videos and of the run's classes."""
     V, C = len(found.paths), len(run.manifest.classes)
     shapes = [column.shape for column in (found.paths, found.groups, found.targets, found.probs)]
     if shapes != [(V,), (V,), (V, C) if run.manifest.model.multilabel else (V,), (V, C)] or V == 0:
@@ -86,6 +86,6 @@ def _check(found: Predictions, run: Run) -> None:
         raise ValueError("its columns are of other types")
     limit = 1 if run.manifest.model.multilabel else C - 1
     if found.targets.dtype.kind not in "iu" or found.targets.min() < 0 or found.targets.max() > limit:
-        raise ValueError("its labels are none of the run's")
+        raise ValueError("its labels are not among the run's classes")
     if not np.isfinite(found.probs).all():
-        raise ValueError("its probabilities are not numbers")
+        raise ValueError("its probabilities are NaN or infinite")

@@ -1,4 +1,4 @@
-"""What `evaluate` reports, and the figures in it of scored videos.
+"""The report of `evaluate`, and the figures of scored videos in it.
 
 Legend: V videos, C classes.
 """
@@ -21,137 +21,137 @@ from attnrec.evaluation.intervals import (
 )
 from attnrec.metrics import average_precision, binary_log_loss, confusion, log_loss, per_class_accuracy
 
-# What a test of attention belongs to; the run's folder pins the store.
+# Fields that must agree for an earlier test of attention to be kept; the run fixes the store.
 _TESTED = ("model_sha256", "split_sha256", "part", "reduction", "last_steps", "block_stride")
 
 
 @dataclass(frozen=True)
 class VideoFigure:
-    """A video: what it is, what it was taken for, with what probability."""
+    """A video with its true and predicted class and the probability of the prediction."""
 
     path: str
-    label: str  # its class; several are joined by semicolons
+    label: str  # true class; several are joined by semicolons
     predicted: str  # most probable class
-    probability: float  # of that class
+    probability: float  # probability of that class
 
 
 @dataclass(frozen=True)
 class ClassFigure:
-    """A class: its videos in the part, and how well they are recognised."""
+    """A class: number of its videos in the part, and how well they are recognised."""
 
     name: str
-    num_videos: int  # that have it
-    accuracy: float | None = None  # share of them recognised; None without videos and where videos have several labels
-    average_precision: float | None = None  # where they have; None without videos
+    num_videos: int  # videos of the class
+    accuracy: float | None = None  # share of them recognised; None without videos and for several labels a video
+    average_precision: float | None = None  # for several labels a video; None without videos of the class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faithfulness:
-    """How much a run's predictions rest on where it looks, and whether it looks at what was annotated.
+    """How much a run's predictions depend on its attention, and whether it attends to annotated boxes.
 
-    What could not be measured is None, and absent from the tables by name.
+    Figures that could not be measured are None, and missing from dictionaries.
     """
 
-    metric: str  # `accuracy`, or `map` where videos may have several labels
-    # The metric with the attention that was learned, and with others in its place.
+    metric: str  # `accuracy`, or `map` if videos may have several labels
+    # The metric with the learned attention, and with replacements of it.
     learned: float
     uniform: float
-    other_video: float | None = None  # that of another video, of another class wherever possible; None of one video
-    time_shuffled: float  # its own, the steps of each block in random order
-    untrained: float  # that of an untrained scorer in the trained model, mean over several
-    changed: dict[str, float]  # share of videos whose most probable class is another then, by name of the replacement
-    shift: dict[str, float]  # mean total variation distance from the predictions with the learned attention, likewise
-    other_class_share: float | None = None  # of videos whose attention came from a video of another class
-    # Area under the probability of the predicted class as cells are removed, brought to 1 for all cells and 0 for none.
-    deletion: float | None = None  # the most attended first: the less, the more attention tells what matters
-    insertion: float | None = None  # the least attended first, that is, the most attended come first
-    random: float | None = None  # in random order
-    curve_shares: list[float]  # share of the cells that is removed at each point of `curves`
+    other_video: float | None = None  # attention of another video, of another class if possible; None for one video
+    time_shuffled: float  # its own attention, the steps of each block in random order
+    untrained: float  # attention of an untrained scorer in the trained model, mean over several
+    changed: dict[str, float]  # share of videos whose most probable class changes, by name of the replacement
+    shift: dict[str, float]  # mean total variation distance from the learned predictions, by name of the replacement
+    other_class_share: float | None = None  # share of videos given the attention of a video of another class
+    # Area under the probability of the predicted class as cells are removed, rescaled to 1 for all cells, 0 for none.
+    deletion: float | None = None  # most attended cells removed first: the smaller, the more they matter
+    insertion: float | None = None  # least attended cells removed first: the larger, the more the others matter
+    random: float | None = None  # cells removed in random order
+    curve_shares: list[float]  # share of cells removed at each point of `curves`
     curves: dict[str, list[float]]  # mean probability of that class, by `deletion`, `insertion` and `random`
-    num_curve_blocks: int  # that the curves are of
-    # Share of annotated frames whose most attended cell touches a box; None without boxes, as all below.
+    num_curve_blocks: int  # number of blocks behind the curves
+    # Share of annotated frames whose most attended cell touches a box; None without boxes, like all below.
     pointing: float | None = None
-    pointing_uniform: float | None = None  # of a cell at random
-    pointing_centre: float | None = None  # of the centre of the frame
-    pointing_frequent: float | None = None  # of the cell that boxes of training videos touch most; None without such
+    pointing_uniform: float | None = None  # for a random cell
+    pointing_centre: float | None = None  # for the centre of the frame
+    pointing_frequent: float | None = None  # for the cell that training videos' boxes touch most; None without such
     # Share of the attention inside the boxes.
     mass: float | None = None
-    mass_uniform: float | None = None  # of uniform attention, which is the share of the area
-    mass_centre: float | None = None  # of a Gaussian in the centre of the frame
-    mass_frequent: float | None = None  # of that one cell, which is how much of it boxes cover
+    mass_uniform: float | None = None  # for uniform attention: the boxes' share of the area
+    mass_centre: float | None = None  # for a Gaussian in the centre of the frame
+    mass_frequent: float | None = None  # for the cell of `pointing_frequent`: how much of it boxes cover
     num_boxed_videos: int | None = None
     num_boxed_frames: int | None = None
-    # The figures of boxes, by their names above, of each of the report's videos; None where it has no box.
+    # Each box figure above, by its name, for each of the report's videos; None for a video without a box.
     by_video: dict[str, list[float | None]] = field(default_factory=dict)
-    # What speaks for the learned attention when over 0: `learned` less each replacement, by its name; `random` less
-    # `deletion`, and `insertion` less `random`, as `deletion` and `insertion`; and `pointing` and `mass` less those of
-    # the baselines, by the baselines' names.
+    # Differences that favour the learned attention when over 0: `learned` less each replacement, by its name;
+    # `random` less `deletion` as `deletion`, `insertion` less `random` as `insertion`; and `pointing` and `mass` less
+    # those of each baseline, by the baseline's name.
     differences: dict[str, float]
-    intervals: dict[str, Interval]  # paired 95 % bootstrap intervals of these over groups
+    intervals: dict[str, Interval]  # paired 95 % bootstrap intervals of `differences`, over groups
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two runs look at the same frames."""
+    """How alike the attention of two runs is on the same frames."""
 
-    runs: tuple[str, str]  # their folders
-    num_maps: int  # time-steps that were compared
-    jensen_shannon: float | None  # mean divergence of their maps in bits, from 0 for equal ones to 1
-    rank_correlation: float | None  # mean of Spearman's between them; None where a run's attention is uniform
-    other_jensen_shannon: float | None  # the same of maps of different videos, which is what a habit alone gives
-    other_rank_correlation: float | None  # likewise
+    runs: tuple[str, str]  # folders of the runs
+    num_maps: int  # number of time-steps compared
+    jensen_shannon: float | None  # mean divergence of their maps in bits, from 0 (equal) to 1
+    rank_correlation: float | None  # mean Spearman correlation of their maps; None if one is always uniform
+    other_jensen_shannon: float | None  # divergence of maps of different videos: what habit alone gives
+    other_rank_correlation: float | None  # rank correlation of maps of different videos
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """A run's figures on a part of its split. Those that say nothing about its kind of labels are None."""
+    """A run's figures on a part of its split. Figures that do not apply to its kind of labels are None."""
 
-    run: str  # its folder
-    preset: str  # of its training
+    run: str  # folder of the run
+    preset: str  # preset of its training
     model: str  # architecture
-    attention: str | None  # form of the location scorer; None without attention
-    backbone: str  # network that its features come from
-    weights_sha256: str  # of that network
-    model_sha256: str  # of the recogniser's own weights
+    attention: str | None  # form of the attention; None without attention
+    backbone: str  # CNN that its features come from
+    weights_sha256: str  # hash of that CNN's weights
+    model_sha256: str  # hash of the recogniser's own weights
     dataset: str
     multilabel: bool  # a video may have several labels
     split: str
     split_sha256: str
-    leaking_groups: list[str]  # with videos on both sides of the split: the figures are too good where there are any
+    leaking_groups: list[str]  # groups on both sides of the split: with any, the figures are too good
     part: str  # `test`, `validation` or `train`
-    trained_on: bool  # these videos were trained on, as those for validation are in the end by `--retrain`
-    reduction: str  # how blocks make a video's probabilities, `mean` or `vote`
-    last_steps: int  # time-steps at a block's end that count
+    trained_on: bool  # whether the run trained on these videos, as `--retrain` does on those for validation
+    reduction: str  # how the probabilities of blocks are reduced to a video's, `mean` or `vote`
+    last_steps: int  # number of last time-steps of a block to predict from
     block_stride: int  # stored frames between the starts of blocks
-    num_videos: int  # in the part
-    num_groups: int  # among them
-    num_blocks: int  # scored
+    num_videos: int  # videos in the part
+    num_groups: int  # groups among them
+    num_blocks: int  # blocks scored
     accuracy: float | None = None  # share of videos recognised
     mean_class_accuracy: float | None = None  # mean over the classes that have videos
-    top_k: int | None = None  # k of the next
+    top_k: int | None = None  # k of `top_k_accuracy`
     top_k_accuracy: float | None = None  # share of videos whose class is among the k most probable
     map: float | None = None  # mean average precision over the classes that have videos, not interpolated
-    # What knowing nothing gives: the share of the largest class; for mAP the mean share of videos that a class has,
-    # which is the mAP of scores that know nothing.
+    # Chance level: the share of the largest class; for mAP the mean share of videos that a class has, which is the
+    # mAP of random scores.
     chance: float
-    log_loss: float  # mean negative log probability of the true class, or of what is so of each class, in nats
-    intervals: dict[str, Interval]  # 95 % bootstrap intervals over groups of accuracies and mAP, by name
-    attention_entropy: float | None = None  # of the location probabilities, 1 for uniform; None without attention
-    penalty_above_floor: float | None = None  # of Eq. 7, mean over blocks, over the least that T and L allow; likewise
+    log_loss: float  # mean negative log probability of the true class, or of each class's true label, in nats
+    intervals: dict[str, Interval]  # 95 % bootstrap intervals of accuracies and mAP, over groups, by name
+    attention_entropy: float | None = None  # mean entropy, 1 for uniform; None without attention
+    penalty_above_floor: float | None = None  # penalty of Eq. 7 above its minimum; None without attention
     classes: list[ClassFigure]
     confusion: list[list[int]] | None = None  # videos by true class (rows) and predicted class (columns)
     videos: list[VideoFigure]
-    seconds: float  # taken
-    faithfulness: Faithfulness | None = None  # as asked for now, or in an earlier call that the figures belong to
-    unsaved: str | None = None  # why all this could not be written into the run; None where it was
+    seconds: float  # time taken
+    faithfulness: Faithfulness | None = None  # test of attention, of this call or an earlier one that still fits
+    unsaved: str | None = None  # why the report could not be written into the run; None if it was
 
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """Several runs, such as seeds or the folds of a dataset."""
+    """Reports of several runs, such as seeds or folds."""
 
     runs: list[EvaluationReport]
-    agreement: list[Agreement]  # of each two runs that see the same blocks, where the attention is tested
+    agreement: list[Agreement]  # for each pair of runs that see the same blocks, if the attention is tested
 
 
 def video_figures(
@@ -162,13 +162,13 @@ def video_figures(
     *,
     top_k: int | None,
 ) -> dict[str, Any]:
-    """Figures of scored videos by their names in `EvaluationReport`, those that say something about such labels.
+    """Compute the figures of scored videos that apply to their labels, by their names in `EvaluationReport`.
 
     Args:
-        targets: Class indices (V,), or 0 / 1 for each class (V, C) where videos may have several labels.
+        targets: Class indices (V,), or 0 / 1 for each class (V, C) if videos may have several labels.
         probs: Class probabilities, shape (V, C).
         groups: Group of each video.
-        classes: Names.
+        classes: Names of the classes.
         top_k: k of the top-k accuracy; None leaves it out.
     """
     if targets.ndim == 1:
@@ -201,11 +201,11 @@ def video_figures(
 
 
 def earlier_faithfulness(earlier: dict[str, Any], report: EvaluationReport) -> Faithfulness | None:
-    """What an earlier report says of the attention, where it is of the same weights, videos and settings.
+    """The test of attention in an earlier report, if that is of the same weights, videos and settings; else None.
 
     Args:
-        earlier: The report as JSON, which has None for NaN.
-        report: The one of now.
+        earlier: The earlier report as JSON, which has None for NaN.
+        report: The current report.
     """
     found = earlier.get("faithfulness")
     if not isinstance(found, dict) or any(earlier.get(name) != getattr(report, name) for name in _TESTED):
@@ -215,7 +215,7 @@ def earlier_faithfulness(earlier: dict[str, Any], report: EvaluationReport) -> F
         differences = {name: _number(value) for name, value in found["differences"].items()}
         return Faithfulness(**found | {"intervals": intervals, "differences": differences})
     except (KeyError, TypeError, ValueError, AttributeError):
-        return None  # of another attnrec, which tested otherwise
+        return None  # written by another version of attnrec, with another test
 
 
 def _number(value: float | None) -> float:

@@ -1,4 +1,4 @@
-"""Whether two rows of a table differ: paired bootstrap over groups, corrected for how many rows are asked about.
+"""Significance of differences between rows: paired bootstrap over groups, corrected for the number of rows.
 
 Legend: V videos, G groups, R resamples, N comparisons.
 """
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from attnrec.evaluation.intervals import Interval, Statistic, less, of_all, percentile_interval, resampled_figures
 
 NUM_RESAMPLES = 9999
-_ROUNDING = 1e-12  # differences below it are rounding errors of figures that are equal
+_ROUNDING = 1e-12  # smaller differences are rounding errors between equal figures
 
 
 class PairedDifference(NamedTuple):
-    """How a figure differs between two rows on the same videos."""
+    """Difference of a figure between two rows on the same videos."""
 
     difference: float  # the first row's figure less the second's
-    interval: Interval  # 95 % percentile interval of it; both ends NaN with fewer than two groups
-    p_value: float  # two-sided, that there is none; NaN likewise
+    interval: Interval  # 95 % percentile interval of the difference; both ends NaN with fewer than two groups
+    p_value: float  # two-sided p-value of no difference; NaN with fewer than two groups
 
 
 def paired_difference(
@@ -28,15 +28,15 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two rows by a bootstrap in which both get the same resamples of whole groups.
 
-    The p-value is the one at which the percentile interval would begin to hold zero: twice the share of resamples in
-    which the difference is zero or of the other sign. A bootstrap of few groups is too sure of itself, so that it is
-    never below 2 / 2^G, the least that exchanging the rows within whole groups could give.
+    The p-value is the level at which the percentile interval would just hold zero: twice the share of resamples in
+    which the difference is zero or of the other sign. A bootstrap of few groups is overconfident, so the p-value is at
+    least 2 / 2^G, the smallest that exchanging the rows within whole groups could give.
 
     Args:
-        first: Figure of the one row, of weights (R, V).
-        second: Of the other, of the same videos.
+        first: Figure of the first row, as a function of weights (R, V).
+        second: Figure of the second row, on the same videos.
         groups: Group of each video, V of them.
-        seed: Of the draws.
+        seed: Seed of the draws.
         num_resamples: R.
     """
     difference = less(first, second)
@@ -51,13 +51,13 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected by Holm's step-down procedure, which keeps the chance of any false finding at the level.
+    """Correct p-values by Holm's step-down procedure, which controls the chance of any false positive.
 
     Args:
-        p_values: Of N comparisons; NaN for one that could not be made, which does not count.
+        p_values: P-values of N comparisons; NaN for one that could not be made, which does not count.
 
     Returns:
-        Corrected ones in the same order, at most 1.
+        Corrected p-values in the same order, at most 1.
     """
     given = np.asarray(p_values, np.float64)
     corrected: NDArray[np.float64] = np.full(len(given), np.nan)

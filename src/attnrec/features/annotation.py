@@ -1,4 +1,4 @@
-"""Boxes that `extract` puts into a store: of a file or of J-HMDB's puppet masks, and which of them its videos have."""
+"""The boxes that `extract` puts into a store: from a CSV file, or from J-HMDB's puppet masks."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,45 +25,45 @@ _MASK_VARIABLE = "part_mask"
 
 @dataclass(frozen=True)
 class BoxSummary:
-    """Boxes in numbers."""
+    """Summary of the boxes of a dataset."""
 
-    source: str  # file or folder that they come from
-    num_videos: int  # that have some
+    source: str  # file or folder that the boxes come from
+    num_videos: int  # videos with boxes
     num_boxes: int
-    num_absent: int  # annotated videos that are not there
-    problems: list[Problem]  # what is odd about them
+    num_absent: int  # annotated videos that the dataset lacks
+    problems: list[Problem]  # problems found in the annotation
 
 
 class Mask(NamedTuple):
     """The shape of a video's mask."""
 
-    size: Size  # in px
+    size: Size  # width and height in px
     num_frames: int
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Boxes of a dataset's videos before these are decoded."""
+    """The boxes of a dataset's videos, read before the videos are decoded."""
 
     table: BoxTable
-    num_absent: int = 0  # annotated videos that are not there
-    problems: Sequence[Problem] = ()  # what is odd about them
-    masks: Mapping[str, Mask] | None = None  # that the boxes are around, by video; None of a file
-    is_found: bool = False  # they are of a file that nobody named, which may be anything
+    num_absent: int = 0  # annotated videos that the dataset lacks
+    problems: Sequence[Problem] = ()  # problems found in the annotation
+    masks: Mapping[str, Mask] | None = None  # masks that the boxes enclose, by video; None for boxes of a file
+    is_found: bool = False  # whether the file was found, not named by the user, and so may be anything
 
     def summary(self) -> BoxSummary:
-        """In numbers."""
+        """Summarise the annotation."""
         videos = self.table.videos
         num_boxes = sum(map(len, videos.values()))
         return BoxSummary(str(self.table.path), len(videos), num_boxes, self.num_absent, list(self.problems))
 
 
 def read_annotation(data: Dataset, boxes: str | None) -> Annotation | None:
-    """Boxes of a dataset: of a given file, of a `boxes.csv` in its folder, or of its own masks; None without any.
+    """Read the boxes of a dataset: from a given file, a `boxes.csv` in its folder, or its masks; None without any.
 
     Raises:
-        DataError: The given file is malformed, or names no video of the dataset. Of one that was only found, this
-            is a problem and no error: it may be anything.
+        DataError: The given file is malformed, or names no video of the dataset. For a file that was only found,
+            this is a problem and not an error.
     """
     if boxes is not None:
         return _of_file(Path(boxes), data)
@@ -87,7 +87,7 @@ def _unusable(path: Path, error: DataError) -> Annotation:
 
 
 def read_masks(folder: Path, entries: Iterable[VideoEntry]) -> Annotation:
-    """Boxes around the people of videos by number of frame, of J-HMDB's masks in `<class>/<clip>/puppet_mask.mat`."""
+    """Boxes around people, by frame number, from J-HMDB's masks in `<class>/<clip>/puppet_mask.mat`."""
     videos: dict[str, list[Box]] = {}
     masks: dict[str, Mask] = {}
     findings = Findings()
@@ -109,7 +109,7 @@ def read_masks(folder: Path, entries: Iterable[VideoEntry]) -> Annotation:
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """A video's mask, not 0 where the person is, shape (height, width, frames).
+    """Read a video's mask, not 0 where the person is, shape (height, width, frames).
 
     Raises:
         DataError: The file cannot be read or holds no such mask.
@@ -121,10 +121,10 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 
 
 def mask_boxes(mask: NDArray[np.uint8]) -> list[Box]:
-    """The box around what is not 0 in each frame, by number of frame; none in frames without.
+    """The box around the non-zero pixels of each frame, by frame number; frames of zeros have none.
 
     Args:
-        mask: Shape (height, width, frames).
+        mask: Mask of a video, shape (height, width, frames).
     """
     boxes = []
     for frame in range(mask.shape[2]):
@@ -143,20 +143,20 @@ def packed_boxes(
     earlier: FeatureStore | None,
     jobs: int,
 ) -> tuple[StoredBoxes | None, BoxSummary]:
-    """The boxes of the videos that go into a store, and what there is to say of them.
+    """The boxes of the videos that go into a store, and a summary of them.
 
     Args:
-        annotation: Of the dataset.
+        annotation: Annotation of the dataset.
         root: Folder of the videos.
         rows: The videos.
-        sources: Where the features and times of each are.
-        earlier: The store that is replaced, which spares opening the videos whose size it knows.
-        jobs: Videos to open at once.
+        sources: Where the features and times of each video are.
+        earlier: The store that is replaced; videos whose size it knows need not be opened.
+        jobs: Number of videos to open at once.
 
     Raises:
-        DataError: In a file that was named a box lies outside of its frame, or frames are numbered where numbers tell
-            no time.
-        VideoError: A video cannot be opened any more.
+        DataError: In a file that the user named, a box lies outside its frame, or a box of a variable-rate video is
+            given by frame number.
+        VideoError: A video can no longer be opened.
     """
     clips = [
         Clip(video, row.path, source.summary.effective_fps, source.summary.is_variable_rate)
@@ -182,7 +182,7 @@ def packed_boxes(
 
 
 def _known_sizes(store: FeatureStore | None) -> dict[str, Size]:
-    """Sizes of displayed videos that a store has boxes of, by the fingerprint of their content."""
+    """Display sizes of the videos that a store has boxes of, by the fingerprint of their content."""
     if store is None or store.boxes is None:
         return {}
     sizes = ((decoded(content), store.boxes.size_of(i)) for i, content in enumerate(store.videos.fingerprint))
@@ -196,7 +196,7 @@ def _timed(
     sources: Sequence[FeatureSource],
     sizes: dict[int, Size],
 ) -> Annotation:
-    """Boxes of masks by time in place of number; those that do not fit their video, or tell no time, are problems."""
+    """Turn the frame numbers of masks into times; masks that do not fit their video, or have no times, are problems."""
     videos, misfits, timeless = {}, [], []
     for clip in clips:
         size, num_frames = masks[clip.path]
@@ -217,7 +217,7 @@ def _timed(
 
 
 def _seconds_of(clip: Clip, num_frames: int, source: FeatureSource) -> Callable[[int], float] | None:
-    """Time of each masked frame: its own where all frames are stored, else by the video's rate if it has one."""
+    """Function from masked frame to time: its stored time if all frames are stored, else by a constant frame rate."""
     if num_frames == source.num_frames:
         times = times_of(source)
         return lambda frame: float(times[frame])

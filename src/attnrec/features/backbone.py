@@ -24,13 +24,13 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that the features can come from."""
+    """A CNN that features can be computed by."""
 
-    build: Callable[[], nn.Module]  # makes it with uninitialised weights
-    weights: Any  # of ImageNet: torchvision's, or those of Caffe's model zoo
-    layer: str  # its last spatial map, where it is cut unless told otherwise
-    mean: tuple[float, float, float] = _IMAGENET_MEAN  # RGB in [0, 1] that its weights expect to be taken off
-    std: tuple[float, float, float] = _IMAGENET_STD  # RGB that they expect to be divided by
+    build: Callable[[], nn.Module]  # builds the network with uninitialised weights
+    weights: Any  # ImageNet weights, from torchvision or Caffe's model zoo
+    layer: str  # default layer, the last with a spatial map
+    mean: tuple[float, float, float] = _IMAGENET_MEAN  # RGB mean in [0, 1] to subtract
+    std: tuple[float, float, float] = _IMAGENET_STD  # RGB standard deviation to divide by
 
 
 def _googlenet() -> nn.Module:
@@ -49,7 +49,7 @@ BACKBONES: dict[str, Backbone] = {
         (1 / 255,) * 3,
     ),
     # GoogLeNet's ImageNet weights come with `transform_input`, which turns ImageNet's normalisation into this one.
-    # It would get lost in the cut, so it is part of the normalisation here.
+    # The cut network would lose it, so it is part of the normalisation here.
     "googlenet": Backbone(
         _googlenet, torchvision.models.GoogLeNet_Weights.IMAGENET1K_V1, "inception5b", (0.5,) * 3, (0.5,) * 3
     ),
@@ -65,12 +65,12 @@ BACKBONES: dict[str, Backbone] = {
 
 
 class Trunk(nn.Module):
-    """A network up to some of its layers, with its normalisation before it and pooling to a grid after it.
+    """A CNN up to some of its layers, with normalisation before it and pooling to a grid after it.
 
     Args:
         backbone: A name of `BACKBONES`.
-        layers: Names of modules of the network that give spatial maps; its last one where empty.
-        grid_size: K; larger square maps are average-pooled to it, 0 keeps the map.
+        layers: Names of modules of the network that give spatial maps; empty for the last such module.
+        grid_size: K; larger square maps are average-pooled to K x K, 0 keeps the map.
 
     Raises:
         ConfigError: There is no such backbone or layer.
@@ -96,7 +96,7 @@ class Trunk(nn.Module):
         """Compute feature cubes.
 
         Args:
-            frames: RGB in [0, 255], shape (N, H, W, 3), any number type.
+            frames: RGB frames in [0, 255], shape (N, H, W, 3), any number type.
 
         Returns:
             Feature cubes by layer, shape (N, K, K, D), rows from the top and columns from the left of the frame.
@@ -118,13 +118,13 @@ class Trunk(nn.Module):
         return cubes
 
     def cube_shapes(self, image_size: int) -> dict[str, tuple[int, int]]:
-        """K and D of each layer, for square frames of `image_size` px."""
+        """K and D of the cubes of each layer, for square frames of `image_size` px."""
         with torch.inference_mode():
             cubes = self(torch.zeros(1, image_size, image_size, 3, device=self.mean.device))
         return {layer: (cube.shape[1], cube.shape[3]) for layer, cube in cubes.items()}
 
     def weights_state(self, layer: str | None = None) -> dict[str, NDArray[Any]]:
-        """The network's weights by name, as stored beside features and runs; for one layer, those that it rests on."""
+        """The network's weights by name, as stored with features and runs; given a layer, only those it depends on."""
         modules = None if layer is None else _modules_before(self.network, layer)
         return {
             name: tensor.cpu().numpy()
@@ -133,14 +133,14 @@ class Trunk(nn.Module):
         }
 
     def load_weights_state(self, state: Mapping[str, NDArray[Any] | Tensor], source: str) -> None:
-        """Load the network's weights from a state dict, which may hold more than them.
+        """Load the network's weights from a state dict, which may hold others as well.
 
         Args:
-            state: By name, as `weights_state` gave them or as torchvision publishes them.
-            source: Where it comes from, for the message.
+            state: Weights by name, as from `weights_state` or torchvision.
+            source: Where the weights come from, for error messages.
 
         Raises:
-            WeightsError: A weight is missing, or its shape does not fit.
+            WeightsError: A weight is missing, has another shape, or is not finite.
         """
         wanted = self.network.state_dict()
         # The classifier, the auxiliary heads (`aux*`) and other layers lie behind the cut.
@@ -156,7 +156,7 @@ class Trunk(nn.Module):
 
 
 def network_bytes(backbone: str) -> int:
-    """Bytes of a whole network's weights, its classifier included; it is not built for it."""
+    """Bytes of a whole network's weights, including its classifier, without allocating them."""
     with torch.device("meta"):
         return sum(weight.nbytes for weight in BACKBONES[backbone].build().state_dict().values())
 
@@ -175,7 +175,7 @@ def _cut(network: nn.Module, layers: Sequence[str], backbone: str) -> fx.GraphMo
             trunk: fx.GraphModule = create_feature_extractor(
                 network.eval(), outputs, tracer_kwargs=whole, suppress_diff_warning=True
             )
-        except ValueError:  # inside of a block that torchvision holds as one piece, or never run
+        except ValueError:  # inside a block that torchvision traces as one piece, or never run
             raise ConfigError(
                 f"--layer {', '.join(layers)}: {backbone} cannot be cut there; name a whole block"
             ) from None
@@ -183,7 +183,7 @@ def _cut(network: nn.Module, layers: Sequence[str], backbone: str) -> fx.GraphMo
 
 
 def _modules_before(network: fx.GraphModule, layer: str) -> set[str]:
-    """Names of the modules and parameters that a layer's map is computed with."""
+    """Names of the modules and parameters that a layer's map depends on."""
     output = next(node for node in network.graph.nodes if node.op == "output")
     waiting, seen = [output.args[0][layer]], set()
     while waiting:

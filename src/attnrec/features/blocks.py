@@ -20,18 +20,18 @@ from attnrec.video.times import typical_interval
 
 
 def stored_rate(pts: NDArray[np.float64]) -> float:
-    """Frames per second of stored frames, between neighbours, see `typical_interval`; infinite for a single time."""
+    """Frame rate of stored frames, by the `typical_interval` of neighbours; infinite for a single frame."""
     interval = typical_interval(np.diff(pts)) if len(pts) > 1 else 0.0
     return 1 / interval if interval > 0 else math.inf
 
 
 def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
-    """All blocks of a video, as the paper trains and tests on them.
+    """All blocks of a video, sampled by time as in the paper.
 
-    Sample k of the block that starts at stored frame s is the frame nearest in time to pts[s] + k / fps, the rate
-    being bounded by the stored one. Starts advance by `block_stride` stored frames, as long as the last sample's time
-    is at most the last PTS plus half a stored frame interval. A video with no such start gives one block, its last
-    sample repeated.
+    Sample k of the block that starts at stored frame s is the frame nearest in time to pts[s] + k / fps, where fps is
+    at most the stored rate. Starts advance by `block_stride` stored frames, as long as the last sample's time is at
+    most the last PTS plus half a stored frame interval. A video with no such start gives one block, padded by
+    repeating its last sample.
 
     Args:
         pts: Times of the stored frames in seconds, rising, shape (N,).
@@ -53,11 +53,11 @@ def sliding_blocks(pts: NDArray[np.float64], fps: float, block_frames: int, bloc
 
 
 def authors_blocks(num_frames: int, fps: float, block_frames: int, block_stride: int) -> NDArray[np.int64]:
-    """All blocks of a video as the authors' code counts them: by stored frames, whatever their times.
+    """All blocks of a video, sampled by counting stored frames as in the authors' code, whatever their times.
 
     Every `int(30 / fps)`-th stored frame is a sample, so that 20 fps means 30 and 12 means 15, and frames count as if
     they were 30 a second. Starts advance by `block_stride` stored frames as long as T times that step fits into the
-    rest of the video. Shorter videos give one block from the first frame, its last sample repeated.
+    rest of the video. Shorter videos give one block from the first frame, padded by repeating its last sample.
 
     Args:
         num_frames: N, at least 1.
@@ -78,10 +78,10 @@ def authors_blocks(num_frames: int, fps: float, block_frames: int, block_stride:
 def blocks_of(
     pts: NDArray[np.float64], fps: float, block_frames: int, block_stride: int, starts: BlockStarts = "by-time"
 ) -> NDArray[np.int64]:
-    """All blocks of a video: `by-time`, see `sliding_blocks` for the arguments, or `by-frame`, see `authors_blocks`.
+    """All blocks of a video, by `sliding_blocks` (`by-time`) or `authors_blocks` (`by-frame`); see there for arguments.
 
     Raises:
-        ValueError: `starts` is neither.
+        ValueError: `starts` is neither `by-time` nor `by-frame`.
     """
     if starts not in get_args(BlockStarts):
         raise ValueError(f"starts must be 'by-time' or 'by-frame', got {starts!r}")
@@ -93,18 +93,18 @@ def blocks_of(
 def covering_blocks(
     pts: NDArray[np.float64], end: float, fps: float, block_frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Blocks laid end to end over a whole video, the last one moved back, for drawing every sample once.
+    """Blocks laid end to end over a whole video, for drawing every sample once; the last one overlaps if needed.
 
     Args:
         pts: Times of the stored frames in seconds, rising, shape (N,).
-        end: Of the last frame, in seconds.
+        end: End of the last frame, in seconds.
         fps: Samples per second, over 0; bounded by the stored rate.
         block_frames: T.
 
     Returns:
         Index of the stored frame of each sample, shape (M, T), and which samples to draw, shape (M, T): those where a
-        stored frame comes up for the first time, so neither what fills a short block nor what two blocks share. Blocks
-        that draw nothing, as within a pause, are left out.
+        stored frame appears for the first time, and so neither padding nor what two blocks share. Blocks without a
+        sample to draw, as within a pause, are left out.
     """
     rate = stored_rate(pts)
     samples = _video_samples(pts, min(fps, rate), end - 0.5 / rate)
@@ -122,13 +122,13 @@ def covering_blocks(
 
 
 def padded_block(samples: NDArray[np.int64], block_frames: int) -> NDArray[np.int64]:
-    """One block of at most T samples, its last one repeated, shape (1, T)."""
+    """One block of at most T samples, padded by repeating the last one, shape (1, T)."""
     samples = samples[:block_frames]
     return np.concatenate([samples, np.full(block_frames - len(samples), samples[-1])])[None]
 
 
 def nearest_frames(pts: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Index of the frame nearest to each time, the earlier one of two that are as near; same shape as `times`."""
+    """Index of the frame nearest to each time, the earlier of two equally near; same shape as `times`."""
     right = np.clip(np.searchsorted(pts, times), 1, max(1, len(pts) - 1))
     if len(pts) == 1:
         return np.zeros(times.shape, np.int64)
@@ -138,7 +138,7 @@ def nearest_frames(pts: NDArray[np.float64], times: NDArray[np.float64]) -> NDAr
 
 
 def _video_samples(pts: NDArray[np.float64], fps: float, until: float) -> NDArray[np.int64]:
-    """Frames nearest to pts[0] + k / fps, up to a time in seconds."""
+    """Indices of the frames nearest to pts[0] + k / fps, up to a time in seconds."""
     if len(pts) == 1:
         return np.zeros(1, np.int64)
     count = int(np.floor((until - pts[0]) * fps + 1e-9)) + 1
@@ -147,7 +147,7 @@ def _video_samples(pts: NDArray[np.float64], fps: float, until: float) -> NDArra
 
 @dataclass(frozen=True)
 class BlockTable:
-    """Blocks of many videos of a store."""
+    """The blocks of many videos of a store."""
 
     frames: NDArray[np.int64]  # (M, T), row of the store's feature array for each sample
     video: NDArray[np.int64]  # (M,), index of each block's video in the store
@@ -165,9 +165,9 @@ def block_table(
     block_stride: int,
     starts: BlockStarts = "by-time",
 ) -> BlockTable:
-    """Blocks of the given videos of a store, indices of shape (V,), in order; arguments and errors as of `blocks_of`.
+    """Blocks of the videos of a store with these indices (V,), in order; other arguments and errors as in `blocks_of`.
 
-    No block reads into the next video; that some did in the authors' code was a bug.
+    No block reaches into the next video, as some do by a bug in the authors' code.
     """
     frames, owner = [np.empty((0, block_frames), np.int64)], [np.empty(0, np.int64)]
     for video in videos:
@@ -178,18 +178,18 @@ def block_table(
 
 
 class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
-    """A feature store as a torch Dataset of (cubes, class index), for people with models of their own.
+    """A feature store as a torch Dataset of (cubes, class index), for training your own models.
 
-    Items are a (T, K, K, D) float16 tensor and an integer, or, where videos may have several labels, a (C,) float32
-    tensor of zeros and ones. The store's array is mapped, so items cost one read each and a DataLoader's workers share
-    the pages; they open the file by themselves.
+    Items are a (T, K, K, D) float16 tensor and an integer or, if videos may have several labels, a (C,) float32 tensor
+    of zeros and ones. The store's array is memory-mapped: an item costs one read, and the workers of a DataLoader share
+    the pages; each opens the file itself.
 
     Args:
         path: A feature store.
         part: `train`, `validation` or `test`.
         split: Name of a split in the store.
-        layer: The layer whose features to read; the store's first where not given.
-        fps: Samples per second, bounded by the stored rate.
+        layer: CNN layer whose features to read; None takes the store's first.
+        fps: Samples per second, at most the stored rate.
         block_frames: T.
         block_stride: Stored frames between the starts of blocks.
 
@@ -231,5 +231,5 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
         return cubes, torch.from_numpy(target) if target.ndim else int(target)
 
     def __getstate__(self) -> dict[str, object]:
-        # A mapped array does not travel to a worker: the worker maps the file again.
+        # A mapped array cannot be sent to a worker: the worker maps the file again.
         return self.__dict__ | {"_features": None}

@@ -1,4 +1,4 @@
-"""Where things are in videos, as users annotate them: boxes or points per frame, and the grid cells that they cover."""
+"""Boxes or points that users annotate in the frames of videos, and the grid cells that they cover."""
 
 import math
 import posixpath
@@ -20,28 +20,28 @@ from attnrec.features.stored_boxes import MOST_SECONDS, Size, StoredBoxes, store
 from attnrec.video.decode import Region, probe
 
 _BOX, _POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
-_FINENESS = 32  # points along a cell's side: of 7 x 7 cells over 224 px each is a pixel
+_FINENESS = 32  # sample points along a cell's side: one per pixel for 7 x 7 cells over 224 px
 
 
 class Box(NamedTuple):
     """A box or a point in a frame."""
 
-    line: int  # of the file
+    line: int  # line of the file
     when: float  # seconds from the video's first frame, or the frame's number from 0
     corners: Region  # x0, y0, x1, y1 in px of the displayed video, half-open; a point is a box without extent
 
 
 @dataclass(frozen=True)
 class BoxTable:
-    """A file of boxes."""
+    """The boxes of a file, by video."""
 
     path: Path
-    by_seconds: bool  # whether frames are named by time, else by number
-    videos: Mapping[str, list[Box]]  # of each video by its path, as in the store, in order of time
+    by_seconds: bool  # whether frames are given by time, not by number
+    videos: Mapping[str, list[Box]]  # boxes by the video's path, as in the store, in order of time
 
 
 def read_boxes(path: Path) -> BoxTable:
-    """Boxes of a CSV file with the columns `path`, `seconds` or `frame`, and `x0,y0,x1,y1` or `x,y`.
+    """Read the boxes of a CSV file with the columns `path`, `seconds` or `frame`, and `x0,y0,x1,y1` or `x,y`.
 
     Paths are relative to the folder of the dataset. A frame may have several boxes.
 
@@ -59,30 +59,30 @@ def read_boxes(path: Path) -> BoxTable:
 
 
 class Clip(NamedTuple):
-    """A video of a store, as far as boxes need to know it."""
+    """The properties of a stored video that placing boxes needs."""
 
     video: int  # index in the store
-    path: str  # in the store
-    fps: float  # rate of its own frames, by which the times of numbered ones are told
-    is_variable_rate: bool  # whether they come at uneven times
+    path: str  # path in the store
+    fps: float  # frame rate of the video, which turns frame numbers into times
+    is_variable_rate: bool  # whether the frame intervals vary
 
 
 def displayed_size(path: Path) -> Size:
-    """Width and height of a displayed video in px, as its file says. Raises VideoError where it cannot be opened."""
+    """Width and height of a displayed video in px, from its header. Raises VideoError if it cannot be opened."""
     info = probe(path)
     return info.width, info.height
 
 
 def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[BoxTable, list[str]]:
-    """The boxes of a dataset's videos, by their paths there, and the annotated videos that are not in it.
+    """The boxes of a dataset's videos, by their paths there, and the annotated videos that the dataset lacks.
 
     Args:
-        table: A file of boxes, which may be of more videos.
-        paths: Of the dataset's videos.
-        videos_dir: Folder that they are relative to.
+        table: Boxes of a file, which may have other videos as well.
+        paths: Paths of the dataset's videos.
+        videos_dir: Folder that the paths are relative to.
 
     Raises:
-        DataError: None of the annotated videos is in it.
+        DataError: None of the annotated videos is in the dataset.
     """
     finder = Finder([Path(path) for path in paths])
     known: dict[str, list[Box]] = {}
@@ -100,13 +100,13 @@ def boxes_of(table: BoxTable, paths: Sequence[str], videos_dir: str) -> tuple[Bo
 
 
 def boxes_of_clip(table: BoxTable, clip: Path) -> BoxTable | None:
-    """The boxes of one clip, by its path as it is given here; None where it has none.
+    """The boxes of one clip, by its path as given here; None if it has none.
 
-    A name in the file means the clip when the clip's path ends in it; suffixes and the spelling of accents may differ.
+    A path in the file means the clip if the clip's path ends in it; suffixes and the encoding of accents may differ.
 
     Args:
-        table: A file of boxes, which may be of more videos.
-        clip: A video, anywhere.
+        table: Boxes of a file, which may have other videos as well.
+        clip: Path of a video, in any folder.
     """
     parts = Path(posixpath.normpath(clip.absolute())).parts
     finder = Finder([Path(*parts[start:]) for start in range(1, len(parts))])
@@ -141,15 +141,15 @@ def _number(path: Path, row: TableRow, column: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise bad_line(path, row.line, f"{column} is no number: {row.cells[column]!r}")
+        raise bad_line(path, row.line, f"{column} is not a number: {row.cells[column]!r}")
     return value
 
 
 def require_inside(table: BoxTable, video: str, width: int, height: int) -> None:
-    """Refuse boxes of a video that have nothing of its frame; what stands out a little is cut off later.
+    """Check that every box of a video overlaps its frame; boxes that stick out are cropped later.
 
     Raises:
-        DataError: One lies outside.
+        DataError: A box lies outside the frame.
     """
     for box in table.videos[video]:
         x0, y0, x1, y1 = box.corners
@@ -161,17 +161,17 @@ def require_inside(table: BoxTable, video: str, width: int, height: int) -> None
 def placed_boxes(
     table: BoxTable, clips: Iterable[Clip], num_videos: int, size_of: Callable[[Clip], Size]
 ) -> StoredBoxes:
-    """A file's boxes of some videos as a store holds them: by the time of their frames, with the videos' sizes.
+    """Convert a file's boxes of some videos to those of a store: by the times of their frames, with the videos' sizes.
 
     Args:
-        table: A file of boxes, by the videos' paths in the store.
-        clips: The videos to look at; those without a box are passed over.
-        num_videos: Videos of the store.
-        size_of: Width and height of a displayed video in px.
+        table: Boxes of a file, by the videos' paths in the store.
+        clips: The videos; those without a box are ignored.
+        num_videos: Number of videos in the store.
+        size_of: Function that gives the width and height of a displayed video in px.
 
     Raises:
-        DataError: A box lies outside of its frame or at a time that no video has, or frames are numbered where numbers
-            tell no time.
+        DataError: A box lies outside its frame or beyond the end of any video, or a box of a variable-rate video is
+            given by frame number.
     """
     boxes: list[tuple[int, float, Region]] = []
     sizes: dict[int, Size] = {}
@@ -196,15 +196,15 @@ def placed_boxes(
 def boxes_at(
     times: Mapping[float, list[Region]], pts: NDArray[np.float64], tolerance: float
 ) -> dict[int, list[Region]]:
-    """Boxes of the frames that are annotated.
+    """The boxes of each annotated frame of a video.
 
     Args:
-        times: Corners of a video's boxes by the time of their frame in seconds; at least one.
-        pts: Times of its stored frames in seconds, rising, shape (N,).
-        tolerance: Seconds by which an annotation may miss its frame.
+        times: Corners of a video's boxes by the time of their frame in seconds; at least one time.
+        pts: Times of the video's stored frames in seconds, rising, shape (N,).
+        tolerance: Largest distance in seconds between an annotation and its frame.
 
     Returns:
-        Of each stored frame with an annotation near enough, the corners of all boxes at the nearest such time.
+        For each stored frame with an annotation within the tolerance, the corners of all boxes at the nearest time.
     """
     known = np.array(list(times))
     nearest = known[nearest_frames(known, pts)]
@@ -213,15 +213,15 @@ def boxes_at(
 
 
 def cell_coverage(boxes: list[Region], seen: Region, grid_size: int) -> NDArray[np.float32]:
-    """Share of each grid cell that boxes cover together.
+    """Share of each grid cell that is covered by the union of boxes.
 
     Args:
-        boxes: Corners in px. A point covers the cell that holds it.
+        boxes: Corners in px. A point covers the whole cell that it lies in.
         seen: The part of the frame that the grid spans, in px.
         grid_size: K.
 
     Returns:
-        In [0, 1], rows from the top, shape (K * K,); exact to a 32nd of a cell's side.
+        Shares in [0, 1], rows from the top, shape (K * K,); exact to a 32nd of a cell's side.
     """
     K = grid_size
     raster = np.zeros((K * _FINENESS, K * _FINENESS), np.bool_)
@@ -233,7 +233,7 @@ def cell_coverage(boxes: list[Region], seen: Region, grid_size: int) -> NDArray[
 
 
 def _covered(low: float, high: float, start: float, end: float, K: int) -> NDArray[np.bool_]:
-    """Which points along a side of the grid, `_FINENESS` for each cell, an interval holds."""
+    """Which of the sample points along a side of the grid, `_FINENESS` per cell, lie in an interval."""
     low, high = ((value - start) / (end - start) * K for value in (low, high))
     if low == high:
         low, high = math.floor(low), math.floor(low) + 1

@@ -1,7 +1,7 @@
-"""Caffe's GoogLeNet (Szegedy et al. 2015) as the BVLC model zoo trained it: the network of the paper.
+"""Caffe's GoogLeNet (Szegedy et al. 2015) as in the BVLC model zoo: the network of the paper.
 
-It differs from torchvision's: no BatchNorm but local response normalisation, true 5 x 5 filters, pools that round their
-size up, and a bias for every convolution. Modules have torchvision's names.
+It differs from torchvision's: local response normalisation instead of BatchNorm, true 5 x 5 filters, pools that round
+their size up, and a bias for every convolution. Modules have torchvision's names.
 
 Legend: N frames, D channels, H, W sides of a map.
 """
@@ -12,26 +12,26 @@ from torch import Tensor, nn
 
 
 class ConvRelu(nn.Module):
-    """A convolution with a bias and its rectifier."""
+    """A convolution with bias, followed by a ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, D, H, W)."""
+        """Compute the output maps from maps (N, D, H, W)."""
         return F.relu(self.conv(maps))
 
 
 class LocalResponseNorm(nn.Module):
     """x_d (1 + alpha / n sum of x^2 over the n channels around d)^(-beta), Krizhevsky et al. 2012, section 3.3.
 
-    With n = 5, alpha = 1e-4, beta = 0.75, in fp32 whatever the maps are in. torch's own goes through a pooling over
-    three dimensions, which takes two thirds of this network's time and knows no bfloat16 on the CPU.
+    With n = 5, alpha = 1e-4, beta = 0.75, computed in fp32 whatever the type of the maps. torch's own pools over three
+    dimensions, which takes two thirds of this network's time and does not support bfloat16 on the CPU.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, D, H, W)."""
+        """Compute the output maps from maps (N, D, H, W)."""
         channels = maps.permute(0, 2, 3, 1).float()
         place = torch.arange(channels.shape[3], device=maps.device)
         near = ((place[:, None] - place).abs() <= 2).float()  # (D, D): the five channels around each
@@ -40,7 +40,7 @@ class LocalResponseNorm(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side: 1 x 1, 3 x 3 and 5 x 5 behind reductions, and a pool before a projection."""
+    """An Inception block of four branches: 1 x 1, reduced 3 x 3, reduced 5 x 5, and pooling with a projection."""
 
     def __init__(self, channels: int, one: int, three: tuple[int, int], five: tuple[int, int], pool: int) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class Inception(nn.Module):
         self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), ConvRelu(channels, pool, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, D, H, W)."""
+        """Compute the output maps from maps (N, D, H, W)."""
         return torch.cat([self.branch1(maps), self.branch2(maps), self.branch3(maps), self.branch4(maps)], 1)
 
 
 class CaffeGoogLeNet(nn.Module):
-    """The whole network: RGB (N, 3, 224, 224), each channel less its mean, to the logits of ImageNet's 1000 classes."""
+    """The whole network: from mean-subtracted RGB (N, 3, 224, 224) to the logits of ImageNet's 1000 classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class CaffeGoogLeNet(nn.Module):
         self.fc = nn.Linear(1024, 1000)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (N, 1000)."""
+        """Compute the logits of the images, shape (N, 1000)."""
         maps = self.norm1(self.maxpool1(self.conv1(images)))
         maps = self.maxpool2(self.norm2(self.conv3(self.conv2(maps))))
         maps = self.maxpool3(self.inception3b(self.inception3a(maps)))

@@ -1,4 +1,4 @@
-"""Weights of Caffe's GoogLeNet out of a .caffemodel, without Caffe: a protocol buffer, of which only blobs are read.
+"""Reads the weights of Caffe's GoogLeNet from a .caffemodel without Caffe: a protocol buffer whose blobs are read.
 
 Field numbers are those of caffe.proto: NetParameter.layer = 100 and, in older files, layers = 2.
 """
@@ -21,9 +21,9 @@ from attnrec.files import read_regular, reason_of
 _MAX_BYTES = 1 << 28
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LAYER, _OLD_LAYER = 100, 2
-# Of a layer by its field in the network: the fields of its name and of its blobs.
+# For each kind of layer field: the fields of the layer's name and of its blobs.
 _NAME_AND_BLOBS = {_LAYER: (1, 7), _OLD_LAYER: (4, 6)}
-_DATA = 5  # of a blob, float
+_DATA = 5  # field of a blob's floats
 _BRANCHES = {
     "1x1": "branch1",
     "3x3_reduce": "branch2.0",
@@ -42,20 +42,20 @@ _STEM = {
 
 @dataclass(frozen=True)
 class ZooWeights:
-    """Weights in Caffe's model zoo, with the methods of torchvision's weights that are used here."""
+    """Weights in Caffe's model zoo, with the methods of torchvision's weights used here."""
 
-    url: str  # of the .caffemodel
-    sha1: str  # of its bytes, as the zoo publishes it
+    url: str  # address of the .caffemodel
+    sha1: str  # SHA-1 of the file, as the zoo publishes it
 
     def __str__(self) -> str:
         return self.url.rsplit("/", 1)[-1]
 
     def get_state_dict(self, *, progress: bool, check_hash: bool) -> dict[str, Tensor]:
-        """The weights by torchvision's names, downloaded into torch's cache once.
+        """Load the weights by torchvision's names, downloaded once into torch's cache.
 
         Raises:
-            OSError: They cannot be downloaded or kept.
-            RuntimeError: What is there is not what the zoo publishes.
+            OSError: The weights cannot be downloaded or stored.
+            RuntimeError: The file is not the one that the zoo publishes.
         """
         cached = Path(torch.hub.get_dir()) / "checkpoints" / str(self)
         if not cached.is_file():
@@ -79,15 +79,15 @@ class ZooWeights:
 
 
 def read_caffemodel(path: Path, shapes: Mapping[str, torch.Size], most_bytes: int = _MAX_BYTES) -> dict[str, Tensor]:
-    """GoogLeNet's weights by torchvision's names, with the first convolution in RGB order.
+    """Read GoogLeNet's weights by torchvision's names, with the first convolution in RGB order.
 
     Args:
-        path: The file, of either generation of Caffe's format.
-        shapes: Of the weights that are wanted; everything else in the file is passed over.
-        most_bytes: A larger file is not read.
+        path: The file, in Caffe's current or older format.
+        shapes: Shapes of the weights to read; everything else in the file is ignored.
+        most_bytes: Size of file above which it is refused.
 
     Raises:
-        WeightsError: It is damaged, or has another number of values than a weight needs.
+        WeightsError: The file is damaged or too large, or has another number of values than a weight needs.
     """
     state: dict[str, Tensor] = {}
     try:
@@ -97,14 +97,14 @@ def read_caffemodel(path: Path, shapes: Mapping[str, torch.Size], most_bytes: in
     except (IndexError, ValueError, OSError) as error:
         raise WeightsError(f"--weights {path}: not a .caffemodel of GoogLeNet: {reason_of(error)}") from None
     if (first := state.get("conv1.conv.weight")) is not None:
-        state["conv1.conv.weight"] = first.flip(1)  # Caffe sees BGR
+        state["conv1.conv.weight"] = first.flip(1)  # Caffe takes BGR
     return state
 
 
 def _weights_of(
     layer: memoryview, name_field: int, blobs_field: int, shapes: Mapping[str, torch.Size]
 ) -> dict[str, Tensor]:
-    """Weight and bias of a layer that is wanted; nothing of another."""
+    """Weight and bias of a layer, as far as they are in `shapes`."""
     fields = [(field, content) for field, content in _fields(layer) if isinstance(content, memoryview)]
     module = _module_name(next((bytes(text).decode() for field, text in fields if field == name_field), ""))
     blobs = [content for field, content in fields if field == blobs_field]
@@ -125,13 +125,13 @@ def _module_name(caffe_name: str) -> str:
 
 
 def _values(blob: memoryview) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    """A blob's numbers, packed as Caffe writes them, or one by one."""
+    """A blob's numbers, packed as Caffe writes them, or one per field."""
     parts = [bytes(content) for field, content in _fields(blob) if field == _DATA and isinstance(content, memoryview)]
     return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Fields of a message with their content: bytes, or a number where it is a varint."""
+    """The fields of a message with their content: a number for a varint, bytes otherwise."""
     place = 0
     while place < len(message):
         key, place = _varint(message, place)

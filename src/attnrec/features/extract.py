@@ -1,4 +1,4 @@
-"""Videos to CNN feature cubes: finds, decodes, runs the trunk and packs one feature store."""
+"""`extract`: finds videos, decodes them, runs the CNN trunk and packs one feature store."""
 
 import contextlib
 import time
@@ -38,20 +38,20 @@ from attnrec.specs import FeatureSpec
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What `extract` did."""
+    """Report of an extraction."""
 
     out: str  # the store
     data: DatasetSummary  # the videos in it
-    boxes: BoxSummary | None  # where annotated things are in them; None where nothing is known
-    num_extracted: int  # videos decoded this time; the others were there already
-    num_frames: int  # in the store
+    boxes: BoxSummary | None  # annotated boxes of the videos; None without any
+    num_extracted: int  # videos extracted this time; the others were in the store already
+    num_frames: int  # frames in the store
     cubes: dict[str, tuple[int, int, int]]  # shape of a feature cube, K, K, D, by layer
-    precision: str  # that the network computed in
+    precision: str  # precision of the CNN
     skipped: list[tuple[str, str]]  # path and reason of each video left out
-    damaged: list[tuple[str, str]]  # path and status of each that was kept though its end or some frames are missing
-    num_variable_rate: int  # videos whose frames come at uneven times
-    size_bytes: int  # of the file
-    seconds: float  # taken
+    damaged: list[tuple[str, str]]  # path and status of each video that was kept though frames or its end are missing
+    num_variable_rate: int  # videos with a variable frame rate
+    size_bytes: int  # size of the store
+    seconds: float  # time taken
 
 
 def extract(
@@ -59,23 +59,23 @@ def extract(
 ) -> ExtractReport:
     """Extract the feature cubes of a folder of videos into one store.
 
-    Running it again continues after an interruption, and takes up videos that were added or changed. Under torchrun
-    the processes share the videos, and the first packs the store.
+    Running it again continues after an interruption, and extracts videos that were added or changed. Under torchrun
+    the processes share the videos, and the first process packs the store.
 
     Args:
-        videos: Folder of videos, laid out in any of the ways of `datasets.layouts`; a CSV file of labels; or one video.
-        out: The store, an HDF5 file.
+        videos: Folder of videos in any layout of `datasets.layouts`; a CSV file of labels; or one video.
+        out: Path of the store, an HDF5 file.
         config: Settings.
-        on_progress: Told of every finished video.
+        on_progress: Called after every video.
 
     Returns:
-        What was done.
+        Report of the extraction.
 
     Raises:
         DataError: There are no videos, their lists or boxes cannot be used, or none could be decoded.
-        FeatureStoreError: `out` was made with other settings, is something else, or is being written by another.
+        FeatureStoreError: `out` was made with other settings, is not a store, or is being written by another process.
         VideoError: A video cannot be decoded and `config.on_error` is `fail`.
-        WeightsError: The backbone's weights cannot be had.
+        WeightsError: The backbone's weights cannot be found, downloaded or used.
         AttnrecError: The store cannot be written.
     """
     config = config or ExtractConfig()
@@ -104,13 +104,13 @@ def extract(
 
 
 def _require_store_or_nothing(out: Path) -> None:
-    """Check that no other file is in the place of a store."""
+    """Check that the path of the store is free or holds a store."""
     if out.exists() and not is_store(out):
         raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")
 
 
 def _resources(config: ExtractConfig, world: World) -> tuple[int, torch.device, str]:
-    """Jobs, device and precision of this process; its threads are set."""
+    """Choose jobs, device and precision of this process, and set its threads."""
     jobs = config.jobs or max(1, default_jobs() // world.local_size)
     prepare_cpu(config.jobs if world.size == 1 else jobs)
     device = resolve_device(config.device, world.local_rank if world.size > 1 else None)
@@ -119,17 +119,17 @@ def _resources(config: ExtractConfig, world: World) -> tuple[int, torch.device, 
 
 @contextlib.contextmanager
 def _sole_writer(out: Path, world: World) -> Iterator[None]:
-    """The first process checks the store's name and holds its lock before any of them looks at what is there."""
+    """Let the first process check the store's path and hold its lock before any process reads what is there."""
     with sole_writer(out) if world.is_first else contextlib.nullcontext():
         world.gather(None)
         yield
 
 
 def _earlier_store(out: Path, config: ExtractConfig, specs: Sequence[FeatureSpec]) -> FeatureStore | None:
-    """The store that is there; None where there is none, or a damaged one that may be replaced.
+    """Open the existing store; None if there is none, or a damaged one that may be replaced.
 
     Raises:
-        FeatureStoreError: It is damaged, or of other settings, and may not be replaced.
+        FeatureStoreError: The store is damaged, or of other settings, and may not be replaced.
     """
     if not out.exists():
         return None
@@ -147,7 +147,7 @@ def _earlier_store(out: Path, config: ExtractConfig, specs: Sequence[FeatureSpec
 
 
 def _changed_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> str:
-    """The settings of features that are not those of a store, with both values; empty if there are none."""
+    """The settings that differ from a store's, with both values, as text; empty if none differ."""
     layers = [spec.layer for spec in specs]
     if store.layers != layers:
         return f"layers {', '.join(store.layers)} -> {', '.join(layers)}"
@@ -161,9 +161,9 @@ def _changed_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> str:
 
 
 def _require_room(extraction: Extraction, found: Outcome, extractor: CubeExtractor, world: World) -> None:
-    """Say what the work takes on disk, and refuse it where it would lose videos or the disk has less.
+    """Report the disk space that the work needs; raise if it would lose videos or the disk has too little.
 
-    The first process does so, and the others wait for it.
+    The first process does this, and the others wait for it.
     """
     if world.is_first:
         data, earlier, config = extraction.data, extraction.earlier, extraction.config
@@ -172,7 +172,7 @@ def _require_room(extraction: Extraction, found: Outcome, extractor: CubeExtract
         if found.missing:
             each = frame_bytes(extraction.specs)
             new = estimated_frames(data.root, found.missing, config.sample_fps) * each
-            needed = 2 * new + found.num_frames * each  # parts and store are there at once
+            needed = 2 * new + found.num_frames * each  # parts and store exist at the same time
             free = require_disk_space(parts_dir(extraction.out).absolute().parent, needed)
             message = (
                 f"{len(found.missing)} of {len(data.entries)} videos to extract, {extractor.precision} on "
@@ -184,7 +184,7 @@ def _require_room(extraction: Extraction, found: Outcome, extractor: CubeExtract
 
 
 def _require_nothing_lost(store: FeatureStore, data: Dataset, content: dict[Path, str]) -> None:
-    """Videos of the store must be there, by name or by content: a folder may not be mounted, or be another one."""
+    """Check that no video of the store is missing, by path or content: the folder may be unmounted or another one."""
     names, contents = {str(entry.path) for entry in data.entries}, set(content.values())
     gone = [row.path for row in stored_rows(store) if row.path not in names and row.fingerprint not in contents]
     if gone:
@@ -197,7 +197,7 @@ def _require_nothing_lost(store: FeatureStore, data: Dataset, content: dict[Path
 def _packed(
     extraction: Extraction, found: Outcome, trunk: Trunk, annotation: Annotation | None, started: float
 ) -> ExtractReport:
-    """Put all videos into the store with their boxes, and tell what it holds."""
+    """Pack all videos with their boxes into the store, and report on it."""
     out, specs, earlier = extraction.out, extraction.specs, extraction.earlier
     data, sources = _kept(extraction, found)
     rows = rows_of(data, found.content)
@@ -264,7 +264,7 @@ def _is_unchanged(
     skipped: Sequence[tuple[str, str]],
     boxes: StoredBoxes | None,
 ) -> bool:
-    """Whether packing all this again would change nothing: neither videos, labels, splits nor boxes."""
+    """Whether a store already holds exactly these videos, labels, splits and boxes."""
     return (
         stored_rows(store) == rows
         and (store.dataset, store.classes, store.multilabel) == (data.name, list(data.classes), data.multilabel)

@@ -1,4 +1,4 @@
-"""Frames to feature cubes in one batch shape, through the trunk that settings ask for, and what identifies the cubes.
+"""From frames to feature cubes: prepares the trunk that settings ask for, and runs it in batches of one shape.
 
 Legend: n frames, K grid side, D channels.
 """
@@ -22,7 +22,7 @@ from attnrec.settings import ExtractConfig
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import FrameReader
 
-IMAGE_SIZE = 224  # side in px of what the network sees
+IMAGE_SIZE = 224  # side in px of the network's input
 BATCH_FRAMES = 32  # one batch shape for every frame of every video: features depend on it in the last digits
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LARGEST = torch.finfo(torch.float16).max
@@ -31,11 +31,11 @@ Cubes = dict[str, NDArray[np.float16]]
 
 
 def prepare_trunk(config: ExtractConfig, precision: str) -> tuple[Trunk, list[FeatureSpec]]:
-    """The trunk that settings ask for, and what identifies the features of each of its layers in a precision.
+    """Build the trunk that settings ask for, and the specification of the features of each of its layers.
 
     Raises:
         ConfigError: There is no such layer, or it gives no spatial map.
-        WeightsError: The weights cannot be had.
+        WeightsError: The weights cannot be found, downloaded or used.
     """
     trunk, weights_id = build_trunk(config.backbone, config.weights, layers=config.layers, grid_size=config.grid_size)
     specs = [
@@ -57,12 +57,12 @@ def prepare_trunk(config: ExtractConfig, precision: str) -> tuple[Trunk, list[Fe
 
 
 def frame_reader(path: Path, spec: FeatureSpec) -> FrameReader:
-    """A reader of the frames that features of these settings are computed from."""
+    """A reader of a video's frames, as these features are computed from them."""
     return FrameReader(path, width=spec.image_size, height=spec.image_size, resize=spec.resize, max_fps=spec.sample_fps)
 
 
 def frame_bytes(specs: Sequence[FeatureSpec]) -> int:
-    """Bytes of one frame's cubes, of all layers."""
+    """Bytes of one frame's cubes over all layers."""
     return sum(spec.num_locations * spec.feature_dim * 2 for spec in specs)
 
 
@@ -70,8 +70,8 @@ class CubeExtractor:
     """Computes feature cubes in batches of one shape. A frame's cube does not depend on the others of its batch.
 
     Args:
-        trunk: The network; it is left as it is.
-        device: Where to compute.
+        trunk: The network; it is copied, not changed.
+        device: Device to compute on.
         precision: `fp32`, or `bf16` for convolutions in bfloat16.
     """
 
@@ -87,20 +87,20 @@ class CubeExtractor:
         self._trunk.to(device).network.to(dtype=_DTYPES[precision]).to(memory_format=torch.channels_last)
 
     def __call__(self, frames: NDArray[np.uint8]) -> Cubes:
-        """Feature cubes of up to `BATCH_FRAMES` frames.
+        """Compute the feature cubes of up to `BATCH_FRAMES` frames.
 
         Args:
             frames: RGB frames, shape (n, H, W, 3).
 
         Returns:
-            By layer: cubes rounded to float16, shape (n, K, K, D). Values beyond its range become its largest.
+            Cubes by layer, rounded to float16, shape (n, K, K, D). Values beyond the range of float16 are clamped.
         """
         return self.submit(frames)()
 
     def submit(self, frames: NDArray[np.uint8]) -> Callable[[], Cubes]:
-        """Begin with a batch, as `__call__` does; what is returned waits for its cubes.
+        """Begin to compute a batch; takes what `__call__` does, and returns a function that waits for the cubes.
 
-        On CUDA the next batch can be submitted before; on the CPU the work is done at once.
+        On CUDA the next batch can be submitted before this one is done; on the CPU the work is done at once.
         """
         batch = torch.zeros((BATCH_FRAMES, *frames.shape[1:]), dtype=torch.uint8, pin_memory=self._is_cuda)
         batch[: len(frames)] = torch.from_numpy(frames)
@@ -123,7 +123,7 @@ class CubeExtractor:
         return self.device.type == "cuda"
 
     def _exact_convolutions(self) -> contextlib.AbstractContextManager[None]:
-        """Without TensorFloat-32, which has fewer digits than fp32, and always by the same algorithm."""
+        """Context without TensorFloat-32, which is less precise than fp32, and with deterministic algorithms."""
         if not self._is_cuda:
             return contextlib.nullcontext()
         return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
@@ -138,7 +138,7 @@ def _to_pinned(cubes: Tensor) -> Tensor:
 
 
 def _fold_batch_norms(network: fx.GraphModule) -> None:
-    """Fold every BatchNorm that follows a convolution into its weights: the same function with half of the passes."""
+    """Fold every BatchNorm that follows a convolution into the convolution's weights, which halves the passes."""
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
         module = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -158,7 +158,7 @@ def _fold_batch_norms(network: fx.GraphModule) -> None:
 
 
 def _fold_in_sequence(sequence: nn.Sequential) -> None:
-    """The same within a block that the graph holds as one piece, such as torchvision's `Conv2dNormActivation`."""
+    """Fold BatchNorms within a block that is one node of the graph, such as torchvision's `Conv2dNormActivation`."""
     for i in range(len(sequence) - 1):
         convolution, norm = sequence[i], sequence[i + 1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -166,9 +166,9 @@ def _fold_in_sequence(sequence: nn.Sequential) -> None:
 
 
 class BitwiseMaxPool(nn.Module):
-    """Max pooling of bfloat16 maps without negative values, whose order is that of their bits as integers.
+    """Max pooling of bfloat16 maps without negative values, which are ordered as their bits are as integers.
 
-    torch compares integers twice as fast on the CPU, where it widens every bfloat16 to a float first.
+    On the CPU torch compares integers twice as fast, as it converts every bfloat16 to a float first.
     """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
@@ -176,13 +176,13 @@ class BitwiseMaxPool(nn.Module):
         self.pool = pool
 
     def forward(self, maps: Tensor) -> Tensor:
-        """What the pool gives for maps of shape (n, D, H, W)."""
+        """Pool maps of shape (n, D, H, W)."""
         pooled: Tensor = self.pool(maps.view(torch.int16))
         return pooled.view(maps.dtype)
 
 
 def _pool_by_bits(network: fx.GraphModule) -> None:
-    """Quicken the max pools of a network in bfloat16 whose input cannot be negative."""
+    """Speed up those max pools of a bfloat16 network whose input cannot be negative."""
     modules = dict(network.named_modules())
     nonnegative: set[fx.Node] = set()
     for node in network.graph.nodes:

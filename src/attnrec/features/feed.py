@@ -1,4 +1,4 @@
-"""Feature cubes of blocks, brought from a store's mapped array to where they are used.
+"""Loads the feature cubes of blocks from a store's mapped array to the device.
 
 Legend: N stored frames, B blocks in a batch, T time-steps, K grid side, L = K * K locations, D channels.
 """
@@ -17,23 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-DEVICE_SHARE = 0.5  # of a CUDA device's free memory, which a store may take
+DEVICE_SHARE = 0.5  # largest share of a CUDA device's free memory for a store
 
 Way = Literal["mapped", "resident", "staged"]
 Rows = NDArray[np.int64]
 
 
 class CubeFeed:
-    """Gathers batches of blocks from stored cubes, float16, and hands them out as float32 on a device.
+    """Gathers batches of blocks from stored float16 cubes, and yields them as float32 on a device.
 
-    On the CPU they go from the map into one buffer, which every batch uses again, and the system is told ahead what the
-    next batch will read. On CUDA the stored cubes lie on the device as a whole where they take no more than half of its
-    free memory. Otherwise a thread gathers the next batch into pinned memory, of which there are two batches' worth.
+    On the CPU cubes are copied from the map into one buffer, reused by every batch, and the system is told ahead what
+    the next batch will read. On CUDA the whole store is kept on the device if it takes no more than half of the free
+    memory. Otherwise a thread gathers the next batch into one of two buffers of pinned memory.
 
     Args:
         features: Stored cubes, shape (N, K, K, D).
-        scale: Factor on them.
-        device: Where they are used.
+        scale: Factor that cubes are multiplied by.
+        device: Device that cubes are yielded on.
         way: `mapped` (for the CPU), `resident` or `staged`; None chooses as above.
     """
 
@@ -49,13 +49,13 @@ class CubeFeed:
         self._resident = torch.from_numpy(self._features).to(device) if self.way == "resident" else None
 
     def batches(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
-        """Cubes of each batch in turn.
+        """Yield the cubes of each batch in turn.
 
         Args:
             batches: Rows of the blocks' samples, each of shape (B, T).
 
         Yields:
-            Shape (B, T, L, D), float32. Valid until the next is asked for.
+            Cubes, shape (B, T, L, D), float32, valid until the next batch is requested.
         """
         if self.way == "mapped":
             return self._from_map(batches)
@@ -91,7 +91,7 @@ class CubeFeed:
     def _gather(self, rows: Rows) -> Tensor:
         cubes = self._memory(rows)
         for block, samples in zip(cubes, rows, strict=True):
-            # From the map into float32, a block at a time, so that the scale finds it in the processor's cache.
+            # A block at a time, so that it is still in the processor's cache when it is scaled.
             for steps, run in _runs(samples):
                 block[steps].copy_(torch.from_numpy(self._features[run]))
             if self._scale != 1:
@@ -99,16 +99,16 @@ class CubeFeed:
         return cubes
 
     def _memory(self, rows: Rows) -> Tensor:
-        """Room for a batch: fresh memory would cost more than the copy into it."""
+        """The buffer for a batch, reused: allocating memory would take longer than copying into it."""
         B, T = rows.shape
         if self._buffer is None or len(self._buffer) < B or self._buffer.shape[1] != T:
-            with torch.inference_mode(False):  # memory made in scoring must serve training, too
+            with torch.inference_mode(False):  # a buffer made in scoring must be usable in training
                 self._buffer = torch.empty(B, T, *self._features.shape[1:])
         return self._buffer[:B]
 
 
 class _PinnedBatch:
-    """Host memory that the device copies from by itself, for one batch of float16 cubes."""
+    """Pinned host memory for one batch of float16 cubes, copied to the device asynchronously."""
 
     def __init__(self, features: NDArray[np.float16], device: torch.device) -> None:
         self._features = features
@@ -117,7 +117,7 @@ class _PinnedBatch:
         self._copied: torch.cuda.Event | None = None
 
     def gather(self, rows: Rows) -> None:
-        """Fill it, once the device has taken what was in it."""
+        """Gather a batch into the memory, once the device has copied the previous one."""
         if self._copied is not None:
             self._copied.synchronize()
         if len(self._memory) < rows.size:
@@ -128,7 +128,7 @@ class _PinnedBatch:
         torch.index_select(stored, 0, picked.flatten(), out=self._batch.flatten(0, 1))
 
     def sent(self) -> Tensor:
-        """The batch on the device, or on its way there."""
+        """The batch on the device, possibly still being copied."""
         batch = self._batch.to(self._device, non_blocking=True)
         if self._device.type == "cuda":
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -137,7 +137,7 @@ class _PinnedBatch:
 
 
 class _MappedFile:
-    """The file behind a mapped array, for telling the system what will be read."""
+    """The file behind a mapped array, to announce reads to the system."""
 
     def __init__(self, path: Path, offset: int, row_bytes: int) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -147,13 +147,13 @@ class _MappedFile:
 
     @classmethod
     def of(cls, features: NDArray[np.float16]) -> "_MappedFile | None":
-        """The file of an array that is mapped as a whole, where the system takes advice."""
+        """The file of a mapped array; None if the array is not mapped or the system takes no advice."""
         if not isinstance(features, np.memmap) or features.filename is None or not hasattr(os, "posix_fadvise"):
             return None
         return cls(Path(features.filename), features.offset, features[0].nbytes)
 
     def announce(self, rows: Rows) -> None:
-        """Have rows read in the background that are not in memory yet."""
+        """Ask the system to read rows in the background."""
         for samples in rows:
             for _, run in _runs(samples):
                 start = self._offset + run.start * self._row_bytes
@@ -169,7 +169,7 @@ def _way(num_bytes: int, device: torch.device) -> Way:
 
 
 def _with_next(batches: Iterable[Rows]) -> Iterator[tuple[Rows, Rows | None]]:
-    """Each batch beside the one after it."""
+    """Pairs of each batch and the one after it."""
     waiting: Rows | None = None
     for rows in batches:
         if waiting is not None:
@@ -180,7 +180,7 @@ def _with_next(batches: Iterable[Rows]) -> Iterator[tuple[Rows, Rows | None]]:
 
 
 def _runs(rows: Rows) -> Iterator[tuple[slice, slice]]:
-    """Slices of steps, and of the rows that they show, of as many neighbouring rows as there are."""
+    """Runs of consecutive rows, as the slice of steps and the slice of rows of each."""
     ends = np.flatnonzero(np.diff(rows) != 1) + 1
     for start, end in itertools.pairwise([0, *ends.tolist(), len(rows)]):
         first = int(rows[start])

@@ -1,4 +1,4 @@
-"""HDF5 files written so that a full disk is an error and not a crash, and read so that a crafted one is an error."""
+"""Writes HDF5 files so that a full disk raises an error instead of crashing, and reads untrusted ones safely."""
 
 import contextlib
 import os
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from attnrec.errors import ConfigError, FeatureStoreError
 from attnrec.files import require_regular, write_error
 
-# What h5py and NumPy say of a damaged or crafted file.
+# What h5py and NumPy raise for a damaged or crafted file.
 UNREADABLE = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, OverflowError, ConfigError,
 )  # fmt: skip
-_MOST_BYTES = 2**30  # that are read into memory: a hundred million times of frames
-_MOST_NAMES = 10_000  # in a group
+_MOST_BYTES = 2**30  # most bytes read into memory: the times of a hundred million frames
+_MOST_NAMES = 10_000  # most names in a group
 
 
 @contextlib.contextmanager
 def hdf5_errors(path: Path) -> Iterator[None]:
-    """What h5py and the system say of a file that cannot be written, in one line.
+    """Turn errors of h5py and the system in writing a file into one line.
 
     Raises:
-        AttnrecError: Instead of it; names `path`.
+        AttnrecError: The file cannot be written; names `path`.
     """
     try:
         yield
@@ -38,10 +38,10 @@ def hdf5_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_hdf5_file(temporary: Path, path: Path, **options: int) -> Iterator[h5py.File]:
-    """A new file at `temporary` that is whole and on disk when the block has ended well.
+    """Create a file at `temporary` that is complete and on disk when the block ends without an error.
 
     Raises:
-        AttnrecError: It cannot be written; names `path`.
+        AttnrecError: The file cannot be written; names `path`.
     """
     with hdf5_errors(path):
         file = h5py.File(temporary, "w", **options)
@@ -61,11 +61,11 @@ def finish(file: h5py.File, path: Path) -> None:
 
 
 def give_up(file: h5py.File) -> None:
-    """Close a file that is not wanted any more, if it is still open."""
+    """Close a file that is to be discarded, if it is still open."""
     if not file:
         return
-    # HDF5 writes what it holds when it closes a file; where the disk is full that fails, and HDF5 crashes as it tries
-    # again at the end of the process. So let it write into memory.
+    # HDF5 writes its buffers when it closes a file; on a full disk that fails, and HDF5 crashes when it tries again
+    # at the end of the process. So let it write into memory.
     if hasattr(os, "memfd_create"):  # Linux
         memory = os.memfd_create("attnrec")
         os.dup2(memory, file.id.get_vfd_handle())
@@ -75,10 +75,10 @@ def give_up(file: h5py.File) -> None:
 
 
 class CheckedFile:
-    """An HDF5 file that may be crafted, open for reading.
+    """An untrusted HDF5 file, open for reading.
 
-    It can point at other files of the machine (external links and storage, virtual datasets), claim sizes far beyond
-    its own, or have a thousand names for one array; none of that is followed or read.
+    A crafted file can point at other files (external links and storage, virtual datasets), claim sizes far beyond its
+    own, or have a thousand names for one array; none of that is followed or read.
 
     Args:
         file: The open file.
@@ -90,11 +90,11 @@ class CheckedFile:
         self._left = min(self._size, _MOST_BYTES)
 
     def attribute(self, name: str, owner: h5py.Dataset | None = None, *, missing: Any = None) -> Any:
-        """A single text or number of the file, or of one of its datasets; an array may hold one text a million times.
+        """Read an attribute, a single text or number, of the file or of one of its datasets.
 
         Raises:
-            ValueError: It is an array.
-            KeyError: It is not there, and nothing is given for that case.
+            ValueError: The attribute is an array, which may repeat one text a million times.
+            KeyError: The attribute does not exist, and no value for `missing` is given.
         """
         attributes = (owner or self._file).attrs
         if name not in attributes:
@@ -107,10 +107,10 @@ class CheckedFile:
         return value.item() if isinstance(value, np.generic) else value
 
     def dataset(self, name: str, kinds: str, ndim: int | None) -> h5py.Dataset:
-        """A dataset that lies in the file itself, of an expected kind of numbers and rank.
+        """Open a dataset that is stored in the file itself, of an expected kind of type and rank.
 
         Raises:
-            ValueError: It is not so.
+            ValueError: The dataset is missing, stored elsewhere, or of another type, rank or size.
         """
         dataset = self._object(name, h5py.Dataset)
         if dataset.is_virtual or dataset.external:
@@ -124,23 +124,23 @@ class CheckedFile:
         return dataset
 
     def read(self, name: str, kinds: str, ndim: int | None = 1) -> NDArray[Any]:
-        """A dataset's content; each byte of the file is read once at most, whatever names it has."""
+        """Read a dataset; all reads together are limited to the size of the file."""
         dataset = self.dataset(name, kinds, ndim)
         self._left -= dataset.size * dataset.dtype.itemsize
         if self._left < 0:
-            raise ValueError(f"{name} and what stands before it claim more than a file of this size can hold")
+            raise ValueError(f"{name} and the datasets before it claim more than a file of this size can hold")
         column: NDArray[Any] = np.asarray(dataset[()])
-        return column.astype(column.dtype.str)  # without h5py's notes on the type, which NumPy's own files cannot hold
+        return column.astype(column.dtype.str)  # without h5py's type metadata, which NumPy's own files cannot hold
 
     def names(self, group: str | None = None) -> list[str]:
-        """Names in a group, or in the file itself, sorted."""
+        """The sorted names in a group, or at the top of the file."""
         found = self._file if group is None else self._object(group, h5py.Group)
         if len(found) > _MOST_NAMES:
             raise ValueError(f"{group} has {len(found)} names")
         return sorted(found)
 
     def _object(self, name: str, kind: type) -> Any:
-        """What is reached from the root by hard links alone; links are looked at before they are followed."""
+        """The object at a path from the root, reached by hard links only."""
         found: Any = self._file
         for part in name.split("/"):
             if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
@@ -153,10 +153,10 @@ class CheckedFile:
 
 @contextlib.contextmanager
 def opened_hdf5(path: Path) -> Iterator[CheckedFile]:
-    """An HDF5 file that may be crafted.
+    """Open an untrusted HDF5 file for reading.
 
     Raises:
-        Exception: One of `UNREADABLE`: it cannot be read.
+        Exception: One of `UNREADABLE`: the file cannot be read.
     """
     require_regular(path)
     with h5py.File(path, "r") as file:
@@ -164,17 +164,17 @@ def opened_hdf5(path: Path) -> Iterator[CheckedFile]:
 
 
 def text(value: str | bytes) -> str:
-    """A text attribute; those that hold a user's names are bytes, as such names need not be UTF-8."""
+    """Decode a text attribute; names that come from the user are stored as bytes, which need not be UTF-8."""
     if not isinstance(value, str | bytes):
         raise TypeError(f"an attribute is {type(value).__name__}, not a text")
     return value if isinstance(value, str) else decoded(value)
 
 
 def decoded(value: bytes) -> str:
-    """Text of file-system bytes; bytes that are no UTF-8 survive as surrogates, as in `os.fsdecode`."""
+    """Decode file-system bytes; invalid UTF-8 is kept as surrogates, as in `os.fsdecode`."""
     return value.decode("utf-8", "surrogateescape")
 
 
 def encoded(value: str) -> bytes:
-    """The inverse of `decoded`."""
+    """Encode a text as file-system bytes, the inverse of `decoded`."""
     return value.encode("utf-8", "surrogateescape")

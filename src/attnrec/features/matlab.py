@@ -1,6 +1,6 @@
-"""Arrays of small integers in MATLAB's files (version 5 to 7), which may be damaged or crafted.
+"""Reads uint8 arrays from untrusted MATLAB files (version 5 to 7).
 
-scipy's reader ends the whole process at some damaged files; this one knows a single kind of array and believes no size.
+scipy's reader crashes on some damaged files; this one reads a single kind of array and trusts no size in the file.
 """
 
 import itertools
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from attnrec.errors import DataError
 from attnrec.files import read_regular, reason_of
 
-MOST_BYTES = 2**26  # of a file, and of an array
+MOST_BYTES = 2**26  # largest file, and largest array
 _HEADER_BYTES, _TAG_BYTES = 128, 8
-_MOST_VARIABLES = 1000  # of a file that are looked at
-_HEAD_BYTES = 1024  # of a variable, within which its name and shape are
+_MOST_VARIABLES = 1000  # most variables of a file that are looked at
+_HEAD_BYTES = 1024  # beginning of a variable that holds its name and shape
 _UINT8, _INT32, _MATRIX, _COMPRESSED = 2, 5, 14, 15  # types of elements
-_UINT8_CLASS = 9  # of arrays
+_UINT8_CLASS = 9  # class of uint8 arrays
 
 
 def read_uint8_array(path: Path, name: str) -> NDArray[np.uint8]:
-    """An array of unsigned 8-bit integers from a file that MATLAB saved.
+    """Read an array of unsigned 8-bit integers from a file that MATLAB saved.
 
     Args:
         path: The file.
-        name: Of the variable.
+        name: Name of the variable.
 
     Returns:
-        The array in the shape that the file says; MATLAB drops last axes of length one.
+        The array in its stored shape; MATLAB drops trailing axes of length one.
 
     Raises:
         DataError: The file cannot be read, is of another version, or holds no such array.
@@ -79,7 +79,7 @@ def _elements(data: bytes, at: int, order: str, *, cut: bool = False) -> Iterato
     """The elements of a file or a variable.
 
     Raises:
-        ValueError: One goes on beyond the data, where that is not `cut` off anyway.
+        ValueError: An element extends beyond the data, unless the data is `cut` off on purpose.
     """
     while at + _TAG_BYTES <= len(data):
         kind, size = struct.unpack_from(f"{order}II", data, at)
@@ -96,7 +96,7 @@ def _elements(data: bytes, at: int, order: str, *, cut: bool = False) -> Iterato
 
 
 class _Claim:
-    """What a variable says to be, by its first bytes."""
+    """The name, type and shape that a variable claims in its first bytes."""
 
     def __init__(self, head: bytes, order: str) -> None:
         elements = _elements(head, 0, order, cut=True)
@@ -113,14 +113,14 @@ class _Claim:
         self.size = math.prod(self.shape)
 
     def check(self) -> None:
-        """Refuse what is of another type, impossible or too large."""
+        """Raise ValueError for another type than uint8 and for impossible or too large shapes."""
         if not self.is_uint8 or len(self.shape) < 2 or min(self.shape) < 1:
             raise ValueError(f"not uint8, or of impossible shape {self.shape}")
         if self.size > MOST_BYTES:
             raise ValueError(f"shape {self.shape} is larger than {MOST_BYTES} bytes")
 
     def array(self, content: bytes) -> NDArray[np.uint8]:
-        """The numbers, from the whole variable."""
+        """Read the array from the whole variable."""
         for number, (kind, start, stop) in enumerate(_elements(content, 0, self._order)):
             if number == 3:  # after flags, shape and name
                 if kind != _UINT8 or stop - start != self.size:

@@ -1,4 +1,4 @@
-"""Packing finished videos into one feature store, which appears by renaming a complete file."""
+"""Packs finished videos into one feature store, which appears by renaming a complete file."""
 
 import dataclasses
 import hashlib
@@ -29,17 +29,17 @@ _COPY_FRAMES = 256
 
 @dataclass(frozen=True)
 class VideoRow:
-    """What the store says of one video, its features aside."""
+    """The metadata of one video in the store."""
 
     id: str  # hash of the relative path
     path: str  # relative to the dataset's folder
     fingerprint: str  # SHA-256 of the content
     label: int  # class index; -1 for none, and for every video of a store whose videos may have several
-    group: str  # that a split must keep whole
+    group: str  # group of videos that a split must keep together
 
 
 def stored_rows(store: FeatureStore) -> list[VideoRow]:
-    """A store's videos as they were packed."""
+    """The rows of a store's videos, as they were packed."""
     videos = store.videos
     return [
         VideoRow(
@@ -54,7 +54,7 @@ def stored_rows(store: FeatureStore) -> list[VideoRow]:
 
 
 def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
-    """Videos that an earlier store of the same settings holds, by part fingerprint; none if decoded otherwise."""
+    """The videos of an earlier store of the same settings, by part fingerprint; none if decoded otherwise."""
     if store.decoding != DECODING:
         return {}
     videos = store.videos
@@ -77,7 +77,7 @@ def stored_sources(store: FeatureStore) -> dict[str, FeatureSource]:
 
 
 def rows_of(data: Dataset, content: Mapping[Path, str]) -> list[VideoRow]:
-    """What a store says of each video of a dataset, whose content has these SHA-256."""
+    """The rows of a dataset's videos, given the SHA-256 of each video's content."""
     labels = [-1] * len(data.entries) if data.multilabel else data.label_index.tolist()
     return [
         VideoRow(video_id(entry.path), str(entry.path), content[entry.path], label, entry.group)
@@ -100,15 +100,15 @@ def pack_store(
     """Pack finished videos into one store, atomically, then remove the parts.
 
     Args:
-        out: The store.
-        specs: Settings of each layer's features, which differ in what belongs to the layer alone.
+        out: Path of the store.
+        specs: Specification of each layer's features, which differ only in what belongs to the layer.
         data: The videos, in the order of the store, with their labels, groups and splits.
         content: SHA-256 of each video.
         sources: Where each video's features are.
         skipped: Path and reason of each video left out.
         backbone_state: Weights of the trunk by parameter name.
-        program_version: Of attnrec.
-        boxes: Of the videos; features do not depend on them, nor does the store's fingerprint.
+        program_version: Version of attnrec.
+        boxes: Boxes of the videos; neither features nor the store's fingerprint depend on them.
     """
     if not sources:
         raise FeatureStoreError("no video could be decoded; see the reasons above")
@@ -146,12 +146,12 @@ def pack_store(
 
 
 def remove_parts(out: Path) -> None:
-    """Remove the part files of a store that is finished."""
+    """Remove the part files of a finished store."""
     shutil.rmtree(parts_dir(out), ignore_errors=True)
 
 
 def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[FeatureSource]) -> None:
-    """One layer's cubes of all videos, one after another, with all that identifies them."""
+    """Write one layer's cubes of all videos, one after another, with their specification."""
     total = sum(source.num_frames for source in sources)
     features = file.create_dataset(f"features/{spec.layer}", (total, *spec.cube_shape), "<f2")
     sample_fps = math.inf if spec.sample_fps is None else spec.sample_fps
@@ -168,7 +168,7 @@ def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[Featur
 
 
 def times_of(source: FeatureSource) -> NDArray[np.float64]:
-    """Times of a finished video's frames in seconds, shape (N,)."""
+    """Read the times of a finished video's frames in seconds, shape (N,)."""
     with h5py.File(source.path, "r") as origin:
         times: NDArray[np.float64] = origin["frames/pts"][source.first_frame : source.first_frame + source.num_frames]
     return times
@@ -208,5 +208,5 @@ def _store_fingerprint(
 
 def _bytes_column(values: Sequence[str]) -> NDArray[np.bytes_]:
     texts = [encoded(value) for value in values]
-    width = max(map(len, texts), default=0) or 1  # HDF5 knows no empty texts
+    width = max(map(len, texts), default=0) or 1  # HDF5 has no empty texts
     return np.array(texts, f"S{width}")

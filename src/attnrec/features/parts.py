@@ -1,6 +1,6 @@
 """Part files: the features of each finished video, until all are packed into one store.
 
-A kill at any moment loses at most the videos in flight: a part takes its name when it is complete and on disk.
+A process killed at any moment loses at most the videos in progress: a part gets its name once it is complete on disk.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from attnrec.files import write_error
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import DecodeSummary
 
-DECODING = 2  # a change of the frames that are kept, or of their times, makes other parts; stores without it are of 1
+DECODING = 2  # version of which frames are kept, at which times; stores that do not record it are of 1
 LOCK = "lock"
-_TEMPORARY = "."  # first letter of the names of files that are not finished
+_TEMPORARY = "."  # prefix of the names of unfinished files
 _JOBS_AHEAD = 8
 
 
 class FeatureSource(NamedTuple):
-    """Where a finished video's features lie until they are packed: a part file, or rows of an earlier store."""
+    """Where a finished video's features are until they are packed: a part file, or rows of an earlier store."""
 
     path: Path
     first_frame: int
@@ -42,17 +42,17 @@ class FeatureSource(NamedTuple):
 
 
 def parts_dir(out: Path) -> Path:
-    """Folder of the part files of a store that is being made."""
+    """Folder of the part files of an unfinished store."""
     return out.with_name(out.name + ".parts")
 
 
 def video_id(relative_path: Path) -> str:
-    """Name of a video in the store: a hash of its relative path, 16 hexadecimal digits."""
+    """Identifier of a video in the store: a hash of its relative path, 16 hexadecimal digits."""
     return hashlib.sha256(os.fsencode(relative_path)).hexdigest()[:16]
 
 
 def part_path(out: Path, relative_path: Path) -> Path:
-    """Part file of a video."""
+    """Path of a video's part file."""
     return parts_dir(out) / f"{video_id(relative_path)}.h5"
 
 
@@ -63,19 +63,19 @@ def file_sha256(path: Path) -> str:
 
 
 def part_fingerprint(content_sha256: str, specs: Sequence[FeatureSpec]) -> str:
-    """Hash of all that decides a video's features: its content, the settings and the rules of decoding."""
+    """Hash of all that decides a video's features: its content, the settings and the version of decoding."""
     key = json.dumps([content_sha256, [identity(spec) for spec in specs], DECODING], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def identity(spec: FeatureSpec) -> dict[str, Any]:
-    """What decides the features: not the name of the weights, which is for people, but their hash."""
+    """The settings that decide the features: all but the name of the weights, whose hash is among them."""
     return {name: value for name, value in dataclasses.asdict(spec).items() if name != "weights_id"}
 
 
 @contextlib.contextmanager
 def sole_writer(out: Path) -> Iterator[None]:
-    """Hold the folder of a store's parts alone; what an earlier process left unfinished there is removed.
+    """Hold the lock of a store's parts folder, and remove unfinished parts of earlier processes.
 
     Raises:
         FeatureStoreError: Another process is writing the store.
@@ -91,7 +91,7 @@ def sole_writer(out: Path) -> Iterator[None]:
             left_over.unlink()
         yield
     finally:
-        # The folder goes with the lock where nothing else is in it, before anyone else can hold it.
+        # If only the lock is left, the folder is removed before another process can hold the lock.
         if folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]:
             shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
@@ -102,7 +102,7 @@ def _lock(out: Path, folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # whoever held it has just removed the folder
+        except FileNotFoundError:  # the process that held the lock has just removed the folder
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,11 +119,11 @@ def _lock(out: Path, folder: Path) -> int:
 
 
 class PartFile:
-    """One video's features as they come; nothing is seen of them under `path` before `commit`.
+    """The part file of one video, written as features come; it appears at `path` only on `commit`.
 
     Args:
-        path: Of the part, in the folder of parts.
-        specs: Settings of each layer's features.
+        path: Path of the part, in the folder of parts.
+        specs: Specification of each layer's features.
     """
 
     def __init__(self, path: Path, specs: Sequence[FeatureSpec]) -> None:
@@ -152,7 +152,7 @@ class PartFile:
         self._pts += pts
 
     def commit(self, fingerprint: str, summary: DecodeSummary) -> None:
-        """Say that this was all of it, and give it its name."""
+        """Complete the part, and rename it to `path`."""
         with hdf5_errors(self.path):
             self._file["frames/pts"] = np.asarray(self._pts, np.float64)
             for name, value in dataclasses.asdict(summary).items():
@@ -162,18 +162,18 @@ class PartFile:
             self._temporary.replace(self.path)
 
     def abort(self) -> None:
-        """Remove what was written."""
+        """Discard the part."""
         give_up(self._file)
         self._temporary.unlink(missing_ok=True)
 
 
 class PartsWriter:
-    """Writes the features of several videos, each into its own part, in a thread of its own.
+    """Writes the features of several videos, each into its own part, in a separate thread.
 
-    Use as a context manager; parts that are not finished when it is left are removed.
+    Use as a context manager; parts that are unfinished at its end are removed.
 
     Args:
-        specs: Settings of each layer's features.
+        specs: Specification of each layer's features.
     """
 
     def __init__(self, specs: Sequence[FeatureSpec]) -> None:
@@ -198,11 +198,11 @@ class PartsWriter:
             raise self._error
 
     def append(self, path: Path, cubes: Mapping[str, NDArray[np.float16]], pts: Sequence[float]) -> None:
-        """Add to the part at `path`. Errors of earlier calls are raised here."""
+        """Add frames to the part at `path`. Errors of earlier calls are raised here."""
         self._submit(lambda: self._part(path).append(cubes, pts))
 
     def commit(self, path: Path, fingerprint: str, summary: DecodeSummary) -> None:
-        """Finish the part at `path`. Errors as in `append`."""
+        """Finish the part at `path`. Errors of earlier calls are raised here."""
 
         def finish() -> None:
             self._part(path).commit(fingerprint, summary)
@@ -211,7 +211,7 @@ class PartsWriter:
         self._submit(finish)
 
     def discard(self, path: Path) -> None:
-        """Remove the part at `path`, if it was begun. Errors as in `append`."""
+        """Discard the part at `path`, if it was begun. Errors of earlier calls are raised here."""
         self._submit(lambda: self._parts.pop(path).abort() if path in self._parts else None)
 
     def _submit(self, job: Callable[[], None]) -> None:
@@ -234,7 +234,7 @@ class PartsWriter:
 
 
 def read_part(path: Path, fingerprint: str) -> FeatureSource | None:
-    """A finished part, or None where there is none that fits the fingerprint."""
+    """Open a finished part; None if there is none with this fingerprint."""
     try:
         with opened_hdf5(path) as file:
             if file.attribute("fingerprint") != fingerprint:

@@ -1,4 +1,4 @@
-"""The work of `extract` in one process: videos that are not done yet, decoded, sent through the trunk, into parts."""
+"""The work of `extract` in one process: decodes unfinished videos, runs the trunk, and writes part files."""
 
 import functools
 import time
@@ -25,12 +25,12 @@ _ESTIMATE_BATCHES = 4
 
 @dataclass
 class Outcome:
-    """What is known of videos so far, by their relative paths; plain values, so that processes can tell each other."""
+    """What is known of videos so far, by relative path; plain values, which processes can exchange."""
 
     content: dict[Path, str] = field(default_factory=dict)  # SHA-256 of each readable video
     missing: list[Path] = field(default_factory=list)  # videos whose features have to be computed
-    failed: dict[Path, tuple[str, str]] = field(default_factory=dict)  # reason and message of those that are left out
-    num_frames: int = 0  # that are there already
+    failed: dict[Path, tuple[str, str]] = field(default_factory=dict)  # reason and message of each video left out
+    num_frames: int = 0  # frames that are stored already
 
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(
@@ -43,31 +43,31 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Extraction:
-    """A store in the making, as each of the processes that share its videos sees it."""
+    """The extraction of a store, as seen by each of the processes that share its videos."""
 
     data: Dataset
-    out: Path  # the store
+    out: Path  # path of the store
     config: ExtractConfig
-    specs: Sequence[FeatureSpec]  # of each layer's features
-    jobs: int  # videos that are looked at or decoded at once
+    specs: Sequence[FeatureSpec]  # specification of each layer's features
+    jobs: int  # number of videos checked or decoded at once
     earlier: FeatureStore | None  # the store that is replaced
-    on_progress: OnProgress  # told of every video
+    on_progress: OnProgress  # called for every video
 
     @functools.cached_property
     def _stored(self) -> Mapping[str, FeatureSource]:
-        """Videos of the earlier store by part fingerprint."""
+        """The videos of the earlier store, by part fingerprint."""
         return {} if self.earlier is None else stored_sources(self.earlier)
 
     def source(self, path: Path, content: str) -> FeatureSource | None:
-        """Where a video's features are, if they are there and fit its content and the settings."""
+        """Where a video's features are; None if there are none for its content and the settings."""
         fingerprint = part_fingerprint(content, self.specs)
         return self._stored.get(fingerprint) or read_part(part_path(self.out, path), fingerprint)
 
     def check(self, paths: Sequence[Path]) -> Outcome:
-        """Look at every file, and tell what is done from what is not.
+        """Check every video, and find which already have features.
 
         Raises:
-            VideoError: One cannot be read and `config.on_error` is `fail`.
+            VideoError: A video cannot be read and `config.on_error` is `fail`.
         """
         findings = Outcome()
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="check") as pool:
@@ -88,10 +88,10 @@ class Extraction:
         return findings
 
     def compute(self, findings: Outcome, extractor: CubeExtractor, expected_frames: int) -> Outcome:
-        """Compute the features of the missing videos into parts, and tell which of them failed.
+        """Compute the features of the missing videos into parts, and return which videos failed.
 
         Raises:
-            VideoError: One cannot be decoded and `config.on_error` is `fail`.
+            VideoError: A video cannot be decoded and `config.on_error` is `fail`.
             AttnrecError: A part cannot be written.
         """
         failed = {}
@@ -125,7 +125,7 @@ class Extraction:
             return VideoError("unreadable", f"{full}: unreadable: {error.strerror}")
 
     def _judged(self, path: Path, outcome: DecodeSummary | VideoError) -> DecodeSummary | VideoError:
-        """How a video's decoding ended, where damage may count as failure."""
+        """How a video's decoding ended; under `config.strict` damage counts as failure."""
         if isinstance(outcome, VideoError) or outcome.status == "ok" or not self.config.strict:
             return outcome
         what = f"{outcome.status}: {outcome.num_decoded} frames could be decoded"
@@ -139,7 +139,7 @@ class Extraction:
 
 
 def _computed(batches: Iterable[FrameBatch], extractor: CubeExtractor) -> Iterator[tuple[FrameBatch, Cubes]]:
-    """Each batch with its cubes; on CUDA the next one is on its way to the device while one is waited for."""
+    """Each batch with its cubes; on CUDA the next batch is submitted before the cubes of one are awaited."""
     pending: deque[tuple[FrameBatch, Callable[[], Cubes]]] = deque()
     batches_ahead = 1 if extractor.device.type == "cuda" else 0
     for batch in batches:
@@ -152,7 +152,7 @@ def _computed(batches: Iterable[FrameBatch], extractor: CubeExtractor) -> Iterat
 
 
 class _Meter:
-    """Counts what is done and says, once it can tell, how long the rest will take."""
+    """Counts frames and videos, and reports once how long the rest will take."""
 
     def __init__(self, num_videos: int, expected_frames: int, on_progress: OnProgress) -> None:
         self._num_videos = num_videos

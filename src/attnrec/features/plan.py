@@ -1,4 +1,4 @@
-"""What an extraction will take, before it begins."""
+"""Estimates what an extraction will take, before it begins."""
 
 import time
 from collections.abc import Sequence
@@ -19,31 +19,31 @@ from attnrec.settings import ExtractConfig
 from attnrec.video.decode import probe
 
 _PROBED_VIDEOS = 24
-_LEAST_FRAME_BYTES = 20  # of a frame that repeats the last, in the codecs at hand
+_LEAST_FRAME_BYTES = 20  # smallest encoded frame, one that repeats the last
 
 
 def dataset_of(videos: Path, config: ExtractConfig) -> Dataset:
-    """The videos that settings of an extraction mean. Raises as `datasets.layouts.read_dataset`."""
+    """Read the dataset of an extraction. Raises as `datasets.layouts.read_dataset`."""
     return read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """A dataset in numbers."""
+    """Summary of a dataset."""
 
-    dataset: str  # its name
-    layout: str  # that labels and splits were read off
+    dataset: str  # name of the dataset
+    layout: str  # layout that labels and splits were read from
     multilabel: bool  # a video may have several labels
     num_videos: int
-    classes: dict[str, int]  # number of videos of each
+    classes: dict[str, int]  # number of videos of each class
     num_groups: int
     splits: dict[str, dict[str, int]]  # number of videos in each part, by split
-    leaking_splits: list[str]  # splits that part a group
-    problems: list[Problem]  # what is odd about the videos and their lists
+    leaking_splits: list[str]  # splits with videos of one group on both sides
+    problems: list[Problem]  # problems found in the videos and their lists
 
 
 def summary_of(data: Dataset) -> DatasetSummary:
-    """A dataset in numbers."""
+    """Summarise a dataset."""
     return DatasetSummary(
         dataset=data.name,
         layout=data.layout,
@@ -59,20 +59,20 @@ def summary_of(data: Dataset) -> DatasetSummary:
 
 @dataclass(frozen=True)
 class ExtractPlan:
-    """What `extract` would do."""
+    """Plan of an extraction, with estimates."""
 
-    out: str  # the store
+    out: str  # path of the store
     data: DatasetSummary  # the videos found
-    boxes: BoxSummary | None  # where annotated things are in them; None where nothing is known
-    estimated_frames: int  # to store, from the headers of some of the videos
-    estimated_bytes: int  # of the store
-    needed_bytes: int  # on disk, while parts and store are both there
-    free_bytes: int  # on that disk
-    estimated_seconds: float  # for all videos on this machine
+    boxes: BoxSummary | None  # annotated boxes of the videos; None without any
+    estimated_frames: int  # frames to store, from the headers of some videos
+    estimated_bytes: int  # size of the store
+    needed_bytes: int  # disk space needed while parts and store both exist
+    free_bytes: int  # free space on that disk
+    estimated_seconds: float  # time for all videos on this machine
 
 
 def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPlan:
-    """Estimate an extraction, arguments as of `extract`, without decoding more than headers.
+    """Estimate an extraction from the headers of videos; takes the arguments of `extract`.
 
     Raises:
         DataError: There are no videos, or their lists or boxes cannot be used.
@@ -101,7 +101,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
 
 
 def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None) -> int:
-    """Frames of all videos, from the headers of some; videos that cannot be opened count for nothing.
+    """Estimate the frames of all videos from the headers of some; videos that cannot be opened count as 0.
 
     A header may lie, so a video counts for no more frames than its bytes could hold.
     """
@@ -123,7 +123,7 @@ def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None
 
 
 def _seconds_per_frame(extractor: CubeExtractor) -> float:
-    """Time that the network takes for a frame on this machine."""
+    """Measure the seconds that the network takes per frame on this machine."""
     frames = np.zeros((BATCH_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     extractor(frames)  # the first pass sets things up
     started = time.monotonic()

@@ -28,7 +28,7 @@ from attnrec.specs import FeatureSpec
 
 FORMAT = "attnrec-features"
 VERSION = 1
-_SHOWN = 3  # videos in an error
+_SHOWN = 3  # most videos named in an error
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class VideoTable:
     # Index into the store's classes, -1 where the video has no label, and for all videos of a store whose videos may
     # have several (see `FeatureStore.label_matrix`).
     label: NDArray[np.int32]
-    group: NDArray[np.bytes_]  # that a split must keep whole
-    first_frame: NDArray[np.int64]  # row of its first frame in the feature array
-    num_frames: NDArray[np.int64]  # its rows
-    duration: NDArray[np.float64]  # in seconds
-    declared_fps: NDArray[np.float64]  # rate in the video's header, NaN where unknown
-    effective_fps: NDArray[np.float64]  # rate of the video's own frames by their times
+    group: NDArray[np.bytes_]  # group of videos that a split must keep together
+    first_frame: NDArray[np.int64]  # row of the video's first frame in the feature array
+    num_frames: NDArray[np.int64]  # number of the video's rows
+    duration: NDArray[np.float64]  # duration in seconds
+    declared_fps: NDArray[np.float64]  # frame rate in the video's header, NaN if unknown
+    effective_fps: NDArray[np.float64]  # frame rate of the video by the times of its frames
     is_variable_rate: NDArray[np.uint8]  # 1 where the intervals between frames differ by more than half of their mean
     status: NDArray[np.bytes_]  # `ok`, `damaged` or `truncated`
 
@@ -64,18 +64,18 @@ class FeatureStore:
 
     Args:
         path: A file that `attnrec extract` wrote.
-        layer: The layer whose features to read; its first where not given.
+        layer: CNN layer whose features to read; None takes the store's first.
 
     Attributes:
-        multilabel: A video may have several labels.
-        specs: Settings of the features of each layer.
-        spec: Those of the layer to read.
-        shape: Of its features, (N, K, K, D).
-        boxes: Where annotated things are in the videos; None where nothing is known.
+        multilabel: Whether a video may have several labels.
+        specs: Specification of each layer's features.
+        spec: Specification of the features of the layer to read.
+        shape: Shape of the features of the layer to read, (N, K, K, D).
+        boxes: Annotated boxes of the videos; None if the store has none.
 
     Raises:
-        FeatureStoreError: It is missing, no store, of another version, damaged, built to read other files, or without
-            that layer.
+        FeatureStoreError: The file is missing, not a store, of another version, damaged, crafted to read other files,
+            or lacks that layer.
     """
 
     def __init__(self, path: str | Path, layer: str | None = None) -> None:
@@ -94,7 +94,7 @@ class FeatureStore:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[CheckedFile]:
-        """The file, with all that HDF5 says of a damaged or crafted one turned into a `FeatureStoreError`."""
+        """Open the file; errors of a damaged or crafted one become a `FeatureStoreError`."""
         try:
             with opened_hdf5(self.path) as file:
                 yield file
@@ -153,7 +153,7 @@ class FeatureStore:
         self.boxes = read_stored_boxes(file, len(self.videos))
 
     def _checked_array(self, features: h5py.Dataset, spec: FeatureSpec) -> tuple[tuple[int, ...], int]:
-        """Shape of a layer's features and where in the file they begin."""
+        """Check a layer's features; return their shape and their offset in the file."""
         if spec.grid_size < 1 or features.shape[1:] != spec.cube_shape:
             cube = " x ".join(map(str, spec.cube_shape))
             raise ValueError(f"features of shape {features.shape} for a {cube} cube")
@@ -169,7 +169,7 @@ class FeatureStore:
             raise ValueError("columns of different lengths")
         lengths = self.videos.num_frames.astype(np.int64)
         ends = np.cumsum(lengths)
-        if (lengths > len(self.pts)).any():  # the sum of such may run over
+        if (lengths > len(self.pts)).any():  # their sum may overflow
             raise ValueError("videos and frames do not agree")
         if (lengths < 1).any() or not np.array_equal(ends - lengths, self.videos.first_frame):
             raise ValueError("videos do not follow one another")
@@ -194,11 +194,11 @@ class FeatureStore:
                 raise ValueError("videos of several labels with a single one")
 
     def features(self) -> NDArray[np.float16]:
-        """All feature cubes, shape (N, K, K, D), mapped from the file; writes to it do not reach the file."""
+        """Map all feature cubes from the file, shape (N, K, K, D); writes to the array do not reach the file."""
         return np.memmap(self.path, dtype="<f2", mode="c", offset=self._offset, shape=self.shape)
 
     def pts_of(self, video: int) -> NDArray[np.float64]:
-        """Times of a video's stored frames, in seconds from its first."""
+        """Times of a video's stored frames in seconds, from the first frame."""
         first = self.videos.first_frame[video]
         return self.pts[first : first + self.videos.num_frames[video]]
 
@@ -208,7 +208,7 @@ class FeatureStore:
 
     @property
     def label_matrix(self) -> NDArray[np.uint8]:
-        """1 where a class applies to a video, shape (V, C)."""
+        """Matrix of labels, 1 where a class applies to a video, shape (V, C)."""
         if self._labels is not None:
             return self._labels
         matrix: NDArray[np.uint8] = (self.videos.label[:, None] == np.arange(len(self.classes))).astype(np.uint8)
@@ -216,13 +216,13 @@ class FeatureStore:
 
     @property
     def targets(self) -> NDArray[Any]:
-        """What a recogniser learns: class index of each video (V,), or 0 / 1 for each class (V, C), of its own type."""
+        """Training targets: class index of each video (V,), or 0 / 1 for each class (V, C) with several labels."""
         if self._labels is not None:
             return self._labels.astype(np.float32)
         return self.videos.label.astype(np.int64)
 
     def labels_of(self, video: int) -> list[str]:
-        """Names of the classes of a video, which may be none."""
+        """Names of the classes of a video; empty if it has no label."""
         if self._labels is not None:
             return [self.classes[i] for i in np.flatnonzero(self._labels[video])]
         label = self.videos.label[video]
@@ -244,7 +244,7 @@ class FeatureStore:
         return list(self._splits)
 
     def split(self, name: str) -> NDArray[np.uint8]:
-        """Code of each video in a split, an index into `SPLIT_PARTS`, shape (V,).
+        """The part of each video in a split, as an index into `SPLIT_PARTS`, shape (V,).
 
         Raises:
             FeatureStoreError: There is no such split.
@@ -254,33 +254,33 @@ class FeatureStore:
         return self._splits[name]
 
     def split_members(self, name: str, part: str) -> NDArray[np.int64]:
-        """Indices of the videos in a part of a split, rising; those without a label only where they may have several.
+        """Indices of the videos in a part of a split, rising; unlabelled videos only if videos may have several labels.
 
-        There, that none of the classes applies is something to learn as well.
+        With several labels, that none of the classes applies is a target as well.
         """
         members = self.split(name) == SPLIT_PARTS.index(part)
         return np.flatnonzero(members if self.multilabel else members & (self.videos.label >= 0))
 
     def split_sha256(self, name: str) -> str:
-        """Hash of a split: which video is in which part."""
+        """Hash of which video is in which part of a split."""
         lines = sorted(
             f"{video.hex()} {code}" for video, code in zip(self.videos.id.tolist(), self.split(name), strict=True)
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def backbone_state(self) -> dict[str, NDArray[Any]]:
-        """Weights of the trunk that made the features, by parameter name."""
+        """Read the weights of the trunk that made the features, by parameter name."""
         with self._opened() as file:
             return {name: file.read(f"backbone/{name}", "fi", None) for name in file.names("backbone")}
 
     def require_finite(self, rows: NDArray[np.int64]) -> None:
-        """Check features that have led to no number.
+        """Check features that have led to NaN or infinity.
 
         Args:
-            rows: Of the feature array, in any shape.
+            rows: Rows of the feature array, in any shape.
 
         Raises:
-            FeatureStoreError: Some of them are NaN or infinite; names the videos.
+            FeatureStoreError: Some of the features are NaN or infinite; names the videos.
         """
         features, ends = self.features(), np.cumsum(self.videos.num_frames)
         bad = [row for row in np.unique(rows) if not np.isfinite(features[row]).all()]
@@ -302,14 +302,14 @@ def _spec_of(file: CheckedFile, dataset: h5py.Dataset) -> FeatureSpec:
 
 
 def find_store(directory: Path, on_progress: OnProgress = no_progress) -> Path:
-    """The only feature store in a folder.
+    """Find the only feature store in a folder.
 
     Args:
         directory: The folder.
-        on_progress: Told of files that are named like stores and cannot be used.
+        on_progress: Told of .h5 files that cannot be used.
 
     Raises:
-        FeatureStoreError: There is none, or there are several.
+        FeatureStoreError: The folder has no store, or several.
     """
     found = []
     for path in sorted(directory.glob("*.h5")):
@@ -330,7 +330,7 @@ def find_store(directory: Path, on_progress: OnProgress = no_progress) -> Path:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a file calls itself a feature store."""
+    """Whether a file is marked as a feature store."""
     try:
         with opened_hdf5(path) as file:
             return bool(file.attribute("format") == FORMAT)

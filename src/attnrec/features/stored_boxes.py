@@ -1,4 +1,4 @@
-"""Boxes that travel in a feature store, so that neither their file nor the videos are needed again.
+"""The boxes in a feature store, which make their file and the videos unnecessary.
 
 Legend: V videos of the store, M boxes.
 """
@@ -14,7 +14,7 @@ from attnrec.video.decode import Region
 
 GROUP = "boxes"
 _KINDS = {"video": ("i", 1), "seconds": ("f", 1), "corners": ("f", 2), "size": ("i", 2)}
-MOST_SECONDS, _MOST_PX = 1e9, 1e6  # of a time in a video, of a frame's side
+MOST_SECONDS, _MOST_PX = 1e9, 1e6  # latest time in a video, longest side of a frame
 Size = tuple[int, int]  # width and height
 
 
@@ -23,8 +23,8 @@ class StoredBoxes:
     """Boxes of a store's videos, in the order of the videos and, within each, of time."""
 
     video: NDArray[np.int32]  # (M,), index of each box's video
-    seconds: NDArray[np.float64]  # (M,), time of its frame from the video's first
-    corners: NDArray[np.float64]  # (M, 4), x0, y0, x1, y1 in px of the displayed video, half-open; of a point no extent
+    seconds: NDArray[np.float64]  # (M,), time of the box's frame, from the video's first frame
+    corners: NDArray[np.float64]  # (M, 4), x0, y0, x1, y1 in px of the displayed video, half-open, empty for points
     size: NDArray[np.int32]  # (V, 2), width and height in px of each displayed video, 0 for those without a box
 
     def __len__(self) -> int:
@@ -32,11 +32,11 @@ class StoredBoxes:
 
     @property
     def num_videos(self) -> int:
-        """Videos that have a box."""
+        """Number of videos that have a box."""
         return len(np.unique(self.video))
 
     def size_of(self, video: int) -> Size | None:
-        """Width and height of a displayed video in px; None where it has no box."""
+        """Width and height of a displayed video in px; None if it has no box."""
         width, height = self.size[video].tolist()
         return (width, height) if width else None
 
@@ -51,18 +51,18 @@ class StoredBoxes:
         return found
 
     def equals(self, other: "StoredBoxes | None") -> bool:
-        """Whether another has the same boxes."""
+        """Whether another table has the same boxes."""
         return other is not None and all(
             np.array_equal(column, getattr(other, name)) for name, column in vars(self).items()
         )
 
 
 def stored_boxes(boxes: list[tuple[int, float, Region]], sizes: dict[int, Size], num_videos: int) -> StoredBoxes:
-    """Columns of boxes.
+    """Build the table of a store's boxes.
 
     Args:
-        boxes: Video, seconds and corners of each, in any order.
-        sizes: Width and height in px of the videos that have some.
+        boxes: Video, seconds and corners of each box, in any order.
+        sizes: Width and height in px of the videos that have boxes.
         num_videos: V.
     """
     boxes = sorted(boxes, key=lambda box: box[:2])
@@ -78,10 +78,10 @@ def stored_boxes(boxes: list[tuple[int, float, Region]], sizes: dict[int, Size],
 
 
 def read_stored_boxes(file: CheckedFile, num_videos: int) -> StoredBoxes | None:
-    """The boxes of a store that may be crafted; None where it has none, as those of an earlier attnrec.
+    """Read the boxes of an untrusted store; None if it has none, as with stores of earlier versions.
 
     Raises:
-        ValueError: They are not such columns, or do not fit V videos.
+        ValueError: The columns are malformed or do not fit V videos.
     """
     if GROUP not in file.names():
         return None

@@ -1,4 +1,4 @@
-"""Weights for a trunk: torchvision's of ImageNet, from a file, or random ones that are the same on every machine."""
+"""Weights for a trunk: those of ImageNet, of a file, or random ones that are the same on every machine."""
 
 import contextlib
 import errno
@@ -34,19 +34,19 @@ _SPARE_BYTES = 64 * 2**20
 
 
 def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid_size: int = 7) -> tuple[Trunk, str]:
-    """Trunk with weights.
+    """Build a trunk and load its weights.
 
     Args:
         backbone: A name of `BACKBONES`.
         weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
-        layers: As of `Trunk`, as is `grid_size`.
+        layers: Layers of the trunk, as in `Trunk`; so is `grid_size`.
 
     Returns:
         The trunk, in evaluation mode on the CPU, and a name for its weights.
 
     Raises:
         ConfigError: There is no such backbone or layer.
-        WeightsError: The weights cannot be had or do not fit.
+        WeightsError: The weights cannot be read or downloaded, or do not fit.
     """
     trunk = Trunk(backbone, layers=layers, grid_size=grid_size)
     if weights == "random":
@@ -55,22 +55,22 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     if weights == "imagenet":
         trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
         return trunk, str(BACKBONES[backbone].weights)
-    # Twice, for numbers of 64 bits, and room for auxiliary heads and the archive.
+    # Twice, for 64-bit numbers, with room for auxiliary heads and the archive.
     state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
     trunk.load_weights_state(state, f"--weights {weights}")
     return trunk, Path(weights).name
 
 
 def load_pickled_tensors(path: Path, most_bytes: int) -> Any:
-    """What `torch.save` wrote: tensors in plain containers, on the CPU; nothing else is unpickled.
+    """Load a file of `torch.save` on the CPU: tensors in plain containers; nothing else is unpickled.
 
     Args:
         path: The file.
-        most_bytes: That it may take in memory, which a file of a few MB can make GBs.
+        most_bytes: Limit of its size in memory, as a file of a few MB can unpack to GBs.
 
     Raises:
-        OSError: It is no regular file, cannot be read, or takes more.
-        Exception: Another of `PICKLE_ERRORS`: it is no such file.
+        OSError: The file is not regular, cannot be read, or exceeds the limit.
+        Exception: One of `PICKLE_ERRORS`: the file was not written by `torch.save`.
     """
     with opened_regular(path) as file:
         if (found := unpacked_bytes(file)) > most_bytes:
@@ -79,7 +79,7 @@ def load_pickled_tensors(path: Path, most_bytes: int) -> Any:
 
 
 def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
-    """Hash of weights: names, types, shapes and values."""
+    """Hash of the names, types, shapes and values of weights."""
     digest = hashlib.sha256()
     for name, weight in sorted(state.items()):
         digest.update(f"{name} {weight.dtype.str} {weight.shape}\n".encode())
@@ -88,12 +88,12 @@ def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
 
 
 def imagenet_weights_cached(backbone: str) -> bool:
-    """Whether ImageNet's weights are in torch's cache."""
+    """Whether the ImageNet weights of a backbone are in torch's cache."""
     return (Path(torch.hub.get_dir()) / "checkpoints" / _file_name(backbone)).is_file()
 
 
 def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> bool:
-    """Whether ImageNet's weights are in torch's cache, or their server answers within the time."""
+    """Whether the ImageNet weights of a backbone are in torch's cache, or their server answers in time."""
     if imagenet_weights_cached(backbone):
         return True
     try:
@@ -117,7 +117,7 @@ def _imagenet_state(backbone: str) -> dict[str, Tensor]:
 
 
 def _file_name(backbone: str) -> str:
-    """Name of the file of ImageNet's weights, at its server and in torch's cache."""
+    """File name of a backbone's ImageNet weights, on their server and in torch's cache."""
     name: str = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
     return name
 
@@ -147,10 +147,10 @@ def _safetensors_state(path: Path, most_bytes: int) -> dict[str, Tensor]:
 
 
 def _initialise_random(trunk: Trunk) -> None:
-    """Kaiming-normal convolutions and BatchNorm statistics of built-in frames, a function of `RANDOM_SEED` alone.
+    """Set Kaiming-normal convolutions, and BatchNorm statistics of seeded frames, as a function of `RANDOM_SEED` alone.
 
-    Everything is drawn by NumPy and rounded to float16, far above the rounding errors of any processor's own
-    instructions, so that the weights have the same hash on every machine.
+    Everything is drawn by NumPy and rounded to float16, which is far coarser than the rounding differences between
+    processors, so that the weights have the same hash on every machine.
     """
     rng = np.random.default_rng(RANDOM_SEED)
     for module in trunk.modules():

@@ -1,1 +1,1 @@
-"""Pure tensor code: the paper's recogniser, its baselines and its loss."""
+"""The paper's recogniser, its baselines and its loss, as pure tensor code."""

@@ -1,4 +1,4 @@
-"""The recognisers by name, and the one place where a config becomes a module."""
+"""The recognisers by name, and the builder that turns a config into a module."""
 
 import math
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def build_model(config: ModelConfig) -> nn.Module:
     """Build a recogniser with fresh parameters.
 
     Args:
-        config: Its architecture and sizes.
+        config: Architecture and sizes of the recogniser.
 
     Returns:
         A module that maps cubes (B, T, L, D) to a `RecognizerOutput`.
@@ -72,11 +72,11 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Parameters of a recogniser, which is not built for it."""
+    """Number of a recogniser's parameters, without allocating them."""
     return sum(math.prod(shape) for shape in state_shapes(config).values())
 
 
 def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of a recogniser's state dict, parameters alone, by name; it is not built for it."""
+    """Shapes of a recogniser's parameters by name, without allocating them."""
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in build_model(config).state_dict().items()}

@@ -23,10 +23,10 @@ from attnrec.models.saliency import SaliencyScorer
 
 
 class ContentScorer(nn.Module):
-    """Location scores that also look at the frame: u . tanh(Wc X_{t,i} + Wd h_{t-1} + b) + c.
+    """Location scores that also depend on the frame: u . tanh(Wc X_{t,i} + Wd h_{t-1} + b) + c.
 
-    The form that the authors' released code uses and that the author gives as the erratum of Eq. 1. For HMDB-51 that
-    code has two more layers of tanh between Wc X_{t,i} and the sum.
+    This form is in the authors' released code, and in the author's erratum to Eq. 1. For HMDB-51 that code has two
+    more tanh layers between Wc X_{t,i} and the sum.
     """
 
     def __init__(self, *, feature_dim: int, hidden_dim: int, attention_dim: int, num_layers: int = 1) -> None:
@@ -37,13 +37,13 @@ class ContentScorer(nn.Module):
         self.score = nn.Linear(attention_dim, 1)
 
     def project(self, cubes: Tensor) -> Tensor:
-        """What the scores take from the frames alone: Wc X, through the further layers if there are any.
+        """Compute the part of the scores that depends on the frames only: Wc X, through any further layers.
 
         Args:
             cubes: Feature cubes, shape (B, T, L, D).
 
         Returns:
-            Shape (B, T, L, A).
+            Projected cubes, shape (B, T, L, A).
         """
         projected: Tensor = self.from_feature(cubes)
         for layer in self.deeper:
@@ -65,34 +65,34 @@ class ContentScorer(nn.Module):
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
-    """The type to take a softmax in: bfloat16 has too few digits for probabilities that must sum to one."""
+    """The type to compute a softmax in: bfloat16 is too coarse for probabilities that must sum to one."""
     return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 class AttentionLSTM(nn.Module):
     """Soft-attention LSTM recogniser.
 
-    Beyond the paper, `attention="saliency"` looks at what stands out in the frames, whatever the state; and with
-    `add_mean` the LSTM's input is the mean slice and what the glimpse differs from it, in place of the glimpse: under
-    uniform attention the average-pooled LSTM.
+    Beyond the paper, `attention="saliency"` attends to what stands out in the frames, whatever the state; and with
+    `add_mean` the LSTM's input is the mean slice and the glimpse's difference from it, instead of the glimpse: under
+    uniform attention this is the average-pooled LSTM.
 
     Args:
         feature_dim: D, channels of a feature slice.
         num_locations: L, cells of a feature cube.
         num_classes: C.
-        hidden_dim: H, of every LSTM layer and of the class head.
-        num_layers: LSTM layers.
+        hidden_dim: H, width of every LSTM layer and of the class head.
+        num_layers: Number of LSTM layers.
         attention: `location` scores locations from h_{t-1} alone (Eq. 1); `content` from the frame as well; `saliency`
             by what stands out in the block, see `SaliencyScorer`.
-        attention_dim: A, width of the content scorer; H where not given.
-        scorer_layers: Layers of the content scorer.
-        init_layers: Layers of Eq. 6's perceptrons.
-        dropout: Probability on every non-recurrent connection except the scorer's input.
-        input_dropout: Probability on the LSTM's input, where it is another.
-        add_mean: Give the LSTM the mean slice as well.
+        attention_dim: A, width of the content scorer; None takes H.
+        scorer_layers: Number of layers of the content scorer.
+        init_layers: Number of layers of Eq. 6's perceptrons.
+        dropout: Dropout probability on every non-recurrent connection except the scorer's input.
+        input_dropout: Dropout probability on the LSTM's input; None takes `dropout`.
+        add_mean: Also give the LSTM the mean slice.
 
     Raises:
-        ValueError: `attention` is none of these.
+        ValueError: `attention` is not one of these forms.
     """
 
     def __init__(
@@ -138,10 +138,10 @@ class AttentionLSTM(nn.Module):
         """Recognise a batch of blocks.
 
         Args:
-            cubes: Feature cubes X, shape (B, T, L, D); of a shorter floating type than the parameters only under
+            cubes: Feature cubes X, shape (B, T, L, D); of a less precise type than the parameters only under
                 autocast.
             generator: Source of the dropout masks in training, on the device of `cubes`.
-            given: Attention to look with in place of the scorer's, shape (B, T, L).
+            given: Attention that replaces the scorer's, shape (B, T, L).
 
         Returns:
             Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
@@ -159,7 +159,7 @@ class AttentionLSTM(nn.Module):
         return RecognizerOutput(self.head(top, generator), attention)
 
     def _look_around(self, cubes: Tensor, state: LSTMState, masks: list[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Eqs. 1-5 step by step: h_t of the top layer (B, T, H) and attention (B, T, L)."""
+        """Compute Eqs. 1-5 step by step: h_t of the top layer (B, T, H) and attention (B, T, L)."""
         # Wc X does not depend on the state: all steps in one product, (B, T, L, A).
         projected = self.content_scorer.project(cubes).unbind(1) if self.attention == "content" else None
         cells = [LateCell(cell) for cell in self.cells] if torch.is_grad_enabled() else self.cells
@@ -177,12 +177,12 @@ class AttentionLSTM(nn.Module):
     def _look_where_told(
         self, cubes: Tensor, attention: Tensor, state: LSTMState, masks: list[Tensor] | None
     ) -> Tensor:
-        """Eqs. 2-5 where all attention is known beforehand: h_t of the top layer, shape (B, T, H)."""
+        """Compute Eqs. 2-5 with attention that is known beforehand: h_t of the top layer, shape (B, T, H)."""
         glimpses = self._glimpses(attention.flatten(0, 1), cubes.flatten(0, 1))  # (B * T, D)
         return stack_sequence(self.cells, glimpses.view(*attention.shape[:2], -1), state, masks)
 
     def _glimpses(self, location_probs: Tensor, cubes: Tensor) -> Tensor:
-        """Eq. 2 of frames (N, L, D) under l (N, L); with `add_mean`, the mean slice and what l's differs from it."""
+        """Compute Eq. 2 for frames (N, L, D) under l (N, L); with `add_mean`, the mean slice and glimpse less mean."""
         weights = location_probs.unsqueeze(1)  # (N, 1, L)
         if self.add_mean:
             uniform = torch.full_like(weights, 1 / weights.shape[2])
@@ -191,7 +191,7 @@ class AttentionLSTM(nn.Module):
             return torch.bmm(weights.to(cubes.dtype), cubes).flatten(1)
 
     def reset_scorer(self) -> None:
-        """Give the scorer's parameters fresh values, from torch's own randomness; all else stays as it was trained."""
+        """Initialise the scorer's parameters anew from torch's global random state; all others stay as they are."""
         for module in self.get_submodule(f"{self.attention}_scorer").modules():
             if isinstance(module, nn.Linear | SaliencyScorer):
                 module.reset_parameters()

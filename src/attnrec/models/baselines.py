@@ -1,6 +1,6 @@
 """The paper's three baselines: softmax regression on the full cube, average- and max-pooled LSTM.
 
-And one beyond it, which sees both pooled slices: the fair comparison for an attention model with `add_mean`.
+A fourth one, not in the paper, sees both pooled slices: the fair comparison for attention with `add_mean`.
 
 Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channels, C classes.
 """
@@ -27,11 +27,11 @@ class SoftmaxRegression(nn.Module):
         self.logits = nn.Linear(num_locations * feature_dim, num_classes)
 
     def forward(self, cubes: Tensor, generator: MaskSource = None) -> RecognizerOutput:
-        """Score each time-step by itself.
+        """Score each time-step independently.
 
         Args:
             cubes: Feature cubes, shape (B, T, L, D).
-            generator: Unused; every recogniser is called alike.
+            generator: Unused; all recognisers have the same signature.
 
         Returns:
             Class logits (B, T, C), no attention.
@@ -40,20 +40,20 @@ class SoftmaxRegression(nn.Module):
 
 
 class PooledLSTM(nn.Module):
-    """The attention recogniser with a pooled slice in place of the glimpse.
+    """The attention recogniser with a pooled slice instead of the glimpse.
 
     Args:
-        pooling: `avg` or `max`, over the L locations of each time-step, or `avg-max`, both side by side.
+        pooling: `avg` or `max` over the L locations of each time-step, or `avg-max` for both, concatenated.
         feature_dim: D.
         num_classes: C.
-        hidden_dim: H, of every LSTM layer and of the class head.
-        num_layers: LSTM layers.
-        init_layers: Layers of Eq. 6's perceptrons.
-        dropout: Probability on every non-recurrent connection.
-        input_dropout: Probability on the pooled slice, where it is another.
+        hidden_dim: H, width of every LSTM layer and of the class head.
+        num_layers: Number of LSTM layers.
+        init_layers: Number of layers of Eq. 6's perceptrons.
+        dropout: Dropout probability on every non-recurrent connection.
+        input_dropout: Dropout probability on the pooled slice; None takes `dropout`.
 
     Raises:
-        ValueError: `pooling` is none of these.
+        ValueError: `pooling` is not one of these.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class PooledLSTM(nn.Module):
         return RecognizerOutput(self.head(stack_sequence(self.cells, slices, state, masks), generator), None)
 
     def _pooled(self, cubes: Tensor, dtype: torch.dtype) -> Tensor:
-        """Pooled slices (B, T, D), or (B, T, 2D) of both kinds."""
+        """Pool the cubes to slices (B, T, D), or (B, T, 2D) with both poolings."""
         pooled = []
         if "avg" in self.pooling:
             pooled.append(cubes.mean(dim=2, dtype=dtype))

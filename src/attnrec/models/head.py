@@ -1,4 +1,4 @@
-"""The class prediction y_t and the one output type of every recogniser.
+"""The class prediction y_t, and the output type of every recogniser.
 
 Legend: B blocks in a batch, T time-steps, L locations, H hidden units, C classes.
 """
@@ -12,14 +12,14 @@ from attnrec.models.recurrence import MaskSource, dropout_mask
 
 
 class RecognizerOutput(NamedTuple):
-    """What every recogniser returns."""
+    """The output of every recogniser."""
 
     frame_logits: Tensor  # class scores of each time-step before the softmax, shape (B, T, C)
     attention: Tensor | None  # location probabilities l_t, shape (B, T, L); None for models without attention
 
 
 class ClassHead(nn.Module):
-    """Class scores from the top hidden state through one tanh layer of the same width."""
+    """Class logits from the top hidden state, through one tanh layer of the same width."""
 
     def __init__(self, *, hidden_dim: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -28,17 +28,17 @@ class ClassHead(nn.Module):
         self.dropout = dropout
 
     def forward(self, hidden: Tensor, generator: MaskSource = None) -> Tensor:
-        """Score all time-steps at once, of the parameters' precision under autocast too.
+        """Score all time-steps at once, in the parameters' precision even under autocast.
 
-        Rounding to bfloat16 costs most here: of the error of a step's gradient it was five parts in six where that was
-        measured, for a small share of the time.
+        Rounding to bfloat16 costs most here: where measured, five sixths of the error in a step's gradient, for a small
+        share of the time.
 
         Args:
             hidden: h_t of the top layer, shape (B, T, H).
             generator: Source of the dropout masks in training.
 
         Returns:
-            Class logits, shape (B, T, C), of the type of the parameters.
+            Class logits, shape (B, T, C), of the parameters' type.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(self.hidden.weight.dtype)

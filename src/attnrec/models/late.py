@@ -1,7 +1,7 @@
-"""LSTM cells for a loop that is trained: the gradient of a weight is one product over all steps.
+"""LSTM cells for training in a loop over time-steps: a weight's gradient is one product over all steps.
 
-Autograd adds to a weight's gradient, as large as the weight, once for each time-step. At small batches that is most of
-a training step. Here the backward pass keeps what enters and leaves the product at every step, and multiplies once.
+Autograd adds a gradient as large as the weight once for each time-step, which at small batches is most of a training
+step. Here the backward pass keeps the input and output gradient of the product at every step, and multiplies once.
 
 Legend: B blocks in a batch, W width of a layer's input, H hidden units.
 """
@@ -16,9 +16,9 @@ _Steps = dict[int, tuple[Tensor, Tensor]]  # of the backward pass: what entered 
 
 
 class LateCell:
-    """Computes what an `nn.LSTMCell` computes (Eqs. 3-5), for the steps of one forward pass.
+    """Computes the same as an `nn.LSTMCell` (Eqs. 3-5), for the steps of one forward pass.
 
-    Under autocast the operands of the product are of its type; gates and cells are of the parameters'.
+    Under autocast the operands of the product have autocast's type; gates and cells have the parameters' type.
 
     Args:
         cell: The `nn.LSTMCell`.

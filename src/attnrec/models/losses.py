@@ -18,17 +18,17 @@ from attnrec.settings import PenaltyReduction
 def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:
     """Classification term of Eq. 7, for one label a video or for several.
 
-    The released code sums both kinds over the batch as well; the mean over B leaves its gradient's direction as it is
-    and makes the size independent of the batch.
+    The released code sums over the batch in both cases; the mean over B leaves the gradient's direction unchanged and
+    makes its size independent of the batch.
 
     Args:
         frame_logits: Class logits, shape (B, T, C).
-        targets: Class index of each block, shape (B,), integer, which takes the softmax's cross-entropy; or, for
-            several labels a video, 0 / 1 for each class, shape (B, C), floating point, which takes the sigmoid's
-            binary cross-entropy of every class, summed over C as in the released code.
+        targets: Class index of each block, integers of shape (B,), for softmax cross-entropy; or, for several labels
+            a video, 0 / 1 for each class, floats of shape (B, C), for sigmoid binary cross-entropy of every class,
+            summed over C as in the released code.
 
     Returns:
-        Scalar: sum over T, mean over B.
+        Scalar loss: sum over T, mean over B.
 
     Raises:
         ValueError: `targets` has neither shape, or does not fit its type.
@@ -51,14 +51,14 @@ def doubly_stochastic_penalty(attention: Tensor, reduction: PenaltyReduction = "
 
     Args:
         attention: Location probabilities, shape (B, T, L), each (b, t) row summing to 1.
-        reduction: Over L: `sum` as in Eq. 7, `mean` as in the released code, whose lambda is L times as great for
-            the same effect.
+        reduction: Reduction over L: `sum` as in Eq. 7, or `mean` as in the released code, whose lambda is L times as
+            large for the same effect.
 
     Returns:
-        Scalar: sum or mean over L, mean over B. Its least value is `penalty_floor(T, L, reduction)`.
+        Scalar penalty: sum or mean over L, mean over B. Its minimum is `penalty_floor(T, L, reduction)`.
 
     Raises:
-        ValueError: `attention` is not three-dimensional, or `reduction` is neither.
+        ValueError: `attention` is not three-dimensional, or `reduction` is neither `sum` nor `mean`.
     """
     if attention.ndim != 3:
         raise ValueError(f"attention must be (B, T, L), got shape {tuple(attention.shape)}")
@@ -66,13 +66,13 @@ def doubly_stochastic_penalty(attention: Tensor, reduction: PenaltyReduction = "
 
 
 def mean_entropy(attention: Tensor) -> Tensor:
-    """Mean entropy of location probabilities (B, T, L), as a share of the uniform one's: in [0, 1]."""
+    """Mean entropy of location probabilities (B, T, L), as a share of uniform attention's entropy, in [0, 1]."""
     entropy: Tensor = torch.special.entr(attention).sum(dim=-1).mean()
     return entropy / math.log(max(2, attention.shape[-1]))
 
 
 def penalty_floor(num_steps: int, num_locations: int, reduction: PenaltyReduction = "sum") -> float:
-    """Least value of the penalty: attention that is uniform once summed over time, L (1 - T / L)^2 as a sum."""
+    """Minimum of the penalty, for attention whose sum over time is uniform: L (1 - T / L)^2 with `sum`."""
     floor: float = num_locations * (1 - num_steps / num_locations) ** 2
     return floor / _penalty_divisor(num_locations, reduction)
 
@@ -99,12 +99,12 @@ def recognition_loss(
 
     Args:
         output: A recogniser's output.
-        targets: As in `classification_loss`.
+        targets: Targets as in `classification_loss`.
         attention_penalty: lambda, not negative. Has no effect on models without attention.
-        penalty_reduction: Over locations, as in `doubly_stochastic_penalty`.
+        penalty_reduction: Reduction over locations, as in `doubly_stochastic_penalty`.
 
     Returns:
-        Scalar, averaged over the batch.
+        Scalar loss, averaged over the batch.
     """
     loss = classification_loss(output.frame_logits, targets)
     if output.attention is not None and attention_penalty:

@@ -1,4 +1,4 @@
-"""The parts that all recurrent recognisers share: Eq. 6's initial state and the LSTM stack, by a step or as a whole.
+"""What all recurrent recognisers share: Eq. 6's initial state, and the LSTM stack by step or over a sequence.
 
 Legend: B blocks in a batch, T time-steps, D feature channels, H hidden units.
 """
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 
 class BatchShare(NamedTuple):
-    """Randomness of a process that holds some rows of a batch: masks are drawn for the whole batch, its rows taken."""
+    """Randomness of a process that holds some rows of a batch: masks are drawn for the whole batch, then cut."""
 
     generator: torch.Generator  # in the same state in every process
     batch_size: int  # rows of the whole batch
-    first: int  # the first of the rows held here
+    first: int  # first row that this process holds
 
 
-MaskSource = torch.Generator | BatchShare | None  # None takes torch's own randomness
+MaskSource = torch.Generator | BatchShare | None  # None takes torch's global random state
 
 
-Cell = Callable[[Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]  # an nn.LSTMCell, or what computes the same
+Cell = Callable[[Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]  # an nn.LSTMCell, or an equivalent
 
 
 class LSTMState(NamedTuple):
@@ -33,7 +33,7 @@ class LSTMState(NamedTuple):
 
 
 def lstm_cells(feature_dim: int, hidden_dim: int, num_layers: int) -> nn.ModuleList:
-    """Stack of LSTM layers (Eqs. 3-5); the first takes the glimpse, each other the layer below."""
+    """A stack of LSTM layers (Eqs. 3-5); the first takes the glimpse, each other the output of the layer below."""
     return nn.ModuleList(nn.LSTMCell(hidden_dim if i else feature_dim, hidden_dim) for i in range(num_layers))
 
 
@@ -49,7 +49,7 @@ def init_mlps(feature_dim: int, hidden_dim: int, num_layers: int, depth: int = 2
 
 
 def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.ModuleList) -> LSTMState:
-    """State before the first step (Eq. 6).
+    """Compute the state before the first step (Eq. 6).
 
     Args:
         mean_slice: Mean feature slice over time and locations, shape (B, D).
@@ -57,8 +57,8 @@ def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.
         init_cell: f_init,c of each layer.
 
     Returns:
-        h_0 and c_0 of every layer, of the type of `mean_slice`. Cells that begin in autocast's bfloat16 stay in it and
-        sum in it: that was over half of the error of a step's gradient.
+        h_0 and c_0 of every layer, of the type of `mean_slice`. Cells that begin in autocast's bfloat16 would stay and
+        accumulate in it, which was over half of the error of a step's gradient.
     """
     dtype = mean_slice.dtype
     hidden, cell = ([mlp(mean_slice).to(dtype) for mlp in mlps] for mlps in (init_hidden, init_cell))
@@ -66,7 +66,7 @@ def initial_state(mean_slice: Tensor, init_hidden: nn.ModuleList, init_cell: nn.
 
 
 def stack_step(cells: Iterable[Cell], glimpse: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> LSTMState:
-    """One time-step through all layers (Eqs. 3-5), dropout on the input of each layer.
+    """Compute one time-step through all layers (Eqs. 3-5), with dropout on the input of each layer.
 
     Args:
         cells: The layers.
@@ -89,7 +89,7 @@ def stack_step(cells: Iterable[Cell], glimpse: Tensor, state: LSTMState, masks: 
 
 
 def stack_sequence(cells: nn.ModuleList, inputs: Tensor, state: LSTMState, masks: Sequence[Tensor] | None) -> Tensor:
-    """`stack_step` over all time-steps where the inputs are known beforehand: layer by layer, on torch's own LSTM.
+    """Compute `stack_step` for all time-steps of known inputs, layer by layer with torch's own LSTM.
 
     Args:
         cells: The layers.
@@ -110,8 +110,8 @@ def stack_sequence(cells: nn.ModuleList, inputs: Tensor, state: LSTMState, masks
             one_chunk(weights) if inputs.is_cuda else weights,
             has_biases=True,
             num_layers=1,
-            dropout=0.0,  # that of torch is between its own layers, of which there is one
-            train=torch.is_grad_enabled(),  # cuDNN keeps nothing for a gradient without
+            dropout=0.0,  # torch drops out between its layers only, and has one here
+            train=torch.is_grad_enabled(),  # else cuDNN keeps nothing for the gradient
             bidirectional=False,
             batch_first=False,
         )
@@ -122,7 +122,7 @@ _LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # in the order
 
 
 def one_chunk(weights: list[Tensor]) -> list[Tensor]:
-    """The same weights one after another in memory: cuDNN wants them so, and says at every call where they are not."""
+    """Copy weights into one chunk of memory, as cuDNN wants them; otherwise it warns at every call."""
     chunk = torch.cat([weight.flatten() for weight in weights])
     parts = torch.split(chunk, [weight.numel() for weight in weights])
     return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
@@ -131,16 +131,16 @@ def one_chunk(weights: list[Tensor]) -> list[Tensor]:
 def dropout_mask(
     shape: tuple[int, ...], dropout: float, like: Tensor, generator: MaskSource = None, *, batch_dim: int = 0
 ) -> Tensor:
-    """Inverted-dropout mask: zero with probability `dropout`, else 1 / (1 - dropout).
+    """Draw an inverted-dropout mask: zero with probability `dropout`, else 1 / (1 - dropout).
 
-    A mask is drawn for all time-steps in one call, so that it is a function of the generator's state alone.
+    A mask is drawn for all time-steps in one call, so that it depends only on the generator's state.
 
     Args:
         shape: Shape of the mask.
         dropout: Probability of a zero, in [0, 1).
         like: Tensor whose device and dtype the mask takes.
         generator: Source of randomness on that device.
-        batch_dim: Dimension of the batch, for a share of one.
+        batch_dim: Dimension of the batch, used if `generator` is a `BatchShare`.
 
     Returns:
         The mask, of the given shape.
@@ -155,7 +155,7 @@ def dropout_mask(
     assert not isinstance(source, BatchShare)
     drawn = list(shape)
     drawn[batch_dim] = share.batch_size if share else shape[batch_dim]
-    # On the CPU `bernoulli_` takes four times as long as this. A shorter type has too few values between 0 and 1.
+    # On the CPU `bernoulli_` takes four times as long. A less precise type has too few values between 0 and 1.
     dtype = torch.promote_types(like.dtype, torch.float32)
     uniform = torch.empty(drawn, device=like.device, dtype=dtype).uniform_(generator=source)
     rows = uniform.narrow(batch_dim, share.first, shape[batch_dim]) if share else uniform
@@ -172,7 +172,7 @@ def layer_input_masks(
 ) -> list[Tensor]:
     """Dropout masks of every layer's input for a whole block, each (T, B, width).
 
-    `input_dropout` is the probability for the first layer, whose input is the glimpse; `dropout` where None.
+    `input_dropout` is the probability for the first layer, whose input is the glimpse; None takes `dropout`.
     """
     widths = [int(cell.get_parameter("weight_ih").shape[1]) for cell in cells]
     dropouts = [dropout if input_dropout is None else input_dropout] + [dropout] * (len(widths) - 1)

@@ -1,4 +1,4 @@
-"""What stands out in the frames of a block, before anything is learned of its class.
+"""Saliency: what stands out in the frames of a block, before anything is learnt of its class.
 
 Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channels.
 """
@@ -6,23 +6,23 @@ Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channe
 import torch
 from torch import Tensor, nn
 
-# Cells that stand still differ by rounding alone, which a logarithm would blow up: as much change counts as none, as a
+# Cells without motion differ by rounding only, which a logarithm would amplify: this much change counts as none, as a
 # share of the mean square norm.
 _STILL = 1e-4
-_LEAST_SPREAD = 0.1  # of the logarithms: cells that are as good as alike are not told apart at full strength
+_LEAST_SPREAD = 0.1  # least deviation of the logarithms, so that nearly equal cells are not told far apart
 
 
 class SaliencyScorer(nn.Module):
-    """Location scores of what stands out in a block: cells of strong features, and cells that change over time.
+    """Location scores by what stands out in a block: cells with strong features, and cells that change over time.
 
-    Two measures of a cell, each as its logarithm and standardised over the locations of its time-step: the norm of
-    X_{t,i}, and the norm of the standard deviation of X_{.,i} over the block's time-steps. Two weights are learned.
-    Neither the paper nor its code has it. A scorer that must first find out where anything happens does not do so on
-    frozen features of a few hundred videos; this points at the actor from the start, and has too little to learn to
-    lose sight of it. It looks at the whole block, as Eq. 6 does, and the LSTM has no say in it.
+    Two measures of a cell are weighted by two learnt weights, each as its logarithm, standardised over the locations of
+    its time-step: the norm of X_{t,i}, and the norm of the standard deviation of X_{.,i} over the block's time-steps.
+    This is not in the paper or its code. A scorer that must first learn where anything happens does not do so on
+    frozen features of a few hundred videos; this one points at the actor from the start, and has too few weights to
+    unlearn it. It sees the whole block, as Eq. 6 does, and does not depend on the LSTM's state.
     """
 
-    # Of norm and change; set on J-HMDB's training videos by how often the peak is on the person.
+    # Weights of norm and change; chosen on J-HMDB's training videos by how often the peak is on the person.
     START = (1.0, 2.0)
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class SaliencyScorer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as `START`, whatever the seed."""
+        """Set the weights to `START`, whatever the seed."""
         with torch.no_grad():
             self.weight.copy_(torch.tensor(self.START))
 
@@ -44,25 +44,25 @@ class SaliencyScorer(nn.Module):
         Returns:
             Location scores, shape (B, T, L), of the parameters' type.
         """
-        # Not as a product of matrices, which autocast would round.
+        # Not as a matrix product, which autocast would round.
         return (saliency(cubes, self.weight.dtype) * self.weight).sum(dim=-1)
 
 
 def saliency(cubes: Tensor, dtype: torch.dtype) -> Tensor:
-    """How much each cell stands out by the norm of its features and by that of their change over the block.
+    """Measure how much each cell stands out: the norm of its features, and of their change over the block.
 
     Args:
         cubes: Feature cubes, shape (B, T, L, D).
-        dtype: Of the result, and of the sums.
+        dtype: Type of the result and of sums.
 
     Returns:
-        Logarithms of both, standardised over locations, shape (B, T, L, 2).
+        Logarithms of both norms, standardised over locations, shape (B, T, L, 2).
     """
     squares = torch.linalg.vector_norm(cubes, dim=-1, dtype=dtype).square()  # (B, T, L)
     mean = cubes.mean(dim=1, dtype=dtype)  # (B, L, D)
     change = (squares.mean(dim=1) - mean.square().sum(dim=-1)).clamp_min(0)  # (B, L)
     both = torch.stack([squares, change.unsqueeze(1).expand_as(squares)], dim=-1)  # (B, T, L, 2)
-    still = _STILL * squares.mean(dim=(1, 2)) + torch.finfo(dtype).tiny  # (B,), over zero in black blocks as well
+    still = _STILL * squares.mean(dim=(1, 2)) + torch.finfo(dtype).tiny  # (B,), positive even in black blocks
     logs = torch.log(both + still[:, None, None, None]) / 2
     centred = logs - logs.mean(dim=2, keepdim=True)
     return centred / logs.std(dim=2, correction=0, keepdim=True).clamp_min(_LEAST_SPREAD)

@@ -1,1 +1,1 @@
-"""Where a run looks, as moving pictures, strips and pages."""
+"""Pictures of where a run looks: moving pictures, strips and pages."""

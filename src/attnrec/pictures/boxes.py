@@ -1,4 +1,4 @@
-"""Boxes that users annotated: those that a picture shows, and the thin lines that they are drawn by.
+"""Annotated boxes in pictures: finds those of a clip, and draws them as thin lines.
 
 Legend: S samples of a clip, H and W of a picture in px.
 """
@@ -21,30 +21,30 @@ from attnrec.training.origin import features_of_run
 from attnrec.training.run import Run
 from attnrec.video.decode import Region
 
-# Neither the white of attention's light nor a colour of its lines and maps, and dark beside it for bright ground.
+# A colour that no style of attention uses, with a dark edge for bright ground.
 LINE, EDGE = (130, 235, 255), (0, 0, 0)
 LINE_PX, EDGE_PX = 1, 3  # widths of the line, and of the dark one below it
 _POINT_PX = 2  # from a point to the line around it
 
 BoxSource = BoxTable | FeatureStore
-"""A file of boxes, or a feature store that holds some."""
+"""A file of boxes, or a feature store with boxes."""
 
 
 def box_source(
     boxes: str | Path | None, run: Run, config: PictureConfig, store: str | Path | None = None
 ) -> BoxSource | None:
-    """Where a run's pictures take boxes from; None for none.
+    """The source of the boxes in a run's pictures; None for no boxes.
 
     Args:
-        boxes: A file of them, see `features.boxes.read_boxes`; None takes those in the run's own feature store.
+        boxes: A file of boxes, see `features.boxes.read_boxes`; None takes those in the run's own feature store.
         run: The run.
-        config: Whether boxes are drawn at all.
-        store: Feature store of the run; None looks for it as `evaluate` does. A picture needs none, so one that is not
-            there, or is of no use, is no error.
+        config: Settings that say whether boxes are drawn at all.
+        store: Feature store of the run; None looks for it as `evaluate` does. A missing or unusable store is not an
+            error, as pictures do not need it.
 
     Raises:
         DataError: The file is malformed.
-        ConfigError: A file is given, and none is to be drawn.
+        ConfigError: A file is given, but boxes are not to be drawn.
     """
     if boxes is not None:
         if not config.boxes:
@@ -67,33 +67,33 @@ def sample_boxes(
     size: tuple[int, int],
     sample_fps: float | None,
 ) -> dict[int, list[Region]]:
-    """Boxes of samples of a clip.
+    """The boxes of the samples of a clip.
 
     Args:
-        source: Boxes, of this clip or not.
+        source: Source of boxes, which may have none of this clip.
         clip: A video.
-        attended: The run's look at it.
-        times: Of the samples in seconds, rising, shape (S,).
-        size: Width and height of the clip's frames in px, as they are shown.
-        sample_fps: Most frames a second that are kept of it; None keeps all.
+        attended: The run's attention in the clip.
+        times: Times of the samples in seconds, rising, shape (S,).
+        size: Width and height of the clip's displayed frames in px.
+        sample_fps: Most frames per second that features keep of a clip; None keeps all.
 
     Returns:
-        By the index of each sample that has any, the corners of its boxes in px of `size`.
+        Corners of the boxes in px of `size`, by the index of each sample that has any.
 
     Raises:
-        DataError: A box lies outside of the frame, or boxes are at numbers of frames and the clip is of variable rate.
+        DataError: A box lies outside the frame, or boxes of a variable-rate clip are given by frame number.
     """
     if isinstance(source, FeatureStore):
         found = _of_store(source, clip, size)
     else:
         found = _of_table(source, clip, attended, size)
-    # A sample stands for the time to its neighbours among the frames that are kept, as in a test of the attention.
+    # A sample covers half the interval to each neighbouring kept frame, as in a test of the attention.
     kept_fps = min(attended.own_fps, sample_fps or math.inf)
     return boxes_at(found, times, 0.5 / kept_fps) if found else {}
 
 
 def _of_table(table: BoxTable, clip: Path, attended: AttendedClip, size: tuple[int, int]) -> dict[float, list[Region]]:
-    """Boxes of a clip by time, from a file that names it."""
+    """Boxes of a clip by time, from a file."""
     own = boxes_of_clip(table, clip)
     if own is None:
         return {}
@@ -102,10 +102,10 @@ def _of_table(table: BoxTable, clip: Path, attended: AttendedClip, size: tuple[i
 
 
 def _of_store(store: FeatureStore, clip: Path, size: tuple[int, int]) -> dict[float, list[Region]]:
-    """Boxes of a clip by time, from a store that holds a video of its content.
+    """Boxes of a clip by time, from a store that holds a video with the same content.
 
-    Nobody has said that they are of this clip, and another may have its name; only the content tells, wherever the clip
-    lies. To read it takes next to nothing beside decoding it.
+    The clip is recognised by its content, wherever it is, as another may have its name. Reading it takes little time
+    compared with decoding it.
     """
     assert store.boxes is not None
     try:
@@ -123,10 +123,10 @@ def outlined(picture: NDArray[np.uint8], boxes: Sequence[Region]) -> NDArray[np.
 
     Args:
         picture: RGB, shape (H, W, 3).
-        boxes: x0, y0, x1, y1 of each in px of the picture, half-open; a point is a box without extent.
+        boxes: x0, y0, x1, y1 of each box in px of the picture, half-open; a point is a box without extent.
 
     Returns:
-        RGB, shape (H, W, 3).
+        RGB picture, shape (H, W, 3).
     """
     if not boxes:
         return picture
@@ -142,9 +142,9 @@ def outlined(picture: NDArray[np.uint8], boxes: Sequence[Region]) -> NDArray[np.
 
 
 def outermost(box: Region, width: int, height: int) -> tuple[int, int, int, int]:
-    """Columns and rows of a picture of W x H px on which a box's line runs: left, top, right, bottom.
+    """Left, top, right and bottom of a box's outline in a picture of W x H px.
 
-    They are the box's first and last pixels, cut off at the picture's edge; a point gets a small square around it.
+    They are the box's first and last pixels, clipped to the picture; a point gets a small square around it.
     """
     x0, y0, x1, y1 = box
     left, right = _ends(x0, x1, width)
@@ -153,7 +153,7 @@ def outermost(box: Region, width: int, height: int) -> tuple[int, int, int, int]
 
 
 def _ends(low: float, high: float, length: int) -> tuple[int, int]:
-    """First and last of the pixels whose centres are from `low` to `high` on an axis of so many px."""
+    """First and last pixel whose centre is between `low` and `high` on an axis of `length` px."""
     if low == high:
         first, last = int(np.floor(low)) - _POINT_PX, int(np.floor(low)) + _POINT_PX
     else:

@@ -1,4 +1,4 @@
-"""One step of a clip for a moving picture: the frame beside itself attended, with caption, legend and timeline.
+"""Frames of a moving picture: the frame, beside it the attended frame, with caption, legend and timeline.
 
 Legend: S samples, C classes, H and W in px.
 """
@@ -18,27 +18,27 @@ from attnrec.pictures.text import DARK, Colour, Theme, drawable, fitted, font, t
 from attnrec.settings import PictureConfig
 
 GAP_PX, MARGIN_PX = 6, 6
-LEAST_WIDTH_PX = 320  # narrower ones could not be read
+LEAST_WIDTH_PX = 320  # narrower cards could not be read
 CAPTION_PX, NOTE_PX = 15, 13
 
-CURVES = 4  # more cannot be told apart
+CURVES = 4  # more curves cannot be told apart
 PROBS_PX, ENTROPY_PX, SPACE_PX = 52, 18, 5
 CHART_PX = PROBS_PX + SPACE_PX + ENTROPY_PX
 LEFT_PX = 6  # margin
-LEAST_RIGHT_PX, MOST_RIGHT = 128, 0.5  # room for names and figures, and the most of it as a share of the width
-_FINE = 4  # lines are drawn so many times larger, then reduced, which smooths them
+LEAST_RIGHT_PX, MOST_RIGHT = 128, 0.5  # room for names and figures, and its largest share of the width
+_FINE = 4  # factor by which lines are drawn larger, then reduced, which smooths them
 
 
 def cards(look: Look, frames: Iterable[Picture], config: PictureConfig) -> Iterator[Picture]:
     """Draw every step of a clip.
 
     Args:
-        look: At the clip.
-        frames: RGB of each sample, in order, shape (H, W, 3), of one size.
+        look: The look at the clip.
+        frames: RGB frame of each sample, in order, shape (H, W, 3), of one size.
         config: Style and scale.
 
     Returns:
-        RGB pictures of one size, even in both.
+        RGB pictures of one size, with even width and height.
     """
     card: _Card | None = None
     for step, frame in enumerate(frames):
@@ -47,7 +47,7 @@ def cards(look: Look, frames: Iterable[Picture], config: PictureConfig) -> Itera
 
 
 class _Card:
-    """What the steps of a clip share, made once, and a step drawn on it."""
+    """Draws the steps of a clip on a ground that they share, which is made once."""
 
     def __init__(self, look: Look, config: PictureConfig, height: int, width: int) -> None:
         self.look, self.config, self.height, self.width = look, config, height, width
@@ -75,7 +75,7 @@ class _Card:
 
 
 def _ground(look: Look, total: int, caption_top: int) -> tuple[Image.Image, int]:
-    """A card with caption, clip's name and note alone, and the top of its timeline."""
+    """A card with only caption, clip name and note, and the top of its timeline in px."""
     room, left = total - 3 * MARGIN_PX, 2 * MARGIN_PX
     name_top = caption_top + CAPTION_PX + MARGIN_PX
     notes, note_px = wrapped(look.note, NOTE_PX, room), NOTE_PX + MARGIN_PX // 2
@@ -95,16 +95,16 @@ def _ground(look: Look, total: int, caption_top: int) -> tuple[Image.Image, int]
 
 @dataclass(frozen=True)
 class Timeline:
-    """Class probabilities and the entropy of attention as a chart, which is drawn once for all steps of a clip."""
+    """A chart of class probabilities and attention entropy, drawn once for all steps of a clip."""
 
     look: Look
     theme: Theme
-    classes: tuple[int, ...]  # index of the class of each curve
+    classes: tuple[int, ...]  # class index of each curve
     plot: int  # right end of the curves in px
     picture: Picture  # the chart without cursor and figures, shape (H, W, 3)
 
     def at(self, step: int) -> Image.Image:
-        """The chart with its cursor at a sample, and the figures of that sample beside it."""
+        """The chart with its cursor at a sample, and that sample's figures beside it."""
         canvas = Image.fromarray(self.picture)
         draw = ImageDraw.Draw(canvas)
         x = round(_places(self.look, self.plot)[step])
@@ -126,9 +126,9 @@ def timeline(look: Look, width: int, theme: Theme) -> Timeline:
     """Draw the chart of a clip.
 
     Args:
-        look: What it shows.
-        width: In px.
-        theme: Its colours.
+        look: The look at the clip.
+        width: Width of the chart in px.
+        theme: Colours.
     """
     classes = look.likeliest(CURVES)
     names = max(text_width(drawable(look.classes[c]), LETTERS_PX) for c in classes)
@@ -149,7 +149,7 @@ def timeline(look: Look, width: int, theme: Theme) -> Timeline:
 
 
 def _places(look: Look, plot: int) -> NDArray[np.float64]:
-    """Of each sample on the axis of time, in px."""
+    """Position of each sample on the time axis, in px."""
     span = max(look.end - look.times[0], 1e-9)
     return np.asarray(LEFT_PX + (look.times - look.times[0]) / span * (plot - LEFT_PX))
 
@@ -163,7 +163,7 @@ def _entropy_height(entropy: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _curve(draw: ImageDraw.ImageDraw, x: NDArray[np.float64], y: NDArray[np.float64], colour: Colour, end: int) -> None:
-    """A line through samples, the last of which stays until the end."""
+    """Draw a line through samples, extending the last value to the end."""
     _polyline(draw, np.append(x, end), np.append(y, y[-1]), colour, 2.0)
 
 

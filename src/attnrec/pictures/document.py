@@ -1,4 +1,4 @@
-"""Self-contained HTML: one file with its styles, scripts and pictures inside, which asks the network for nothing."""
+"""Self-contained HTML: one file with its styles, scripts and pictures inside, which needs no network."""
 
 import base64
 import functools
@@ -16,19 +16,19 @@ from attnrec.pictures.text import printable
 
 
 def document(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
-    """Fill a template of `pictures/web/`. What the values say is escaped, data for scripts as well.
+    """Fill a template of `pictures/web/`. Values are escaped, including data for scripts.
 
-    The page's policy lets its own styles and scripts run, named by their hashes, and pictures that it holds itself;
-    nothing else is loaded or run, so that even a mistake in escaping would not execute what a file name says.
+    The page's content security policy allows only its own styles and scripts, by their hashes, and embedded pictures;
+    nothing else is loaded or run, so even a mistake in escaping could not execute what a file name says.
 
     Args:
         template: Name of the template, which extends `base.html`.
         styles: Names of the style sheets, in order, after `base.css`.
         scripts: Names of the scripts, in order.
-        **values: What the template shows.
+        **values: Values that the template shows.
 
     Returns:
-        The page, pure ASCII where the values are.
+        The page, pure ASCII if the values are.
     """
     style_texts = [_inline(name) for name in ("base.css", *styles)]
     script_texts = [_inline(name) for name in scripts]
@@ -47,12 +47,12 @@ def document(template: str, *, styles: Sequence[str], scripts: Sequence[str], **
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A picture as an address that holds it; `kind` is its media type, as `image/png`."""
+    """A picture as a data URI; `kind` is its media type, such as `image/png`."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def still_of(gif: bytes) -> str:
-    """The middle frame of a GIF as an address that holds it, for readers who want no motion."""
+    """The middle frame of a GIF as a data URI, for readers who want no motion."""
     with Image.open(io.BytesIO(gif)) as picture:
         picture.seek(getattr(picture, "n_frames", 1) // 2)
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Clips that a run takes for what they are, and clips that it does not, with where it looked (Figs. 2 to 5)."""
+"""Galleries of clips that a run recognises and clips that it does not, with where it looked (Figs. 2 to 5)."""
 
 import time
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from attnrec.settings import PictureConfig
 
 @dataclass(frozen=True)
 class GalleryReport:
-    """Examples of a run's work."""
+    """Report of a gallery."""
 
-    run: str  # its folder
-    part: str  # of its split
-    out: str  # the picture
-    num_right: int  # videos of the part that it recognises
+    run: str  # folder of the run
+    part: str  # part of its split
+    out: str  # path of the picture
+    num_right: int  # videos of the part that the run recognises
     num_wrong: int  # videos of the part that it does not
-    right: list[str]  # those of the former that are shown
-    wrong: list[str]  # those of the latter that are shown
-    skipped: list[tuple[str, str]]  # path and reason of each that could not be drawn
-    seconds: float  # taken
+    right: list[str]  # recognised videos that are shown
+    wrong: list[str]  # unrecognised videos that are shown
+    skipped: list[tuple[str, str]]  # path and reason of each video that could not be drawn
+    seconds: float  # time taken
 
 
 def gallery(
@@ -52,28 +52,28 @@ def gallery(
     """Draw strips of clips that a run recognises and of clips that it does not.
 
     Of each kind the clips with the highest probability are shown, one of each true class in turn. The run is
-    evaluated first where it was not.
+    evaluated first if it has not been.
 
     Args:
         recognizer: A run with attention.
         part: `test`, `validation` or `train`.
-        out: Ends in `.png`.
+        out: Path of the picture, which ends in `.png`.
         config: Style, scale, size and steps.
-        num_right: Most clips that it recognises.
-        num_wrong: Most clips that it does not.
+        num_right: Most recognised clips to show.
+        num_wrong: Most unrecognised clips to show.
         videos: Folder of the videos; None takes the one that they were extracted from.
-        store: As in `evaluate`.
-        boxes: As in `visualize`.
-        overwrite: Replace a file that is there.
-        device: As in `evaluate`.
-        jobs: Likewise.
-        on_progress: Told of every clip.
+        store: The feature store, as in `evaluate`.
+        boxes: Boxes to draw, as in `visualize`.
+        overwrite: Replace an existing file.
+        device: Device to evaluate on, as in `evaluate`.
+        jobs: CPU threads, as in `evaluate`.
+        on_progress: Called for every clip.
 
     Raises:
         ConfigError: No clip is asked for, or `out` has another suffix.
         DataError: A video is not in the folder, none can be shown, or the boxes cannot be used.
         RunError: The run has no attention, or cannot be evaluated.
-        AttnrecError: `out` is there already or cannot be written.
+        AttnrecError: `out` exists already or cannot be written.
     """
     started = time.monotonic()
     require_strip(out, overwrite=overwrite)
@@ -93,7 +93,7 @@ def gallery(
             on_progress(Progress("gallery", done, len(chosen), video["path"]))
             try:
                 pictures[video["path"]] = _example(recognizer, folder, video, config, source, on_progress)
-            except (VideoError, ConfigError) as error:  # the latter of one that ends before the part to draw
+            except (VideoError, ConfigError) as error:  # a ConfigError if the clip ends before the part to draw
                 skipped.append((video["path"], reason_of(error)))
                 on_progress(Progress("gallery", message=f"skipped {error}"))
         shown.append(pictures)
@@ -119,18 +119,18 @@ def gallery(
 
 
 def labels_of(video: dict[str, Any], classes: Sequence[str]) -> list[str]:
-    """Classes of an evaluated video, which may be several, or one with a semicolon in its name."""
+    """True classes of an evaluated video: several, or one that may have a semicolon in its name."""
     label: str = video["label"]
     return [label] if label in classes else label.split(";")
 
 
 def is_right(video: dict[str, Any], classes: Sequence[str]) -> bool:
-    """Whether the class that an evaluated video was taken for is one of its own."""
+    """Whether the predicted class of an evaluated video is one of its true classes."""
     return video["predicted"] in labels_of(video, classes)
 
 
 def examples(videos: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any]]:
-    """So many videos, one of each label in turn, those of the highest probability first."""
+    """Choose `number` videos, one of each label in turn, those with the highest probability first."""
     by_label: dict[str, list[dict[str, Any]]] = {}
     for video in sorted(videos, key=lambda v: (-v["probability"], v["path"])):
         by_label.setdefault(video["label"], []).append(video)
@@ -146,7 +146,7 @@ def _example(
     source: BoxSource | None,
     on_progress: OnProgress,
 ) -> Picture:
-    """The strip of one clip."""
+    """Draw the strip of one clip."""
     path = folder / video["path"]
     if not path.exists():
         raise DataError(f"{path}: no such video; name the folder of the run's videos by --videos")

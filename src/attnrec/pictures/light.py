@@ -1,6 +1,6 @@
-"""Attention as light over a frame: how strong it is, the styles that draw it, and the legend that says so.
+"""Attention drawn over a frame: its strength, the styles that draw it, and the legend.
 
-A style is a function, its line in `STYLES` and its name in `settings.PictureStyle`.
+A style is a function, with an entry in `STYLES` and its name in `settings.PictureStyle`.
 
 Legend: S samples of a clip, K grid side, H and W of a picture in px.
 """
@@ -23,11 +23,11 @@ Picture = NDArray[np.uint8]
 Light = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-CELL_PX, SIGMA_PX = 32, 20  # the authors enlarge each cell to 32 px and smooth with 20
-LEAST_FULL = 2.0  # times uniform: a model that looks nowhere must not fill a clip with light
-FIXED_FULL = 4.0  # times uniform, for brightness that is the same in all pictures
+CELL_PX, SIGMA_PX = 32, 20  # the authors enlarge each cell to 32 px and smooth with sigma 20 px
+LEAST_FULL = 2.0  # times uniform: nearly uniform attention must not fill a clip with light
+FIXED_FULL = 4.0  # times uniform, for the same brightness in all pictures
 
-ALPHA = 0.8  # share of the light in `paper` and `grid`, the rest is the frame
+ALPHA = 0.8  # share of the light in `paper` and `grid`; the rest is the frame
 HEAT_ALPHA = 0.6
 LEVELS = (0.25, 0.5, 0.75)  # of full strength, where `contour` draws its lines
 UNSEEN = 0.35  # brightness of what a crop hides from the model, in `heat` and `contour`
@@ -43,27 +43,27 @@ class Style(NamedTuple):
     """A way to draw attention."""
 
     blend: Callable[[Picture, Light, Mask], Light]
-    """From a frame (H, W, 3), its light (H, W) from 0 to 1, and where the model sees it (H, W), to a picture."""
-    is_smooth: bool = True  # the light is the smoothed map; otherwise the cells themselves
+    """Blends a frame (H, W, 3) with its light (H, W) in 0 to 1, given the mask of what the model sees (H, W)."""
+    is_smooth: bool = True  # whether the light is the smoothed map, or else the cells themselves
     mark: Callable[[Light, Light, float, Region], Picture] | None = None
-    """What is drawn over the blend, from it, the attention (K, K), that of full strength, and where the model sees."""
-    legend: str = ""  # what must be said of it beside its bar
+    """Draws over the blend, given it, the attention (K, K), the attention at full strength and the seen region."""
+    legend: str = ""  # note beside the legend's bar
 
 
 def attended_frame(
     frame: Picture, attention: Light, *, style: PictureStyle, full: float, region: Region | None = None
 ) -> Picture:
-    """Lay attention over a frame.
+    """Draw attention over a frame.
 
     Args:
-        frame: RGB, shape (H, W, 3).
+        frame: RGB frame, shape (H, W, 3).
         attention: Location probabilities, shape (K, K).
-        style: Which way, see `PictureConfig`.
+        style: How attention is drawn, see `PictureConfig`.
         full: Attention of one location that is drawn at full strength, see `full_levels`.
-        region: x0, y0, x1, y1 in px of the part of the frame that the model sees, half-open; None: all of it.
+        region: x0, y0, x1, y1 in px of the part of the frame that the model sees, half-open; None for all.
 
     Returns:
-        RGB, shape (H, W, 3).
+        RGB picture, shape (H, W, 3).
     """
     height, width, _ = frame.shape
     region = region or (0, 0, width, height)
@@ -77,17 +77,17 @@ def attended_frame(
 
 
 def peaks_of(attention: Light, style: PictureStyle) -> NDArray[np.float64]:
-    """Largest value that a style draws of each sample, shape (S,).
+    """Largest value that a style draws for each sample, shape (S,).
 
     Args:
-        attention: Shape (S, K, K).
-        style: Which way it is drawn.
+        attention: Location probabilities of the samples, shape (S, K, K).
+        style: How attention is drawn.
     """
     return smooth_peaks(attention) if STYLES[style].is_smooth else attention.max(axis=(1, 2)).astype(np.float64)
 
 
 def smooth_peaks(attention: Light) -> NDArray[np.float64]:
-    """Largest value of each smoothed map, shape (S,); `attention` is of shape (S, K, K)."""
+    """Largest value of each smoothed map, shape (S,), given attention of shape (S, K, K)."""
     weights = _fine_weights(attention.shape[1])
     return np.array([(weights @ cells @ weights.T).max() for cells in attention], np.float64)
 
@@ -97,9 +97,9 @@ def full_levels(attention: Light, peaks: NDArray[np.float64], scale: PictureScal
 
     Args:
         attention: Location probabilities of a clip's samples, shape (S, K, K).
-        peaks: Largest value that is drawn of each sample, shape (S,).
-        scale: `frame` takes each sample's peak, as the authors do; `clip` the clip's, but at least `LEAST_FULL` times
-            uniform; `fixed` `FIXED_FULL` times uniform.
+        peaks: Largest value drawn for each sample, shape (S,).
+        scale: `frame` takes each sample's peak, as the authors do; `clip` the clip's peak, but at least `LEAST_FULL`
+            times uniform; `fixed` takes `FIXED_FULL` times uniform.
     """
     S, K, _ = attention.shape
     if scale == "frame":
@@ -113,12 +113,12 @@ def upsample(attention: Light, height: int, width: int, region: Region | None = 
 
     Args:
         attention: Location probabilities, rows from the top, shape (K, K).
-        height: In px.
-        width: In px.
-        region: x0, y0, x1, y1 in px of the part of the picture that the model sees, half-open; None: all of it.
+        height: Height of the picture in px.
+        width: Width of the picture in px.
+        region: x0, y0, x1, y1 in px of the part of the picture that the model sees, half-open; None for all.
 
     Returns:
-        Shape (H, W), 0 outside the region. A uniform map stays uniform.
+        Smooth attention, shape (H, W), 0 outside the region. A uniform map stays uniform.
     """
     x0, y0, x1, y1 = region or (0, 0, width, height)
     K = len(attention)
@@ -126,14 +126,14 @@ def upsample(attention: Light, height: int, width: int, region: Region | None = 
 
 
 def cells_at(num_cells: int, length: int, begin: float, end: float) -> NDArray[np.int64]:
-    """Cell that covers each pixel's centre on one axis whose seen part is `begin` to `end` in px; -1 outside it."""
+    """Cell that covers each pixel's centre on an axis whose seen part is `begin` to `end` in px; -1 outside it."""
     cells = np.floor((np.arange(length) + 0.5 - begin) * num_cells / (end - begin))
     return np.where((cells < 0) | (cells >= num_cells), -1, cells).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=16)
 def axis_weights(num_cells: int, length: int, begin: float, end: float) -> Light:
-    """Weight of each cell at each pixel of an axis, shape (length, num_cells); rows sum to 1, or to 0 outside."""
+    """Weight of each cell at each pixel of an axis, shape (length, num_cells); rows sum to 1, or 0 outside."""
     fine = _fine_weights(num_cells)
     cells = (np.arange(length) + 0.5 - begin) * num_cells / (end - begin)
     positions = np.clip(cells * CELL_PX - 0.5, 0, len(fine) - 1)
@@ -165,7 +165,7 @@ def _rounded(picture: NDArray[Any]) -> Picture:
 
 @functools.cache
 def heat_colours() -> NDArray[np.uint8]:
-    """Colours of `heat` from none to full, equal steps in perceived lightness, shape (256, 3)."""
+    """Colours of `heat` from none to full in equal steps of perceived lightness, shape (256, 3)."""
     return _rounded(255 * matplotlib.colormaps["inferno"](np.arange(256))[:, :3])
 
 
@@ -174,7 +174,7 @@ def _white_light(frame: Picture, light: Light, seen: Mask) -> Light:
 
 
 def _heat(frame: Picture, light: Light, seen: Mask) -> Light:
-    # On grey, as the frame's own colours would pass for attention.
+    # On grey, as the frame's own colours could be taken for attention.
     grey = (frame @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     coloured = (1 - HEAT_ALPHA) * grey + HEAT_ALPHA * heat_colours()[np.rint(255 * light).astype(int)]
     return np.asarray(np.where(seen[..., None], coloured, UNSEEN * grey), np.float32)
@@ -183,7 +183,7 @@ def _heat(frame: Picture, light: Light, seen: Mask) -> Light:
 def _contour(frame: Picture, light: Light, seen: Mask) -> Light:
     mixed = np.where(seen[..., None], frame, UNSEEN * frame).astype(np.float32)
     for level in LEVELS:
-        inside = (light >= level) | ~seen  # the edge of a crop is no line
+        inside = (light >= level) | ~seen  # the edge of a crop is not a contour
         line = _grown(_grown(~inside)) & inside & seen
         mixed[_grown(line) & seen] *= 0.4  # a dark rim, so that lines show on bright ground
         mixed[line] = heat_colours()[round(255 * (0.3 + 0.65 * level))]
@@ -191,7 +191,7 @@ def _contour(frame: Picture, light: Light, seen: Mask) -> Light:
 
 
 def _grown(mask: Mask) -> Mask:
-    """A mask and the pixels that touch it, as `scipy.ndimage.binary_dilation`, which takes ten times as long."""
+    """Dilate a mask by a pixel, like `scipy.ndimage.binary_dilation`, which takes ten times as long."""
     grown = mask.copy()
     grown[1:] |= mask[:-1]
     grown[:-1] |= mask[1:]
@@ -201,7 +201,7 @@ def _grown(mask: Mask) -> Mask:
 
 
 def _cells_told_apart(mixed: Light, attention: Light, full: float, region: Region) -> Picture:
-    """Lines between the cells, and the weight of each in percent where it has room for that."""
+    """Draw lines between the cells, and each cell's weight in percent if there is room."""
     height, width, _ = mixed.shape
     rows, columns = _cells_of(len(attention), height, width, region)
     across, down = (np.diff(cells, prepend=cells[:1]) != 0 for cells in (columns, rows))
@@ -243,13 +243,13 @@ def draw_legend(
     config: PictureConfig,
     theme: Theme,
 ) -> None:
-    """Draw what full strength means into a picture: a bar with its ends named.
+    """Draw the legend into a picture: a bar whose ends are labelled.
 
     Args:
         canvas: The picture.
         place: Left and top in px.
-        room: Width in px; what does not fit is cut.
-        multiples: Attention at full strength in multiples of uniform, of each sample that is shown.
+        room: Width in px; text that does not fit is cut.
+        multiples: Attention at full strength in multiples of uniform, for each sample shown.
         config: Style and scale.
         theme: Colours.
     """
@@ -264,9 +264,9 @@ def draw_legend(
 
 
 def legend_text(multiples: NDArray[np.float64], config: PictureConfig) -> str:
-    """What the end of the bar stands for: attention in multiples of uniform, from the least to the most."""
+    """Label of the bar's end: attention at full strength in multiples of uniform, from least to most."""
     low, high = f"{multiples.min():.1f}", f"{multiples.max():.1f}"
-    # Where the clip's peak is below the least full strength, saying that this is the peak would be untrue.
+    # If the clip's peak is below the least full strength, calling this the peak would be wrong.
     raised = config.scale == "clip" and multiples.max() <= LEAST_FULL * (1 + 1e-6)
     meaning = "over the clip's peak" if raised else _SCALES[config.scale]
     text = f"{low if low == high else f'{low} to {high}'} x uniform, {meaning}"
@@ -274,7 +274,7 @@ def legend_text(multiples: NDArray[np.float64], config: PictureConfig) -> str:
 
 
 def legend_bar(style: PictureStyle, width: int, height: int) -> Picture:
-    """What none to full attention looks like over a mid-grey frame, from left to right, shape (height, width, 3)."""
+    """A bar of none to full attention over mid-grey, from left to right, shape (height, width, 3)."""
     ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
     grey = np.full((height, width, 3), 110, np.uint8)
     return _rounded(STYLES[style].blend(grey, ramp, np.ones((height, width), np.bool_)))

@@ -1,4 +1,4 @@
-"""One run's look at one clip: all that a picture of it needs, and the frames that belong to it.
+"""One run's look at one clip: everything that a picture of it needs, and the clip's frames.
 
 Legend: S drawn samples, K grid side, C classes.
 """
@@ -28,41 +28,41 @@ _PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy")
 
 @dataclass(frozen=True)
 class Look:
-    """Where a run looks in a clip, and what it takes the clip for."""
+    """Where a run looks in a clip, and its prediction."""
 
     clip: str
-    run: str  # its folder
-    label: str  # what tells this run from others in the picture, for example `lambda 1`
-    prediction: Prediction  # of the whole clip
-    truth: str | None  # true class, where it is known
-    correct: bool | None  # whether the prediction is that; None where the truth is not known
+    run: str  # folder of the run
+    label: str  # label that tells this run from others in the picture, such as `lambda 1`
+    prediction: Prediction  # prediction of the whole clip
+    truth: str | None  # true class; None if unknown
+    correct: bool | None  # whether the prediction is the true class; None if that is unknown
     classes: tuple[str, ...]
     sample_fps: float | None  # most frames a second that the run's features keep of a clip; None keeps all
     frames: NDArray[np.int64]  # index of each sample among the kept frames, rising, shape (S,)
-    times: NDArray[np.float64]  # of each sample in seconds from the clip's first frame, rising, shape (S,)
-    end: float  # of the last sample, in seconds
+    times: NDArray[np.float64]  # time of each sample in seconds from the clip's first frame, rising, shape (S,)
+    end: float  # end of the last sample, in seconds
     attention: NDArray[np.float32]  # location probabilities, rows from the top, shape (S, K, K), each summing to 1
     frame_probs: NDArray[np.float32]  # class probabilities of each sample, shape (S, C)
-    entropy: NDArray[np.float64]  # of each sample's attention, 1 for uniform, shape (S,)
-    size: tuple[int, int]  # width and height of the clip's frames in px, as they are shown
+    entropy: NDArray[np.float64]  # entropy of each sample's attention, 1 for uniform, shape (S,)
+    size: tuple[int, int]  # width and height of the clip's displayed frames in px
     region: Region  # x0, y0, x1, y1 of the part of the frame that the run sees, as shares of width and height
     boxes: Mapping[int, Sequence[Region]] = field(default_factory=dict)
-    """By the index of a sample, corners x0, y0, x1, y1 of what was annotated in its frame, in px of `size`, half-open;
-    samples without any are left out."""
-    note: str = ""  # what must be said of the attention in words; empty where the picture says it all
+    """Corners x0, y0, x1, y1 of the boxes in a sample's frame, in px of `size`, half-open, by the sample's index;
+    samples without boxes are left out."""
+    note: str = ""  # note on the attention; empty if the picture shows it well
 
     def __len__(self) -> int:
         return len(self.times)
 
     @property
     def verdict(self) -> str:
-        """The prediction and whether it is right, in words, so that nobody needs the colour."""
+        """The prediction and whether it is right, as text, so that the colour is not needed."""
         if self.correct is None:
             return str(self.prediction)
         return f"{self.prediction}, right" if self.correct else f"{self.prediction}, wrong: is {self.truth}"
 
     def likeliest(self, most: int) -> list[int]:
-        """So many classes of the highest mean probability, the highest first, and the true one in any case."""
+        """At most `most` classes of the highest mean probability, highest first, always with the true class."""
         order: list[int] = np.argsort(-self.frame_probs.mean(axis=0), kind="stable").tolist()
         shown = order[:most]
         if self.truth in self.classes and (true := self.classes.index(self.truth)) not in shown:
@@ -74,17 +74,17 @@ class Look:
         return full_levels(self.attention, peaks_of(self.attention, style), scale)
 
     def region_in(self, width: int, height: int) -> Region:
-        """What the run sees of a frame that is shown at a size, in px."""
+        """The part that the run sees of a frame of this size, in px."""
         x0, y0, x1, y1 = self.region
         return x0 * width, y0 * height, x1 * width, y1 * height
 
     def boxes_in(self, step: int, width: int, height: int) -> list[Region]:
-        """Boxes of a sample in its frame that is shown at a size, in px."""
+        """The boxes of a sample in a frame of this size, in px."""
         across, down = width / self.size[0], height / self.size[1]
         return [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in self.boxes.get(step, ())]
 
     def equal_steps(self, number: int) -> NDArray[np.int64]:
-        """So many equally spaced samples from the first to the last, by index; all where there are fewer."""
+        """Indices of `number` equally spaced samples from the first to the last; all if there are fewer."""
         return np.unique(np.rint(np.linspace(0, len(self) - 1, number)).astype(np.int64))
 
     def nearest_steps(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -92,13 +92,13 @@ class Look:
         return np.asarray(np.abs(self.times[:, None] - times).argmin(axis=0), np.int64)
 
     def every(self, step: int) -> "Look":
-        """The look with its first sample and every `step`-th after it."""
+        """The look thinned to its first sample and every `step`-th after it."""
         columns = {name: getattr(self, name)[::step] for name in _PER_SAMPLE}
         boxes = {index // step: found for index, found in self.boxes.items() if index % step == 0}
         return replace(self, boxes=boxes, **columns)
 
     def shown_size(self, width: int) -> tuple[int, int]:
-        """Width and height in px of a frame in a box that is so wide and twice as high, at the clip's aspect, even."""
+        """Even width and height in px of a frame at the clip's aspect, within `width` and twice that height."""
         wide, high = self.size
         factor = min(width / wide, 2 * width / high)
         return max(2, 2 * round(wide * factor / 2)), max(2, 2 * round(high * factor / 2))
@@ -113,26 +113,26 @@ def look_at(
     truth: Sequence[str] = (),
     boxes: BoxSource | None = None,
 ) -> Look:
-    """Let a run look at a clip. The prediction is of the whole clip, the look of the part that is to be drawn.
+    """Let a run look at a clip. The prediction is of the whole clip, the look of the part to draw.
 
     Args:
         recognizer: A run with attention.
         clip: A video.
-        config: Which part of the clip.
-        label: Of the run in the picture.
-        truth: The clip's true classes; where there are none they are read off its name or folder.
-        boxes: What was annotated, in this clip or others.
+        config: Settings that give the part of the clip to draw.
+        label: Label of the run in the picture.
+        truth: The clip's true classes; if empty, the class is read from its name or folder.
+        boxes: Source of boxes, of this clip or others.
 
     Raises:
         RunError: The run has no attention.
         VideoError: The clip cannot be decoded.
-        ConfigError: The clip has ended before the part to draw.
-        DataError: Its boxes cannot be used.
+        ConfigError: The clip ends before the part to draw.
+        DataError: The clip's boxes cannot be used.
     """
     attended = recognizer.attend(clip)
     info, spec = probe(clip), recognizer.run.manifest.features
     if not truth and not recognizer.run.manifest.model.multilabel:
-        # Where clips have several labels, no folder or name tells them all.
+        # If clips may have several labels, no folder or name gives them all.
         truth = [name] if (name := label_of(clip, recognizer.classes)) is not None else []
     x0, y0, x1, y1 = seen_region(info.width, info.height, spec.resize)
     chosen, end = _drawn_part(attended, clip, config)
@@ -161,7 +161,7 @@ def look_at(
 
 
 def _drawn_part(attended: AttendedClip, clip: Path, config: PictureConfig) -> tuple[NDArray[np.int64], float]:
-    """Samples to draw, by index, and the second at which the last one's time is over."""
+    """Indices of the samples to draw, and the time at which the last one ends, in seconds."""
     end = attended.end if config.duration is None else min(attended.end, config.start + config.duration)
     # Times are exact, the user's decimals are not.
     chosen = np.flatnonzero((attended.times >= config.start - 1e-6) & (attended.times < end - 1e-6))
@@ -173,30 +173,30 @@ def _drawn_part(attended: AttendedClip, clip: Path, config: PictureConfig) -> tu
 
 
 def note_unboxed(looks: Sequence[Look], source: BoxSource | None, on_progress: OnProgress) -> None:
-    """Say so where a file of boxes is given and none is of what is shown of a clip."""
+    """Report that a given file of boxes has none for the part of a clip that is shown."""
     if isinstance(source, BoxTable) and not any(look.boxes for look in looks):
         message = f"{looks[0].clip}: {source.path} has no box of what is shown; its paths are those in the data set"
         on_progress(Progress("look", message=message))
 
 
 def reason_of(error: AttnrecError) -> str:
-    """Why a clip is left out, in a word where a video has one."""
+    """Why a clip is left out: the short reason of a VideoError, or the message of another error."""
     return error.reason if isinstance(error, VideoError) else str(error)
 
 
 def shown_frames(
     look: Look, width: int, steps: NDArray[np.int64] | None = None, on_progress: OnProgress = no_progress
 ) -> Iterator[NDArray[np.uint8]]:
-    """Frames of a look's samples, decoded one by one at the clip's own aspect.
+    """Decode the frames of a look's samples one by one, at the clip's own aspect.
 
     Args:
-        look: At the clip.
-        width: Of the box that they fit into, see `Look.shown_size`.
-        steps: Indices of the samples that are wanted, not falling; None: all.
-        on_progress: Told of every frame.
+        look: The look at the clip.
+        width: Maximum width of the frames, see `Look.shown_size`.
+        steps: Indices of the samples to decode, not falling; None for all.
+        on_progress: Called for every frame.
 
     Yields:
-        RGB, shape (H, W, 3); the same again where a sample is wanted twice.
+        RGB frames, shape (H, W, 3); a sample that is given twice is yielded twice.
 
     Raises:
         VideoError: The clip cannot be decoded.

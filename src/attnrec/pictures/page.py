@@ -1,4 +1,4 @@
-"""A clip as a page to step through: where a run looks, and what it takes the clip for, moment by moment.
+"""A clip as an HTML page to step through: where a run looks, and its predictions, moment by moment.
 
 Legend: S samples of the clip, K grid side, C classes, H and W of a frame in px.
 """
@@ -20,7 +20,7 @@ from attnrec.pictures.look import Look
 from attnrec.pictures.text import printable
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 
-MAX_CURVES = 6  # more cannot be told apart
+MAX_CURVES = 6  # more curves cannot be told apart
 JPEG_QUALITY = 85
 PAGE_STYLES: dict[PictureStyle, str] = {"paper": "Paper", "grid": "Grid"}
 SCALES: dict[PictureScale, str] = {"frame": "Each frame's peak", "clip": "The clip's peak", "fixed": "Fixed"}
@@ -28,7 +28,7 @@ SCALES: dict[PictureScale, str] = {"frame": "Each frame's peak", "clip": "The cl
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of the plot of class probabilities: a class and its points in a box of 1000 x 100."""
+    """A line in the plot of class probabilities: a class, and its points in a box of 1000 x 100."""
 
     index: int
     name: str
@@ -40,12 +40,12 @@ def clip_page(look: Look, frames: Iterable[NDArray[np.uint8]], config: PictureCo
     """Write the page of a look.
 
     Args:
-        look: What it shows.
-        frames: RGB of each sample, in order, shape (H, W, 3), of one size.
-        config: The style, one of `PAGE_STYLES`, and the scale that it begins with.
+        look: The look to show.
+        frames: RGB frame of each sample, in order, shape (H, W, 3), of one size.
+        config: The initial style, one of `PAGE_STYLES`, and the initial scale.
 
     Returns:
-        One HTML document that holds all it shows.
+        One self-contained HTML document.
 
     Raises:
         ValueError: There are more or fewer frames than samples.
@@ -99,7 +99,7 @@ def _curves(look: Look) -> list[Curve]:
 
 
 def _points(times: NDArray[np.float64], values: NDArray[np.float64]) -> str:
-    """Points of a line through values from 0, at the bottom, to 1, in a box of 1000 x 100."""
+    """Points of a line through values from 0 (bottom) to 1 (top), in a box of 1000 x 100."""
     if len(times) == 1:
         times, values = np.array([0.0, 1.0]), np.repeat(values, 2)
     x = 1000 * (times - times[0]) / (times[-1] - times[0])

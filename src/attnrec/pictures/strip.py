@@ -28,9 +28,9 @@ LEAST_WIDTH_PX = 320
 
 
 class StripRow(NamedTuple):
-    """Some steps of a look."""
+    """A row of a strip: some steps of a look."""
 
-    look: Look  # a run's, at the whole clip: brightness goes by all of it
+    look: Look  # a run's look at the whole clip, which decides the brightness
     steps: NDArray[np.int64]  # indices of the samples to show, rising, shape (N,)
     frames: Sequence[Picture]  # RGB frames of these samples, shape (H, W, 3), of one size
 
@@ -41,23 +41,23 @@ def strip_row(
     steps: NDArray[np.int64] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> StripRow:
-    """Decode the frames of a look's steps; of equally spaced ones if none are given."""
+    """Decode the frames of a look's steps; without steps, of equally spaced ones."""
     steps = look.equal_steps(config.strip) if steps is None else steps
     return StripRow(look, steps, list(shown_frames(look, config.width, steps, on_progress)))
 
 
 def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
-    """Steps of a clip: its name, the first row's frames as they are, and below them each row's frames attended.
+    """Draw steps of a clip: its name, the first row's plain frames, and below them each row's attended frames.
 
     Args:
-        rows: One for each run.
+        rows: The rows, one for each run.
         config: Style and scale.
 
     Returns:
-        RGB.
+        RGB picture.
 
     Raises:
-        ValueError: The rows are not of one number of steps.
+        ValueError: The rows differ in their number of steps.
     """
     if len({len(part) for row in rows for part in (row.steps, row.frames)}) != 1:
         raise ValueError("the rows must have one number of steps")
@@ -85,11 +85,11 @@ def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
 def _draw_row(
     canvas: Image.Image, row: StripRow, notes: Sequence[str], top: int, inner: int, config: PictureConfig
 ) -> None:
-    """A run's name and prediction, lines of notes, its attended frames, and what full strength is."""
+    """Draw a run's label and prediction, lines of notes, its attended frames, and the legend."""
     look, steps = row.look, row.steps
     height, width, _ = row.frames[0].shape
     draw = ImageDraw.Draw(canvas)
-    # Either is cut at half of the line at the earliest, and only where both do not fit.
+    # Label and prediction are cut only if both do not fit, and keep at least half of the line.
     room = max(inner // 2, inner - text_width(fitted(look.verdict, TEXT_PX, inner), TEXT_PX))
     label = fitted(f"{look.label}: ", TEXT_PX, room) if look.label else ""
     draw.text((MARGIN_PX, top), label, fill=LIGHT.plain, font=font(TEXT_PX))
@@ -112,7 +112,7 @@ def _draw_row(
 
 
 def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:
-    """Pictures of a row's steps, with the boxes of each."""
+    """Paste pictures of a row's steps, with the boxes of each."""
     for x, step, picture in zip(_lefts(row), row.steps, pictures, strict=True):
         height, width, _ = picture.shape
         boxed = outlined(picture, row.look.boxes_in(int(step), width, height))
@@ -125,14 +125,14 @@ def _lefts(row: StripRow) -> list[int]:
 
 
 def stacked(titles: Sequence[str], strips: Sequence[Sequence[Picture]]) -> Picture:
-    """Strips below one another under titles.
+    """Stack strips in sections under titles.
 
     Args:
-        titles: Of each section.
+        titles: Title of each section.
         strips: RGB pictures of each section.
 
     Returns:
-        RGB, as wide as the widest.
+        RGB picture, as wide as the widest strip.
     """
     pictures = [picture for section in strips for picture in section]
     width = max([LEAST_WIDTH_PX + 2 * MARGIN_PX, *(picture.shape[1] for picture in pictures)])
@@ -150,7 +150,7 @@ def stacked(titles: Sequence[str], strips: Sequence[Sequence[Picture]]) -> Pictu
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """A picture as a PNG file."""
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Letters and colours of pictures."""
+"""Text in pictures: font, colours, and fitting text into space."""
 
 import functools
 import re
@@ -17,14 +17,14 @@ _RIGHT_TO_LEFT = re.compile(r"{0}+(?:[ _-]+{0}+)*".format(r"[\u0590-\u08ff\ufb1d
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours on one ground."""
+    """Colours for one background."""
 
-    ground: Colour  # behind everything
-    plain: Colour  # of text
-    muted: Colour  # of smaller text and axes
-    right: Colour  # of a prediction that is right
-    wrong: Colour  # of one that is not
-    lines: tuple[Colour, ...]  # of classes in a chart, told apart by most colour-blind people as well
+    ground: Colour  # background
+    plain: Colour  # text
+    muted: Colour  # smaller text and axes
+    right: Colour  # right predictions
+    wrong: Colour  # wrong predictions
+    lines: tuple[Colour, ...]  # classes in a chart, distinct for most colour-blind people as well
 
 
 DARK = Theme(
@@ -47,7 +47,7 @@ LIGHT = Theme(
 
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib, so that text looks alike on every machine; `size` in px."""
+    """DejaVu Sans of a size in px; it comes with matplotlib, so that text looks alike on every machine."""
     return ImageFont.truetype(_font_path(), size)
 
 
@@ -57,22 +57,22 @@ def _font_path() -> str:
 
 @functools.cache
 def _letters() -> frozenset[str]:
-    """What the font can draw."""
+    """The characters that the font can draw."""
     return frozenset(map(chr, FT2Font(_font_path()).get_charmap()))
 
 
 def text_width(text: str, size: int) -> int:
-    """Width of a line in px."""
+    """Width of a line of text in px."""
     return round(font(size).getlength(text))
 
 
 def printable(text: str) -> str:
-    """Text without control characters and what is no Unicode, which file names may hold."""
+    """Replace control characters and invalid Unicode, which file names may hold, by question marks."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def drawable(text: str) -> str:
-    """Text with an escape for every character that the font cannot draw."""
+    """Replace every character that the font cannot draw by an escape."""
     known = _letters()
     return "".join(c if c.isprintable() and c in known else _escape(c) for c in text)
 
@@ -82,18 +82,18 @@ def _escape(character: str) -> str:
 
 
 def _in_order(text: str) -> str:
-    """Text whose words stand from left to right, names in Hebrew or Arabic letters among them."""
-    if not features.check("raqm"):  # nothing orders letters, or joins them
+    """Order the words of a text from left to right, even with names in Hebrew or Arabic letters."""
+    if not features.check("raqm"):  # without raqm nothing orders or joins letters
         return _RIGHT_TO_LEFT.sub(lambda name: name[0][::-1], text)
-    # Without marks a line that begins with such a name runs from right to left: what it is taken for would stand at the
-    # right, and what it is at the left.
+    # Without marks a line that begins with such a name runs from right to left, which would swap the prediction and
+    # the true class.
     mark = _LEFT_TO_RIGHT_MARK
     marked, names = _RIGHT_TO_LEFT.subn(lambda name: name[0] + mark, text)
     return mark + marked if names else text
 
 
 def fitted(text: str, size: int, room: int) -> str:
-    """A line cut with an ellipsis to so many px, that reads from left to right; what cannot be drawn is an escape."""
+    """Cut a line with an ellipsis to `room` px, in left-to-right order, with escapes for what cannot be drawn."""
     text = _in_order(drawable(text))
     if text_width(text, size) <= room:
         return text
@@ -103,7 +103,7 @@ def fitted(text: str, size: int, room: int) -> str:
 
 
 def wrapped(text: str, size: int, room: int) -> list[str]:
-    """Plain words in lines of at most so many px; a word that is longer stands alone."""
+    """Wrap plain words into lines of at most `room` px; a longer word is on its own line."""
     lines: list[str] = []
     for word in text.split():
         if lines and text_width(f"{lines[-1]} {word}", size) <= room:
@@ -114,5 +114,5 @@ def wrapped(text: str, size: int, room: int) -> list[str]:
 
 
 def verdict_colour(correct: bool | None, theme: Theme) -> Colour:
-    """Colour of a prediction: right, wrong, or neither where the truth is not known."""
+    """Colour of a prediction: right, wrong, or plain if the truth is unknown."""
     return theme.plain if correct is None else theme.right if correct else theme.wrong

@@ -1,4 +1,4 @@
-"""Clips to pictures of where a run looks: moving ones at the clips' own speed, strips for print, pages to step through.
+"""`visualize`: pictures of where a run looks, as moving pictures, strips for print, and pages to step through.
 
 Legend: S drawn samples, K grid side, C classes.
 """
@@ -21,24 +21,24 @@ from attnrec.training.run import Run
 
 @dataclass(frozen=True)
 class VisualizeReport:
-    """What was drawn of a clip."""
+    """Report of a clip's picture."""
 
     clip: str
-    out: str | None  # the picture; None where only the numbers were written
-    raw: str | None  # file of the numbers, if they were asked for
-    run: str  # its folder
+    out: str | None  # path of the picture; None if only numbers were written
+    raw: str | None  # path of the numbers; None if they were not asked for
+    run: str  # folder of the run
     predicted: str  # most probable class of the clip
-    probability: float  # of that class
+    probability: float  # probability of that class
     status: str  # `ok`, or what is wrong with the video
-    truth: str | None  # true class by the clip's name or folder; None where it is not known
+    truth: str | None  # true class by the clip's name or folder; None if unknown
     style: str
     scale: str
     full: tuple[float, float]  # least and most attention at full strength, in multiples of uniform attention
-    num_frames: int  # drawn
-    fps: float  # drawn frames a second, on the mean
+    num_frames: int  # number of frames drawn
+    fps: float  # mean number of drawn frames per second
     attention_entropy: float  # mean over the drawn steps, 1 for uniform attention
-    num_boxed: int | None  # steps of the drawn part that have a box; None where there are none to draw from
-    seconds: float  # taken
+    num_boxed: int | None  # number of drawn steps with a box; None without a source of boxes
+    seconds: float  # time taken
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,26 @@ class VisualizeSummary:
 
 @dataclass(frozen=True)
 class VersusRow:
-    """One run of a picture of several."""
+    """One run in a picture of several runs."""
 
-    run: str  # its folder
-    label: str  # what tells it from the others
+    run: str  # folder of the run
+    label: str  # label that tells it from the other runs
     predicted: str  # most probable class of the clip
-    probability: float  # of that class
+    probability: float  # probability of that class
     attention_entropy: float  # mean over the clip, 1 for uniform attention
 
 
 @dataclass(frozen=True)
 class VersusReport:
-    """A clip by several runs."""
+    """Report of a picture of a clip by several runs."""
 
     clip: str
     out: str
-    truth: str | None  # true class by the clip's name or folder; None where it is not known
+    truth: str | None  # true class by the clip's name or folder; None if unknown
     status: str  # `ok`, or what is wrong with the video
-    times: list[float]  # of the steps in seconds
-    rows: list[VersusRow]  # of the picture, from the top
-    seconds: float  # taken
+    times: list[float]  # times of the steps in seconds
+    rows: list[VersusRow]  # rows of the picture, from the top
+    seconds: float  # time taken
 
 
 def visualize(
@@ -90,20 +90,20 @@ def visualize(
     Args:
         recognizer: A run with attention.
         clip: A video.
-        out: The picture; its suffix is one of `WRITERS`. None draws none.
+        out: Path of the picture, with a suffix of `WRITERS`; None draws no picture.
         config: Style, scale, size and part of the clip.
-        raw: A `.npz` file for the numbers, see `write_raw`.
+        raw: Path of a `.npz` file for the numbers, see `write_raw`.
         boxes: A file of boxes or points to draw as well, see `features.boxes.read_boxes`; None takes those in the run's
-            feature store, if that is there and holds a video of the clip's content.
-        overwrite: Replace files that are there.
-        on_progress: Told of every frame.
+            feature store, if there is one with a video of the clip's content.
+        overwrite: Replace existing files.
+        on_progress: Called for every frame.
 
     Raises:
-        ConfigError: A suffix is unknown, the picture would replace the clip, or that has ended before the part to draw.
+        ConfigError: A suffix is unknown, the picture would replace the clip, or the clip ends before the part to draw.
         RunError: The run has no attention.
         VideoError: The clip cannot be decoded.
         DataError: The boxes cannot be used.
-        AttnrecError: A file is there already or cannot be written.
+        AttnrecError: A file exists already or cannot be written.
     """
     config = config or PictureConfig()
     out, raw = (None if path is None else Path(path) for path in (out, raw))
@@ -169,15 +169,15 @@ def visualize_all(
     Args:
         recognizer: A run with attention.
         clips: Videos.
-        folder: Where the pictures go, under the clips' names; a number is added where two have one name.
-        suffix: Of the pictures.
-        config: As in `visualize`.
-        boxes: Likewise.
-        overwrite: Likewise.
-        on_progress: Told of every clip and frame.
+        folder: Folder for the pictures, which are named after the clips, with a number if a name is taken.
+        suffix: Suffix of the pictures.
+        config: Style, scale, size and part of the clips.
+        boxes: A file of boxes or points to draw, as in `visualize`.
+        overwrite: Replace existing files.
+        on_progress: Called for every clip and frame.
 
     Raises:
-        AttnrecError: As `visualize`, but for what is wrong with a clip.
+        AttnrecError: As in `visualize`, except for errors of single clips.
     """
     config = config or PictureConfig()
     source = box_source(boxes, recognizer.run, config)
@@ -198,7 +198,7 @@ def visualize_all(
 
 
 def _names(clips: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
-    """A picture's path for each clip, no two alike, in the clips' order."""
+    """A distinct path of a picture for each clip, in the clips' order."""
     taken: set[str] = set()
     names = []
     for clip in clips:
@@ -231,22 +231,22 @@ def versus(
 ) -> VersusReport:
     """Draw the same steps of a clip by several runs: what the penalty or the rate changes (Figs. 6 and 7).
 
-    The steps are equally spaced ones of the run that sees the fewest; the others show the samples nearest in time.
+    The steps are equally spaced samples of the run that sees the fewest; other runs show their samples nearest in time.
 
     Args:
-        runs: With attention, two or more.
+        runs: Two or more runs with attention.
         clip: A video.
-        out: Ends in `.png`.
+        out: Path of the picture, which ends in `.png`.
         config: Style, scale, size, steps and part of the clip.
-        boxes: As in `visualize`; None takes each run's own.
-        overwrite: Replace a file that is there.
-        device: See `runtime.resolve_device`.
+        boxes: A file of boxes or points, as in `visualize`; None takes those in each run's own store.
+        overwrite: Replace an existing file.
+        device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
-        on_progress: Told of every run.
+        on_progress: Called for every run.
 
     Raises:
         ConfigError: There are fewer than two runs, or `out` has another suffix.
-        AttnrecError: As `visualize`.
+        AttnrecError: As in `visualize`.
     """
     started = time.monotonic()
     if len({run.path.absolute() for run in runs}) < 2:
@@ -285,7 +285,7 @@ def versus(
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
-    """What tells each run from the others in a few words, or their names where settings do not."""
+    """Short labels that tell runs apart by their settings, or else the runs' names."""
     trainings = [run.manifest.training for run in runs]
     settings = [
         (

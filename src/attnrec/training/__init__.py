@@ -1,1 +1,1 @@
-"""Feature cubes to a run: what is asked, what is done, the loop, and the run directory."""
+"""Training: from settings to a recipe, the training loop, checkpoints and the run directory."""

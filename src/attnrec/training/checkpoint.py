@@ -1,7 +1,7 @@
-"""A training as it lies on disk while it is not finished: `checkpoint/` in the run directory.
+"""The checkpoint of an unfinished training: `checkpoint/` in the run directory.
 
-One file holds all that the next step depends on and is replaced as a whole, so that a process that is killed at any
-moment leaves the state after some step, and nothing else.
+One file holds everything that the next step depends on. It is replaced as a whole, so a process killed at any moment
+leaves the state after some complete step.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ from attnrec.training.step import Means
 
 FOLDER, STATE, LOCK = "checkpoint", "state.pt", "lock"
 VERSION = 1
-_STATES = 4  # of a parameter and what Adam keeps of it there are three
+_STATES = 4  # copies of the parameters' size, at most; a model with Adam's state takes three
 _SPARE_BYTES = 16 * 2**20
-_BEST = {"key", "epoch", "loss"}  # what the next step looks at of the best epoch
+_BEST = {"key", "epoch", "loss"}  # keys of `Position.best` that resuming needs
 
 
 class Running(NamedTuple):
-    """Sums over the blocks of an epoch so far."""
+    """Sums of the training figures over the blocks of an epoch so far."""
 
     loss: float = 0.0
     penalty: float = 0.0
@@ -44,38 +44,38 @@ class Running(NamedTuple):
     num_blocks: float = 0.0
 
     def plus(self, means: Means, num_blocks: int) -> "Running":
-        """With the blocks of one more batch, of which these are the means."""
+        """The sums with one more batch added, given its means and its number of blocks."""
         added = (*(mean * num_blocks for mean in means), num_blocks)
         return Running(*(total + value for total, value in zip(self, added, strict=True)))
 
     @property
     def means(self) -> Means:
-        """Over the blocks so far."""
+        """Means over the blocks so far."""
         return Means(*(total / self.num_blocks for total in self[:3]))
 
 
 @dataclass
 class Position:
-    """How far a training has come. Dropout and the order of blocks are functions of it and of the seed."""
+    """How far a training has come. Together with the seed it determines dropout and the order of blocks."""
 
-    # `search` for the epoch that validates best, or the second training, `retrain`
+    # `search`, the training that finds the best epoch, or `retrain`, the second training
     phase: Literal["search", "retrain"] = "search"
-    epoch: int = 0  # epochs of the phase that are done
-    batch: int = 0  # batches done of the epoch after them
-    step: int = 0  # optimiser steps done, all in all
-    # Over the blocks of that epoch so far: loss, penalty, entropy, number of blocks; see `Running`
+    epoch: int = 0  # finished epochs of the phase
+    batch: int = 0  # finished batches of the current epoch
+    step: int = 0  # optimiser steps taken in both phases
+    # Sums over the current epoch's blocks so far: loss, penalty, entropy, number of blocks; see `Running`
     sums: list[float] = field(default_factory=lambda: [*Running()])
     # Figures of the epoch that validated best; empty before the first
     best: dict[str, Any] = field(default_factory=dict)
-    search_epochs: int = 0  # epochs of the first phase, once it is over
+    search_epochs: int = 0  # epochs of the first phase, set when it is over
     last_loss: float | None = None  # training loss of the phase's last epoch
-    seconds: float = 0.0  # taken so far
-    log_bytes: int = 0  # size of `training.jsonl`
+    seconds: float = 0.0  # training time so far
+    log_bytes: int = 0  # size of `training.jsonl` at this position
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A position, and the parameters and the optimiser's state there."""
+    """A position in a training, with the parameters and the optimiser's state there."""
 
     position: Position
     model: dict[str, torch.Tensor]
@@ -86,7 +86,7 @@ def save_checkpoint(run_path: Path, position: Position, model: nn.Module, optimi
     """Replace the checkpoint of a run, atomically.
 
     Raises:
-        AttnrecError: It cannot be written; the one before is as it was.
+        AttnrecError: The checkpoint cannot be written; the previous one is kept.
     """
     buffer = io.BytesIO()  # torch would hide from us why a file cannot be written
     state = {
@@ -101,10 +101,10 @@ def save_checkpoint(run_path: Path, position: Position, model: nn.Module, optimi
 
 
 def load_checkpoint(run_path: Path) -> Checkpoint | None:
-    """The checkpoint of a run, on the CPU; None where it came to none.
+    """Load the checkpoint of a run, on the CPU; None if the run has none.
 
     Raises:
-        RunError: It is damaged, of another version, or not of the run's model.
+        RunError: The checkpoint is damaged, of another version, or of another model than the run's.
     """
     path = run_path / FOLDER / STATE
     if not path.exists():
@@ -117,7 +117,7 @@ def load_checkpoint(run_path: Path) -> Checkpoint | None:
             raise ValueError(f"version {state['version']}")
         position = config_from_dict(Position, json.loads(state["position"]))
         if len(position.sums) != len(Running()) or (position.epoch and not position.best.keys() >= _BEST):
-            raise ValueError("no position of a training")
+            raise ValueError("not a position in a training")
         if {name: tuple(value.shape) for name, value in state["model"].items()} != shapes:
             raise ValueError("weights of another model")
         if not all(bool(value.isfinite().all()) for value in state["model"].values()):
@@ -126,10 +126,10 @@ def load_checkpoint(run_path: Path) -> Checkpoint | None:
 
 
 def restore_optimizer(run_path: Path, checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
-    """Bring an optimiser to its state in a checkpoint.
+    """Restore the state of an optimiser from a checkpoint.
 
     Raises:
-        RunError: It is of another optimiser or of another model.
+        RunError: The state belongs to another optimiser or another model.
     """
     with _using(run_path / FOLDER / STATE):
         optimizer.load_state_dict(checkpoint.optimizer)
@@ -147,16 +147,16 @@ def _using(path: Path) -> Iterator[None]:
 
 
 def remove_checkpoint(run_path: Path) -> None:
-    """Remove what only a training that is not finished needs."""
+    """Remove the checkpoint of a run, which only an unfinished training needs."""
     shutil.rmtree(run_path / FOLDER, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def sole_trainer(run_path: Path) -> Iterator[None]:
-    """Hold a run alone; what an earlier process left half written in its checkpoint is removed.
+    """Hold the lock of a run for training, and remove half-written checkpoints of earlier processes.
 
     Raises:
-        RunBusyError: Another process is training it.
+        RunBusyError: Another process is training the run.
         AttnrecError: The run cannot be written.
     """
     folder = run_path / FOLDER
@@ -177,11 +177,11 @@ def sole_trainer(run_path: Path) -> Iterator[None]:
 
 
 def wait_for_trainer(run_path: Path) -> None:
-    """Wait until no other process trains a run."""
+    """Wait until no other process is training a run."""
     try:
         handle = os.open(run_path / FOLDER / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return  # it has come to its end, which removes the lock
+        return  # the training has finished, which removes the lock
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
     finally:
@@ -190,10 +190,10 @@ def wait_for_trainer(run_path: Path) -> None:
 
 @contextlib.contextmanager
 def sole_maker(runs_dir: Path) -> Iterator[None]:
-    """Be alone for the moment between looking for a run and beginning it, so that no two processes begin the same.
+    """Lock the folder of runs while a run is looked for and begun, so that no two processes begin the same run.
 
     Raises:
-        RunError: The folder cannot be made.
+        RunError: The folder cannot be created.
     """
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)

@@ -18,20 +18,20 @@ def _is_decisive(name: str, config: TrainConfig) -> bool:
 
 
 def settings_given(config: TrainConfig) -> dict[str, Any]:
-    """Settings that are not at their defaults."""
+    """The settings that differ from their defaults."""
     fields = TrainConfig.__dataclass_fields__.values()
     return {field.name: value for field in fields if (value := getattr(config, field.name)) != field.default}
 
 
 def run_name(config: TrainConfig) -> str:
-    """`<model>-<what differs from the defaults>`, such as `attention-lambda1-fps6`; a long one is cut."""
+    """The name of a run: `<model>-<settings not at their defaults>`, such as `attention-lambda1-fps6`; cut if long."""
     given = {name: v for name, v in settings_given(config).items() if name != "model" and _is_decisive(name, config)}
     name = "-".join([config.model, *(part_of_name(*item) for item in given.items())]).replace("/", "_")
     return name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
 
 
 def part_of_name(name: str, value: Any) -> str:
-    """A setting in the name of a run or a row."""
+    """The part of a run's or row's name that stands for a setting."""
     short = _SETTINGS[name].short if name in _SETTINGS else None
     short = name.replace("_", "") if short is None else short
     if isinstance(value, bool):
@@ -40,12 +40,12 @@ def part_of_name(name: str, value: Any) -> str:
 
 
 def identity(recipe: Recipe, layer: str, fingerprint: str, split_sha256: str) -> str:
-    """All that decides the weights of a training, as text.
+    """Everything that decides the weights of a training, as text.
 
     Args:
-        recipe: Its settings.
-        layer: Whose features are trained on.
-        fingerprint: Of the feature store.
+        recipe: Settings of the training.
+        layer: CNN layer whose features are trained on.
+        fingerprint: Fingerprint of the feature store.
         split_sha256: Hash of the split.
     """
     decisive = _decisive(recipe) | {"layer": layer, "fingerprint": fingerprint, "split_sha256": split_sha256}
@@ -53,18 +53,18 @@ def identity(recipe: Recipe, layer: str, fingerprint: str, split_sha256: str) ->
 
 
 def identity_of(run: Run) -> str:
-    """That of a run."""
+    """The `identity` of a finished or unfinished run."""
     manifest = run.manifest
     return identity(manifest.training, manifest.features.layer, manifest.store["fingerprint"], manifest.split["sha256"])
 
 
 def row_settings(recipe: Recipe, given: dict[str, Any] | None, layer: str) -> dict[str, Any]:
-    """What runs of one row of a table have in common: all that is decisive but for the seed and the split.
+    """The settings that the runs of one table row share: all that decide the weights, except seed and split.
 
     Args:
-        recipe: Its settings.
-        given: Those that were given; None where that is not known.
-        layer: Whose features were trained on.
+        recipe: Settings of the training.
+        given: The settings that the user gave; None if that is not known.
+        layer: CNN layer whose features were trained on.
     """
     settings = _decisive(recipe) | {"layer": layer}
     if given is not None:
@@ -73,7 +73,7 @@ def row_settings(recipe: Recipe, given: dict[str, Any] | None, layer: str) -> di
 
 
 def row_settings_of(run: Run) -> dict[str, Any]:
-    """Those of a run."""
+    """The `row_settings` of a run."""
     return row_settings(run.manifest.training, run.manifest.given, run.manifest.features.layer)
 
 
@@ -83,12 +83,12 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
 
 
 def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
-    """Command lines that train a run again and score it, under a comment on the features.
+    """Command lines that train and evaluate a run again, under a comment on its features.
 
     Args:
         run: The run.
-        part: That was evaluated.
-        evaluation: What `evaluate` wrote of it; empty where it did not.
+        part: Part of the split that was evaluated.
+        evaluation: The evaluation of that part; empty if there is none.
     """
     spec, store = run.manifest.features, run.manifest.store
     K = spec.grid_size
@@ -116,10 +116,10 @@ def _of_preset(model: str) -> tuple[str, ...]:
 
 
 def train_command(run: Run) -> str:
-    """The command line that trains a run again: what was given, or all settings where that was not recorded.
+    """The command line that trains a run again: the settings given, or all of them if that was not recorded.
 
-    Split and precision are named whether they were given or found, as another machine may find another precision; and
-    so is what a preset made of the data, as another attnrec may make another model of it.
+    Split and precision are always included, as another machine may choose another precision; so are the settings that
+    the preset derived from the data, as another version of attnrec may derive others.
     """
     manifest = run.manifest
     given = manifest.given if manifest.given is not None else settings_given(manifest.training)

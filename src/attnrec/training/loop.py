@@ -1,4 +1,4 @@
-"""The loop over epochs of one run, from wherever its checkpoint says."""
+"""The training loop over the epochs of one run, from the start or from its checkpoint."""
 
 import contextlib
 import math
@@ -22,30 +22,30 @@ from attnrec.training.run import Run
 from attnrec.training.score import score_blocks
 from attnrec.training.step import Means, StepFigures, Stepper
 
-RETRAIN_EPOCHS = 2  # times the planned epochs, after which retraining gives up reaching its cost
-LOG_STEPS = 10  # between lines of training.jsonl within an epoch
-SHOWN_VIDEOS = 3  # of a batch, in an error
+RETRAIN_EPOCHS = 2  # times the planned epochs, after which retraining stops short of its target loss
+LOG_STEPS = 10  # steps between lines of training.jsonl within an epoch
+SHOWN_VIDEOS = 3  # videos of a batch named in an error
 
 
 @dataclass(frozen=True)
 class RetrainReport:
-    """The second training, on training and validation videos."""
+    """Report of the second training (`--retrain`), on training and validation videos."""
 
     target_loss: float  # training loss of the first training's best epoch, which ends the second
-    loss: float  # of its last epoch
-    epochs: int  # done
+    loss: float  # training loss of its last epoch
+    epochs: int  # epochs done
     reached: bool  # whether the loss came down to the target
 
 
 class Training:
-    """One run in the making, as one process of the world sees it.
+    """The training of one run, as seen by one of the processes that share it.
 
     Args:
-        session: What is trained on what.
-        run: Its folder, which only the first process writes to.
-        world: The processes.
-        interruption: Looked at after every step.
-        on_progress: Told of every step.
+        session: Model, data and settings of the training.
+        run: The run directory, which only the first process writes to.
+        world: The processes that share the training.
+        interruption: Request to stop, checked after every step.
+        on_progress: Called after every step.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Training:
         self._started = self._saved = time.monotonic()
 
     def restore(self, checkpoint: Checkpoint | None) -> None:
-        """Go back to a checkpoint; to the very start where there is none."""
+        """Continue from a checkpoint, or from the start if there is none."""
         if checkpoint is not None:
             self.position = checkpoint.position
             self.stepper.model.load_state_dict(checkpoint.model)
@@ -73,15 +73,15 @@ class Training:
         self._started -= self.position.seconds
 
     def search(self) -> dict[str, Any]:
-        """Train until the plan says to stop. Returns the figures of the best epoch."""
+        """Train until early stopping or the planned end. Returns the figures of the best epoch."""
         while self.position.phase == "search" and not self._is_over():
             self._search_epoch()
         return self.position.best
 
     def retrain(self) -> RetrainReport:
-        """The authors' protocol: from the start on training and validation videos, until the training loss is as low.
+        """Train anew on training and validation videos, down to the best epoch's training loss: the authors' protocol.
 
-        The loss that is compared is the mean over an epoch's batches, with dropout, in both trainings.
+        The loss compared is, in both trainings, the mean over an epoch's batches, with dropout.
         """
         train, validation = self.session.train, self.session.validation
         table = BlockTable(
@@ -105,7 +105,7 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Taken so far, those of earlier processes included."""
+        """Training time so far, including that of earlier processes."""
         return time.monotonic() - self._started
 
     def _is_over(self) -> bool:
@@ -120,11 +120,11 @@ class Training:
         return position.phase == "search" and position.batch == 0 and 0 < position.epoch == position.best.get("epoch")
 
     def _search_epoch(self) -> None:
-        """An epoch and its validation."""
+        """Train and validate for one epoch."""
         figures = self._train_epoch(self.session.train, ("order", self.position.epoch + 1))
         figures |= self._validate()
         epoch = self.position.epoch + 1
-        # The loss is a steadier judge than the accuracy of a few videos. Without any, the last epoch counts.
+        # The loss is steadier than the accuracy of a few videos. Without validation videos, the last epoch counts.
         key = figures.get("validation_loss", -epoch)
         if not self.position.best or key < self.position.best["key"]:
             self.position.best = {"key": key, "epoch": epoch} | figures
@@ -132,7 +132,7 @@ class Training:
         self._tell(figures | {"epoch": epoch})
 
     def _train_epoch(self, table: BlockTable, order: tuple[str, int]) -> dict[str, Any]:
-        """What is left of an epoch. Returns its means over blocks."""
+        """Train for the rest of an epoch. Returns the figures of the whole epoch, means over its blocks."""
         self.stepper.model.train()
         position, began, seen = self.position, time.monotonic(), 0
 
@@ -153,7 +153,7 @@ class Training:
         return self._named(Running(*position.sums).means) | {"blocks_per_second": speed()}
 
     def _batches(self, table: BlockTable, order: tuple[str, int]) -> list[NDArray[np.int64]]:
-        """Indices of blocks, each once, in an order that is a function of seed and epoch."""
+        """Batches of block indices, each block once, shuffled by the seed and the epoch."""
         rng = np.random.default_rng(derived_seed(self.session.recipe.seed, *order))
         shuffled = rng.permutation(len(table))
         size = self.session.recipe.batch_size
@@ -175,7 +175,7 @@ class Training:
             self._save()
 
     def _end_epoch(self, figures: dict[str, Any]) -> None:
-        """Log an epoch, then save: what is in the log and what is in the checkpoint belong together."""
+        """Log an epoch, then save the checkpoint, which records the size of the log."""
         position = self.position
         position.epoch += 1
         position.last_loss = figures["loss"]
@@ -186,7 +186,7 @@ class Training:
             self._save_model()
 
     def _save(self) -> None:
-        """Write the checkpoint, unless the parameters have run away, which the next loss will say."""
+        """Write the checkpoint, unless parameters have become NaN or infinite, which the next loss will show."""
         self._saved = time.monotonic()
         if not self.world.is_first or not all(bool(p.isfinite().all()) for p in self.stepper.model.parameters()):
             return
@@ -209,7 +209,7 @@ class Training:
         try:
             yield
         except AttnrecError as error:
-            raise RunError(f"{error}; what was saved before is whole: make room and go on by --resume") from None
+            raise RunError(f"{error}; what was saved before is intact: make room and resume with --resume") from None
 
     def _no_number(self, figures: StepFigures, table: BlockTable, batch: NDArray[np.int64]) -> RunError:
         position, store = self.position, self.session.store
@@ -223,7 +223,7 @@ class Training:
         kept = f"the weights of epoch {best} are kept" if best else "no epoch was finished"
         return RunError(
             f"{self.run.path}: the {what} became {value} at step {position.step}, batch {position.batch + 1} of epoch "
-            f"{position.epoch + 1} ({shown}); {kept}. --resume would come to the same: train anew with a lower "
+            f"{position.epoch + 1} ({shown}); {kept}. --resume would fail at the same step: train anew with a lower "
             "--learning-rate or --lambda, or with --clip"
         )
 
@@ -256,7 +256,7 @@ class Training:
         return {"validation_accuracy": accuracy(targets, probs), "validation_loss": log_loss(targets, means)}
 
     def _named(self, means: Means) -> dict[str, Any]:
-        """As the log calls them; what is of attention only where there is some."""
+        """Figures by their names in the log; those of the attention only for attention models."""
         if self.session.model_config.architecture != "attention":
             return {"loss": means.loss}
         floor = penalty_floor(self.session.recipe.block_frames, self.session.model_config.num_locations)

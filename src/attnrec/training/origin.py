@@ -9,16 +9,16 @@ from attnrec.training.run import Run
 
 
 def store_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = no_progress) -> FeatureStore:
-    """The feature store that a run was trained on.
+    """Open the feature store that a run was trained on.
 
     Args:
         run: The run.
-        store: Where it is; None looks where it was at training, then in the current folder.
-        on_progress: Told of files of the folder that are left out.
+        store: Path of the store; None looks where it was at training, then in the current folder.
+        on_progress: Told of files in the folder that cannot be used as stores.
 
     Raises:
-        RunError: The run was trained on another store.
-        FeatureStoreError: There is none.
+        RunError: The run was trained on another store, or on another split of that name.
+        FeatureStoreError: No store was found.
     """
     features = features_of_run(run, store, on_progress)
     split = run.manifest.split
@@ -28,7 +28,7 @@ def store_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = n
 
 
 def features_of_run(run: Run, store: str | Path | None, on_progress: OnProgress = no_progress) -> FeatureStore:
-    """As `store_of_run`, for what does not depend on the split."""
+    """Open the feature store that a run was trained on, as `store_of_run` does, without checking its split."""
     recorded = Path(run.manifest.store["path"])
     path = Path(store) if store is not None else recorded if recorded.is_file() else find_store(Path.cwd(), on_progress)
     features = FeatureStore(path, run.manifest.features.layer)

@@ -1,4 +1,4 @@
-"""What a training will do: settings filled in by the preset, blocks counted, the model sized."""
+"""The plan of a training: settings filled in by the preset, number of blocks, size of the model."""
 
 import dataclasses
 import math
@@ -37,29 +37,29 @@ _SCALE_SAMPLE_FRAMES = 512
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What a training on a store comes to."""
+    """What a training on a store will do and take."""
 
     store: str  # path of the feature store
-    run_name: str  # without its number
+    run_name: str  # name of the run without its number
     multilabel: bool  # a video may have several labels
     num_train_blocks: int
     num_validation_blocks: int
-    updates: int  # optimiser steps at most, those of `--retrain` not counted
-    processes: int  # that share each batch
+    updates: int  # maximum number of optimiser steps, without those of `--retrain`
+    processes: int  # number of processes that share each batch
     feature_scale: float  # factor on stored features before they enter the model
     parts: dict[str, int]  # number of videos in each part of the split
     leaking_groups: list[str]  # groups with videos on both sides of the split
-    num_parameters: int  # of the model
+    num_parameters: int  # parameters of the model
     batch_bytes: int  # memory for the cubes of a batch, in each process; the store itself is mapped
-    state_bytes: int  # memory for parameters, gradients and the optimiser's state, likewise
+    state_bytes: int  # memory for parameters, gradients and the optimiser's state, in each process
     missing_classes: list[str]  # classes without a training video
     settings: Recipe
-    notes: list[str]  # what the dataset decided, in words
+    notes: list[str]  # settings that the dataset decided, as text
 
 
 @dataclass(frozen=True)
 class Session:
-    """All that a training needs, once its plan stands."""
+    """Everything that a training needs once it is planned."""
 
     store: FeatureStore
     asked: TrainConfig
@@ -114,26 +114,26 @@ def prepare(
 
 
 def prepare_again(run: Run, store: FeatureStore, recipe: Recipe, world: World) -> Session:
-    """What `prepare` made when the run began, for going on with it.
+    """Prepare to resume a run, as `prepare` did when it began.
 
     Args:
-        run: That was interrupted.
-        store: That it was trained on.
-        recipe: Its own, but for settings that leave its weights as they are.
-        world: The processes.
+        run: The interrupted run.
+        store: The feature store that it is trained on.
+        recipe: The run's recipe, which may differ in settings that do not decide the weights.
+        world: The processes that share the training.
 
     Raises:
-        RunError: This attnrec would train another model than the run's.
+        RunError: This version of attnrec would train another model than the run's.
     """
     session, manifest = prepare(store.path, recipe, world), run.manifest
     if session.model_config != manifest.model or session.store.spec != manifest.features:
-        raise RunError(f"{run.path}: another attnrec began it, whose model this one does not make; train anew")
+        raise RunError(f"{run.path}: was begun by a version of attnrec with another model; train anew")
     plan = dataclasses.replace(session.plan, feature_scale=manifest.feature_scale, run_name=run.name, notes=[])
     return dataclasses.replace(session, plan=plan)
 
 
 def _spread(table: BlockTable, count: int) -> BlockTable:
-    """So many blocks of a table, or all, from its whole length and so of most classes."""
+    """`count` blocks spread evenly over a table, and so over most classes; all if it has fewer."""
     picked = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
     return BlockTable(table.frames[picked], table.video[picked])
 
@@ -141,16 +141,16 @@ def _spread(table: BlockTable, count: int) -> BlockTable:
 def run_blocks(
     store: FeatureStore, sampling: Sampling | Recipe, part: str, block_stride: int | None = None
 ) -> BlockTable:
-    """Blocks of a part of a run's split, as its training cut them.
+    """The blocks of one part of a run's split, sampled as in its training.
 
     Args:
-        store: Of the run.
-        sampling: How they are cut.
-        part: Of the split.
-        block_stride: Stored frames between starts, where another than the training's is wanted.
+        store: Feature store of the run.
+        sampling: How blocks are sampled.
+        part: Part of the split.
+        block_stride: Stored frames between the starts of blocks; None takes the training's.
 
     Raises:
-        ConfigError: Their samples take more memory than there is.
+        ConfigError: The indices of the blocks' frames do not fit into memory.
     """
     videos, stride = store.split_members(sampling.split, part), block_stride or sampling.block_stride
     T, lengths = sampling.block_frames, store.videos.num_frames[videos]
@@ -158,7 +158,7 @@ def run_blocks(
     if 8 * T * most_blocks > machine_memory() / 2:
         raise ConfigError(
             f"{store.path}: {most_blocks} blocks of {T} frames would take {8 * T * most_blocks / 1e9:.1f} GB in memory "
-            "for their samples alone; lower --block-frames, or raise --stride"
+            "for their frame indices alone; lower --block-frames, or raise --stride"
         )
     return block_table(
         store,
@@ -171,7 +171,7 @@ def run_blocks(
 
 
 def _typical_frames(store: FeatureStore, fps: float) -> float:
-    """Samples of the median video at a rate, which the stored one bounds; of all parts, so that folds are cut alike."""
+    """Frames of the median video at a rate, at most the stored one; over all parts, so that folds are sampled alike."""
     rates = np.minimum(store.videos.effective_fps, min(fps, store.spec.sample_fps or math.inf))
     return float(np.median(store.videos.duration * rates))
 
@@ -229,10 +229,10 @@ def _plan(
 
 
 def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
-    """Factor that brings the training features to unit mean square, so that one learning rate suits every backbone.
+    """Factor that scales the training features to unit mean square, so that one learning rate suits every backbone.
 
     Raises:
-        FeatureStoreError: Some of those that are looked at are no numbers.
+        FeatureStoreError: Some of the features are NaN or infinite.
     """
     rows = np.unique(blocks.frames)
     picked = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALE_SAMPLE_FRAMES)).astype(int)]
@@ -243,7 +243,7 @@ def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
 
 
 def _require_memory(plan: TrainPlan, model: ModelConfig, device: torch.device) -> None:
-    """Refuse what cannot be held: model, gradients, optimiser, and a batch's cubes and scorer inputs."""
+    """Check that model, gradients, optimiser state, and a batch's cubes and scorer inputs fit into memory."""
     scored = 0
     if model.architecture == "attention" and model.attention == "content":
         width = model.attention_dim or model.hidden_dim
@@ -258,7 +258,7 @@ def _require_memory(plan: TrainPlan, model: ModelConfig, device: torch.device) -
 
 
 def machine_of(session: Session) -> dict[str, Any]:
-    """What else the last digits of a training depend on."""
+    """Device, threads and processes, on which only the last digits of the weights depend."""
     machine: dict[str, Any] = {"device": str(session.device), "threads": session.threads}
     return machine | ({"processes": session.plan.processes} if session.plan.processes > 1 else {})
 

@@ -1,4 +1,4 @@
-"""What a preset decides of a training where the user does not: the paper's numbers, the released code's, or our own."""
+"""Presets: the settings of a training that the user leaves open, from the paper, the released code, or the data."""
 
 import math
 import re
@@ -12,25 +12,25 @@ PAPER_BACKBONE: BackboneName = "bvlc_googlenet"  # Caffe's GoogLeNet
 PAPER_BATCH, PAPER_EPOCHS, ADAM_RATE = 128, 15, 2e-4
 # The released code takes plain gradient steps on these, at a rate for a loss that is summed over the batch.
 AUTHORS_SGD_RATES = {"hmdb51": 1e-5, "hollywood2": 1e-4}
-AUTHORS_LAST_STEPS = 16  # of a block, on the same datasets
+AUTHORS_LAST_STEPS = 16  # steps of a block to predict from, on the same datasets
 
 AUTO_CLIP = 500.0  # gradient norm; some ten times the usual one, so that only outliers are touched
 
 _AUTO_UPDATES = 600
-_AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # below so many blocks, batches of so many
-_AUTO_LARGE = 20_000  # from so many on the paper's 15 epochs are enough updates
+_AUTO_BATCHES = ((5_000, 16), (20_000, 32), (50_000, 64))  # (number of blocks, batch size for fewer)
+_AUTO_LARGE = 20_000  # number of blocks from which the paper's 15 epochs are enough updates
 _AUTO_SMALL = 5_000  # blocks below which fewer and narrower layers generalise better, see `attnrec guide results`
 _SMALL_HIDDEN = 128
-PAPER_FRAMES = 30  # of a block, T
+PAPER_FRAMES = 30  # T, frames of a block
 
 
 def canonical_dataset(name: str) -> str:
-    """A dataset's name without case, spaces and punctuation, as in the paper's table: `UCF-11` is `ucf11`."""
+    """A dataset's name in lower case without spaces and punctuation: `UCF-11` is `ucf11`."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 class Sampling(NamedTuple):
-    """The part of a recipe that says which blocks there are."""
+    """The part of a recipe that decides which blocks there are."""
 
     split: str
     fps: float
@@ -40,12 +40,12 @@ class Sampling(NamedTuple):
 
 
 def sampling_of(config: TrainConfig, split: str, typical_frames: float) -> Sampling:
-    """How blocks are cut.
+    """Decide how blocks are sampled.
 
     Args:
-        config: Settings that were asked for.
+        config: Settings that the user gave.
         split: Name of the split.
-        typical_frames: Samples of the median video at the rate to train at.
+        typical_frames: Frames of the median video at the training rate.
     """
     starts: BlockStarts = "by-frame" if config.preset == "authors-code" else "by-time"
     frames = config.block_frames or _block_frames(config, typical_frames)
@@ -63,17 +63,17 @@ def recipe_of(
     has_validation: bool,
     precision: Precision,
 ) -> Recipe:
-    """From what was asked for to what is done; what was given stays.
+    """Fill the gaps of the user's settings by the preset; settings that were given stay.
 
     Args:
-        config: Settings that were asked for.
-        sampling: How blocks are cut.
+        config: Settings that the user gave.
+        sampling: How blocks are sampled.
         dataset: Name of the dataset.
-        feature_dim: D.
-        multilabel: A video may have several labels.
-        num_blocks: Blocks to train on.
-        has_validation: Whether there are videos to validate on.
-        precision: That of the device.
+        feature_dim: D, channels of the features.
+        multilabel: Whether a video may have several labels.
+        num_blocks: Number of training blocks.
+        has_validation: Whether there are validation videos.
+        precision: Precision to train in on the device.
 
     Raises:
         ConfigError: The settings do not fit the dataset or each other.
@@ -92,7 +92,7 @@ def recipe_of(
 
 
 def _protocol(config: TrainConfig, block_frames: int, known: str, feature_dim: int, multilabel: bool) -> dict[str, Any]:
-    """What does not depend on the number of blocks: model form, loss, optimiser and prediction."""
+    """The settings that do not depend on the number of blocks: model, loss, optimiser and prediction."""
     auto = config.preset == "auto"
     values: dict[str, Any] = {
         "attention": "saliency" if auto else "location",
@@ -126,7 +126,7 @@ def _protocol(config: TrainConfig, block_frames: int, known: str, feature_dim: i
 
 
 def _schedule(config: TrainConfig, optimizer: OptimizerName, known: str, num_blocks: int) -> dict[str, Any]:
-    """What follows from the number of blocks: batch size, epochs, learning rate, and the size of the LSTM."""
+    """The settings that follow from the number of blocks: batch size, epochs, learning rate, size of the LSTM."""
     hidden_dim = 1024 if known == "hmdb51" else 512
     num_layers = 1 if config.preset == "authors-code" else 3
     if config.preset == "auto":
@@ -140,7 +140,7 @@ def _schedule(config: TrainConfig, optimizer: OptimizerName, known: str, num_blo
         batch_size, epochs = config.batch_size or PAPER_BATCH, PAPER_EPOCHS
     learning_rate = ADAM_RATE
     if optimizer == "sgd":
-        # Ours is the mean over the batch: the same step takes a rate that is as many times as great.
+        # Our loss is the mean over the batch: the same step takes a rate that is `batch_size` times as large.
         learning_rate = AUTHORS_SGD_RATES.get(known, 1e-4) * batch_size
     return {
         "batch_size": batch_size,
@@ -152,19 +152,19 @@ def _schedule(config: TrainConfig, optimizer: OptimizerName, known: str, num_blo
 
 
 def _block_frames(config: TrainConfig, typical_frames: float) -> int:
-    """T: the paper's, but `auto` fits it to short videos, whose last frame would fill most of a block."""
+    """T: the paper's; `auto` takes fewer for short videos, whose last frame would fill most of a block."""
     if config.preset != "auto":
         return PAPER_FRAMES
     return max(1, round(min(PAPER_FRAMES, typical_frames)))
 
 
 def _patience(config: TrainConfig, epochs: int) -> int:
-    """Of early stopping: none in the paper."""
+    """Patience of early stopping; 0, none, in the paper and the released code."""
     return max(3, math.ceil(epochs / 3)) if config.preset == "auto" else 0
 
 
 def notes_on(asked: TrainConfig, recipe: Recipe, dataset: str, backbone: str) -> list[str]:
-    """What the dataset, not the user, decided, in words, and whether the features are of another network."""
+    """Notes on settings that the dataset decided, and on features of another network than the paper's."""
     known, notes = canonical_dataset(dataset), []
     if asked.preset != "auto" and backbone != PAPER_BACKBONE:
         notes.append(f"features of {backbone}; those of the paper are of {PAPER_BACKBONE}, see `extract --backbone`")

@@ -1,6 +1,6 @@
-"""What the JSON files of a run say, and whether they do: anybody may have written them.
+"""The JSON files of a run, read and checked: anybody may have written them.
 
-Types, bounds and sizes are checked here, before anything is built or shown of them.
+Types, bounds and sizes are checked before anything is built from them or shown.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class SplitOrigin(TypedDict):
 
 
 class RunResult(TypedDict, total=False):
-    """What else than the weights a training came to; what a table shows of it."""
+    """The results of a training, as recorded in the manifest and shown in tables."""
 
     best_epoch: int
     seconds: float
@@ -74,7 +74,7 @@ class EvaluatedClass(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """What is looked at of `evaluation-<part>.json`, which holds more."""
+    """The fields of `evaluation-<part>.json` that are read; the file has more."""
 
     reduction: str
     last_steps: int
@@ -90,7 +90,7 @@ class Evaluation(TypedDict):
 
 
 class LogLine(TypedDict, total=False):
-    """What is shown of a line of `training.jsonl`."""
+    """The fields of a line of `training.jsonl` that are shown."""
 
     kind: str
     epoch: int
@@ -105,20 +105,20 @@ class LogLine(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class RunManifest:
-    """What `config.json` says."""
+    """The manifest of a run, `config.json`."""
 
-    name: str  # of the run and its folder
+    name: str  # name of the run and its folder
     created_at: str  # UTC, ISO 8601
     model: ModelConfig  # architecture and sizes
     training: Recipe  # settings of `train`, as the preset filled them in
-    features: FeatureSpec  # settings of the features it was trained on, which a clip's must equal
+    features: FeatureSpec  # settings of its features; those of a clip must be equal
     feature_scale: float  # factor on stored features before they enter the model
     classes: list[str]  # class names, which the model's outputs index
     store: StoreOrigin  # path, fingerprint, dataset and videos folder of the feature store
     split: SplitOrigin  # name and hash of the split, its leaking groups, and the number of videos in each part
-    versions: dict[str, str]  # of attnrec and what its numbers depend on
+    versions: dict[str, str]  # versions of attnrec and of the packages that its numbers depend on
     machine: dict[str, Any]  # device, CPU threads, and the like
-    # Those that were not left to their defaults; None in runs of an attnrec that did not record them
+    # Settings of `train` not at their defaults; None in runs of versions that did not record them
     given: dict[str, Any] | None = None
     finished_at: str | None = None  # UTC, ISO 8601; None while training or after an interruption
     # Best epoch, its validation figures, training time
@@ -132,10 +132,10 @@ def write_manifest(config: Path, manifest: RunManifest) -> None:
 
 
 def read_manifest(config: Path) -> RunManifest:
-    """The manifest that a file holds.
+    """Read and check a manifest.
 
     Raises:
-        RunError: It cannot be read, is of another version, or says what no run can be.
+        RunError: The file cannot be read, is of another version, or has impossible values.
     """
     document = _read_json(config, _MOST_CONFIG_BYTES)
     if document.pop("format", None) != FORMAT:
@@ -147,7 +147,7 @@ def read_manifest(config: Path) -> RunManifest:
         for name, cls in nested.items():
             require_type(dict[str, Any], document[name], name)
             if cls is Recipe:
-                # What there was before these were recorded.
+                # Their values before they were recorded.
                 document[name] = {"precision": "fp32", "add_mean": False} | document[name]
             document[name] = config_from_dict(cls, document[name])
         manifest = config_from_dict(RunManifest, document)
@@ -158,7 +158,7 @@ def read_manifest(config: Path) -> RunManifest:
 
 
 def _check(manifest: RunManifest) -> None:
-    """Refuse what is of the right types and cannot be so all the same."""
+    """Check a manifest of the right types for impossible values."""
     model, features = manifest.model, manifest.features
     sizes = (model.feature_dim, model.num_locations, model.num_classes)
     if sizes != (features.feature_dim, features.num_locations, len(manifest.classes)):
@@ -175,10 +175,10 @@ def _check(manifest: RunManifest) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log.
+    """Read the lines of `training.jsonl`.
 
     Raises:
-        RunError: It cannot be read.
+        RunError: The file cannot be read.
     """
     with _reading(path):
         lines: list[dict[str, Any]] = [json.loads(line) for line in read_regular(path, _MOST_JSON_BYTES).splitlines()]
@@ -190,24 +190,24 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def read_evaluation(path: Path, classes: list[str]) -> dict[str, Any]:
-    """The figures of a run with these classes.
+    """Read the evaluation of a run with these classes.
 
     Raises:
-        RunError: They cannot be read, or are of other classes.
+        RunError: The file cannot be read, or is of other classes.
     """
     document = _read_json(path, _MOST_JSON_BYTES)
     with _reading(path):
-        require_type(Evaluation, document, "what it holds")
+        require_type(Evaluation, document, "evaluation")
         confusion = document["confusion"]
         sizes = [] if confusion is None else [len(confusion), *map(len, confusion)]
         if [entry["name"] for entry in document["classes"]] != classes or {*sizes} - {len(classes)}:
-            raise ValueError("is of other classes than the run")
+            raise ValueError("it has other classes than the run")
     return document
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What may be wrong with JSON that anybody may have written, as a `RunError`."""
+    """Turn everything that can go wrong in reading untrusted JSON into a `RunError`."""
     try:
         yield
     except (OSError, ValueError, RecursionError, MemoryError, ConfigError) as error:
@@ -221,7 +221,7 @@ def _read_json(path: Path, most_bytes: int) -> dict[str, Any]:
         for _ in range(_DEEPEST_JSON):
             level = [item for value in level if isinstance(value, dict | list) for item in _items(value)]
         if level:
-            raise ValueError(f"nested deeper than {_DEEPEST_JSON}")
+            raise ValueError(f"nested deeper than {_DEEPEST_JSON} levels")
     if not isinstance(document, dict):
         raise RunError(f"{path}: not a JSON object")
     return document

@@ -1,6 +1,6 @@
 """The run directory: a trained recogniser with all that is needed to use, reproduce and compare it.
 
-What its JSON files say is read without torch; weights alone, and the networks that they fit, load it.
+The JSON files are read without torch, which is imported only to load weights.
 """
 
 import dataclasses
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from attnrec.features.backbone import Trunk
 
 CONFIG, MODEL, BACKBONE, LOG = "config.json", "model.safetensors", "backbone.safetensors", "training.jsonl"
-_HEADER_BYTES = 16 * 2**20  # of a file of tensors, at most
+_HEADER_BYTES = 16 * 2**20  # maximum header of a file of tensors
 
 
 class Run:
     """A run directory.
 
     Args:
-        path: Its folder.
+        path: The folder.
 
     Raises:
-        RunError: It is not there, no run, of another version, or damaged.
+        RunError: The folder is missing, not a run, of another version, or damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -60,16 +60,16 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
+        """Name of the run, that of its folder."""
         return self.path.name
 
     @property
     def finished(self) -> bool:
-        """Whether its training came to an end."""
+        """Whether the training has finished."""
         return self.manifest.finished_at is not None
 
     def update(self, **changes: Any) -> None:
-        """Change fields of the manifest, on disk as well."""
+        """Change fields of the manifest, in memory and on disk."""
         self.manifest = dataclasses.replace(self.manifest, **changes)
         write_manifest(self.path / CONFIG, self.manifest)
 
@@ -80,10 +80,10 @@ class Run:
             temporary.write_bytes(save(state))  # not save_file, whose errors do not say that the disk is full
 
     def load_model(self, device: "torch.device") -> "nn.Module":
-        """The trained recogniser in evaluation mode.
+        """Load the trained recogniser, in evaluation mode.
 
         Raises:
-            RunError: Its weights are missing, damaged, or of another architecture.
+            RunError: The weights are missing, damaged, or of another architecture.
         """
         import torch
 
@@ -103,7 +103,7 @@ class Run:
 
     @property
     def num_parameters(self) -> int | None:
-        """Of the recogniser, as the file of its weights says without their being read; None where it does not."""
+        """Number of the recogniser's parameters, from the header of its weights file; None if that cannot be read."""
         path = self.path / MODEL
         try:
             require_regular(path)
@@ -127,10 +127,10 @@ class Run:
         return state
 
     def load_trunk(self) -> "Trunk":
-        """The CNN trunk that made the run's features, on the CPU.
+        """Load the CNN trunk that made the run's features, on the CPU.
 
         Raises:
-            RunError: Its weights are missing, damaged, or not those that made the features.
+            RunError: The weights are missing, damaged, or not those that made the features.
         """
         from attnrec.features.backbone import Trunk, network_bytes
         from attnrec.features.weights import weights_sha256
@@ -156,10 +156,10 @@ class Run:
             raise write_error(path, error) from None
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of `training.jsonl`, the first first; none where there is no such file.
+        """Read the lines of `training.jsonl`, oldest first; none if there is no such file.
 
         Raises:
-            RunError: It cannot be read.
+            RunError: The file cannot be read.
         """
         path = self.path / LOG
         return read_log(path) if path.exists() else []
@@ -171,12 +171,12 @@ class Run:
         return path.stat().st_size if path.exists() else 0
 
     def cut_log(self, num_bytes: int) -> None:
-        """Drop what `training.jsonl` says beyond its first `num_bytes`: lines that a killed training wrote last."""
+        """Cut `training.jsonl` to its first `num_bytes`, dropping lines written after the last checkpoint."""
         if self.log_bytes > num_bytes:
             os.truncate(self.path / LOG, num_bytes)
 
     def mend(self, backbone_state: Callable[[], dict[str, NDArray[Any]]]) -> None:
-        """Remove what a killed process left half written, and write the backbone if it did not come to that."""
+        """Remove half-written files of a killed process, and write the backbone's weights if they are missing."""
         for name in map(Path, (CONFIG, MODEL, BACKBONE)):
             for left_over in self.path.glob(f".{name.stem}-*{name.suffix}"):
                 left_over.unlink()
@@ -191,29 +191,29 @@ class Run:
         self._drop_tables(part)
 
     def drop_evaluations(self) -> None:
-        """Remove the figures of all parts, which are of other weights once a training has gone on."""
+        """Remove the evaluations of all parts, which belong to other weights after further training."""
         for path in (*self.path.glob("evaluation-*.json"), *self.path.glob("predictions-*.npz")):
             path.unlink()
         self._drop_tables("*")
 
     def _drop_tables(self, part: str) -> None:
-        """Remove the CSV files that earlier versions wrote beside the predictions: nobody renews what they say."""
+        """Remove the CSV files that earlier versions wrote beside the predictions, which would be out of date."""
         for path in (*self.path.glob(f"predictions-{part}.csv"), *self.path.glob(f"blocks-{part}.csv")):
             if path.is_file():
                 path.unlink()
 
     def read_evaluation(self, part: str) -> dict[str, Any] | None:
-        """What `write_evaluation` wrote, or None."""
+        """Read `evaluation-<part>.json`; None if there is no such file."""
         path = self.path / f"evaluation-{part}.json"
         return read_evaluation(path, self.manifest.classes) if path.exists() else None
 
 
 def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, NDArray[Any]]) -> Run:
-    """Make the folder of a run that is about to be trained.
+    """Create the directory of a run that is about to be trained.
 
     Args:
         runs_dir: Folder of all runs.
-        manifest: Of the run; its `name` gets the next free number appended.
+        manifest: Manifest of the run; its `name` gets the next free number appended.
         backbone_state: Weights of the trunk by parameter name.
 
     Returns:
@@ -239,12 +239,12 @@ def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, 
 
 
 def find_runs(runs_dir: Path, *, finished: bool | None = True, on_progress: OnProgress = no_progress) -> list[Run]:
-    """All runs in a folder that are finished, or not, the oldest first.
+    """Find the finished, the unfinished, or all runs in a folder, oldest first.
 
     Args:
         runs_dir: The folder.
-        finished: Which of them; None for all, those that are not finished first.
-        on_progress: Told of runs that cannot be read and are left out; folders that are none are passed over.
+        finished: Whether to find finished or unfinished runs; None finds all, the unfinished ones first.
+        on_progress: Told of runs that cannot be read, which are left out. Folders that are not runs are ignored.
     """
     found = []
     for config in sorted(runs_dir.glob(f"*/{CONFIG}")):
@@ -263,15 +263,15 @@ def _age(run: Run) -> tuple[bool, str, str]:
 
 
 def left_out(error: RunError) -> Progress:
-    """Says that one run of many is not looked at, as it cannot be read."""
+    """Progress message that a run is left out because it cannot be read."""
     return Progress("runs", message=f"left out: {error}")
 
 
 def newest_run(runs_dir: Path, *, with_attention: bool = False, on_progress: OnProgress = no_progress) -> Run:
-    """The run that finished last, of those whose weights can be read; takes `on_progress` as `find_runs` does.
+    """The run that finished last, of those whose weights can be read; `on_progress` is told of runs that cannot.
 
     Raises:
-        RunError: There is none.
+        RunError: There is no such run.
     """
     kind = "finished run with attention" if with_attention else "finished run"
     for run in reversed(find_runs(runs_dir, on_progress=on_progress)):
@@ -287,7 +287,7 @@ def newest_run(runs_dir: Path, *, with_attention: bool = False, on_progress: OnP
 
 
 def utc_now() -> str:
-    """The time, UTC, ISO 8601 with microseconds, so that runs sort by it."""
+    """The current UTC time in ISO 8601 with microseconds, by which runs are sorted."""
     return datetime.datetime.now(datetime.UTC).isoformat()
 
 
@@ -296,7 +296,7 @@ def _save_backbone(run: Run, state: dict[str, NDArray[Any]]) -> None:
     for other in find_runs(run.path.parent):
         if other.manifest.features.weights_sha256 == run.manifest.features.weights_sha256:
             try:
-                # What is damaged there would be damaged here.
+                # A damaged file must not be linked.
                 if read_regular(other.path / BACKBONE, len(data)) != data:
                     continue
                 os.link(other.path / BACKBONE, target)
@@ -308,7 +308,7 @@ def _save_backbone(run: Run, state: dict[str, NDArray[Any]]) -> None:
 
 
 def _load_tensors(path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:
-    """The tensors of a file that holds no more bytes than they should take, all of them numbers."""
+    """Load the tensors of a file, refusing files larger than `most_bytes` and a header, NaN and infinity."""
     if most_bytes > machine_memory():
         raise RunError(f"{path}: would take {most_bytes / 1e9:.1f} GB, more than this machine's memory")
     try:

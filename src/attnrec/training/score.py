@@ -25,10 +25,10 @@ _Item = TypeVar("_Item", bound=np.generic)
 
 
 class BlockScores(NamedTuple):
-    """What a recogniser says of blocks."""
+    """The outputs of a recogniser on blocks."""
 
     frame_probs: NDArray[np.float32]  # class probabilities of each time-step, shape (M, T, C)
-    attention: NDArray[np.float32] | None  # location probabilities, shape (M, T, L); None where there are none
+    attention: NDArray[np.float32] | None  # location probabilities, shape (M, T, L); None if not kept or there are none
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +41,16 @@ class RunBlocks:
 
     @property
     def videos(self) -> NDArray[np.int64]:
-        """Indices of the videos that the blocks are of, rising, shape (V,)."""
+        """Indices of the videos that the blocks come from, rising, shape (V,)."""
         return np.unique(self.table.video)
 
     @property
     def groups(self) -> list[str]:
-        """Group of each of these videos."""
+        """Group of each of `videos`."""
         return [self.store.groups[video] for video in self.videos]
 
     def feed(self, model: nn.Module) -> CubeFeed:
-        """The cubes for the run's recogniser, scaled as it takes them and on its device."""
+        """A feed of the store's cubes for the run's recogniser, with its feature scale and on its device."""
         return CubeFeed(self.store.features(), self.run.manifest.feature_scale, next(model.parameters()).device)
 
 
@@ -67,12 +67,12 @@ def score_blocks(
     """Score blocks in batches of one fixed shape.
 
     Args:
-        model: A recogniser, left in evaluation mode.
-        feed: Of the cubes, on the model's device.
+        model: A recogniser, which is put into evaluation mode.
+        feed: Feed of the feature cubes, on the model's device.
         frames: Rows of each block's samples, shape (M, T), M at least 1.
-        multilabel: Sigmoids in place of the softmax.
-        keep_attention: Keep the location probabilities.
-        given: Attention for the model to look with in place of its own, shape (M, T, L).
+        multilabel: Use sigmoids instead of the softmax.
+        keep_attention: Return the location probabilities as well.
+        given: Attention that replaces the model's own, shape (M, T, L).
         on_batch: Called with the number of blocks done so far.
 
     Returns:
@@ -86,7 +86,7 @@ def score_blocks(
             replaced = {} if given is None else {"given": torch.from_numpy(_filled(given[rows])).to(cubes.device)}
             output = model(cubes, **replaced)
             if probs is None:
-                # All at once: small results that stay between large ones that go would leave holes in memory.
+                # All at once: small arrays that stay between large ones that are freed would fragment memory.
                 probs = _empty_like(output.frame_logits, len(frames))
                 if keep_attention and output.attention is not None:
                     attention = _empty_like(output.attention, len(frames))
@@ -101,14 +101,14 @@ def score_blocks(
 
 
 def cube_batches(feed: CubeFeed, frames: NDArray[np.int64]) -> Iterator[tuple[slice, Tensor]]:
-    """Cubes of blocks in batches of one fixed shape, the last one filled up.
+    """Cubes of blocks in batches of one fixed shape, the last one padded.
 
     Args:
-        feed: Of the cubes.
+        feed: Feed of the feature cubes.
         frames: Rows of each block's samples, shape (M, T).
 
     Yields:
-        The blocks that a batch is of, and their cubes, valid until the next are asked for.
+        The slice of blocks in a batch, and their cubes, valid until the next batch is requested.
     """
     starts = range(0, len(frames), BATCH_BLOCKS)
     parts = [slice(start, min(start + BATCH_BLOCKS, len(frames))) for start in starts]
@@ -116,7 +116,7 @@ def cube_batches(feed: CubeFeed, frames: NDArray[np.int64]) -> Iterator[tuple[sl
 
 
 def _filled(batch: NDArray[_Item]) -> NDArray[_Item]:
-    """A batch of the fixed shape: the last row repeated as often as rows are missing."""
+    """A batch padded to the fixed shape by repeating its last row."""
     return np.concatenate([batch, np.repeat(batch[-1:], BATCH_BLOCKS - len(batch), axis=0)])
 
 

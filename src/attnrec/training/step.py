@@ -30,31 +30,31 @@ class Batch(NamedTuple):
     """A batch, and the part of it that this process works on."""
 
     blocks: NDArray[np.int64]  # indices of the whole batch's blocks, shape (B,)
-    first: int  # the first of the rows that this process computes
-    num_rows: int  # how many of them count: all, or not even the one that it computes where it has none
-    cubes: Tensor  # of these rows, shape (rows, T, L, D), on the device
-    targets: Tensor  # likewise
+    first: int  # first row of the batch that this process computes
+    num_rows: int  # computed rows that count: all, or 0 if the process has no share and computes one as filler
+    cubes: Tensor  # cubes of these rows, shape (rows, T, L, D), on the device
+    targets: Tensor  # targets of these rows, on the device
 
 
 class Means(NamedTuple):
-    """Means over blocks."""
+    """Means of the training figures over blocks."""
 
-    loss: float  # Eq. 7 without its decay
-    penalty: float  # of Eq. 7 before lambda; 0 without attention
-    entropy: float  # of the attention, as a share of the uniform one's; likewise
+    loss: float  # Eq. 7 without weight decay
+    penalty: float  # attention penalty of Eq. 7 before lambda; 0 without attention
+    entropy: float  # entropy of the attention, as a share of that of uniform attention; 0 without
 
 
 class StepFigures(NamedTuple):
-    """What a step was like, over the whole batch."""
+    """The figures of an optimiser step, over the whole batch."""
 
     means: Means
     num_blocks: int  # B
     gradient_norm: float  # before clipping
-    stop: bool  # whether a process was asked to end
+    stop: bool  # whether any process was asked to stop
 
     @property
     def finite(self) -> bool:
-        """Whether the step led anywhere; the parameters are as they were where it did not."""
+        """Whether loss and gradient were finite; if not, the parameters were left unchanged."""
         return math.isfinite(self.means.loss) and math.isfinite(self.gradient_norm)
 
 
@@ -67,16 +67,16 @@ def build_optimizer(
     decay_per: DecayPer = "block",
     batch_size: int = 1,
 ) -> torch.optim.Optimizer:
-    """Adam, or plain gradient steps, with Eq. 7's weight decay: its gradient 2 gamma theta is coupled decay at 2 gamma.
+    """Adam or plain SGD with Eq. 7's weight decay, whose gradient 2 gamma theta is coupled decay at 2 gamma.
 
     Args:
-        model: Whose parameters are trained.
-        learning_rate: Of either.
-        weight_decay: gamma.
+        model: The model whose parameters are trained.
+        learning_rate: Learning rate of the optimiser.
+        weight_decay: gamma of Eq. 7.
         kind: `adam` or `sgd`.
-        decay_per: `block` adds gamma theta^2 to the mean over a batch's blocks; `batch` to their sum, as the released
-            code does, which makes it less by the factor `batch_size`.
-        batch_size: Blocks in a batch.
+        decay_per: `block` adds gamma theta^2 to the mean loss of a batch's blocks; `batch` to their summed loss, as the
+            released code does, which weakens the decay by the factor `batch_size`.
+        batch_size: Number of blocks in a batch.
     """
     decay = 2 * weight_decay / (batch_size if decay_per == "batch" else 1)
     optimizer = torch.optim.SGD if kind == "sgd" else torch.optim.Adam
@@ -84,7 +84,7 @@ def build_optimizer(
 
 
 class Stepper:
-    """A recogniser with fresh parameters, its optimiser, and how they take a step.
+    """A recogniser with freshly initialised parameters and its optimiser, which take training steps.
 
     Args:
         session: The training.
@@ -110,10 +110,10 @@ class Stepper:
         self._parallel = self.model if world.size == 1 else DistributedDataParallel(self.model)
 
     def batches(self, table: BlockTable, batches: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
-        """Batches with their cubes, each valid until the next is asked for.
+        """Batches with their cubes, each valid until the next is requested.
 
         Args:
-            table: Of the blocks.
+            table: Table of the blocks.
             batches: Indices of each whole batch's blocks, shape (B,).
         """
         shares = [self.world.rows(len(blocks)) for blocks in batches]
@@ -126,12 +126,12 @@ class Stepper:
             yield Batch(batches[i], computed[i].start, shares[i].stop - shares[i].start, cubes, targets)
 
     def take(self, batch: Batch, step: int, stop: bool = False) -> StepFigures:
-        """Take a step along the gradient of a batch, unless that is no number.
+        """Take an optimiser step on a batch, unless its loss or gradient is NaN or infinite.
 
         Args:
-            batch: Of `batches`.
-            step: Its number, which with the seed decides the dropout.
-            stop: Whether this process was asked to end.
+            batch: A batch from `batches`.
+            step: Number of the step, which with the seed decides the dropout.
+            stop: Whether this process was asked to stop.
 
         Raises:
             AttnrecError: Another process has ended.
@@ -185,7 +185,7 @@ class Stepper:
             raise
 
     def _clipped_norm(self) -> float:
-        """The gradient's norm; a gradient beyond the limit is made shorter."""
+        """Clip the gradient, and return its norm before clipping."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.session.recipe.clip:
@@ -201,5 +201,5 @@ def _attention_figures(output: RecognizerOutput) -> tuple[float, float]:
 
 
 def _is_of_network(error: RuntimeError) -> bool:
-    """Whether torch complains of another process and not of us."""
+    """Whether an error of torch comes from the connection to another process."""
     return any(word in str(error) for word in ("gloo", "NCCL", "Connection", "ProcessGroup"))

@@ -1,4 +1,4 @@
-"""Feature cubes to a trained run: plan, optimise Eq. 7, keep the weights that validate best; go on after an end."""
+"""`train` and `resume`: plan a training, optimise Eq. 7, and keep the weights with the best validation loss."""
 
 import dataclasses
 import shlex
@@ -21,41 +21,41 @@ from attnrec.training.run import Run, create_run, utc_now
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What `train` did."""
+    """Report of a training."""
 
     run: str  # folder of the run
-    plan: TrainPlan  # what was planned
-    best_epoch: int  # epoch that validated best, from 1; its weights were kept, or its loss was trained to again
-    epochs: int  # epochs done, those of the second training not counted
-    updates: int  # optimiser steps done, all in all
-    # At the best epoch; None without validation videos and for several labels a video
+    plan: TrainPlan  # plan of the training
+    best_epoch: int  # epoch with the best validation loss, from 1, whose weights are kept or whose loss ends retraining
+    epochs: int  # epochs done, without those of the second training
+    updates: int  # optimiser steps taken in total
+    # Accuracy at the best epoch; None without validation videos and for several labels a video
     validation_accuracy: float | None
-    validation_map: float | None  # the same for several labels a video
-    validation_loss: float | None  # mean negative log probability of the true class, likewise
-    # Mean over that epoch's training blocks, 1 for uniform attention; None without attention
+    validation_map: float | None  # mAP at the best epoch, for several labels a video; else None
+    validation_loss: float | None  # log loss at the best epoch; None without validation videos
+    # Mean over the best epoch's training blocks, 1 for uniform attention; None without attention
     attention_entropy: float | None
     retrained: RetrainReport | None  # the second training, if one was asked for
-    seconds: float  # taken, those before an interruption included
+    seconds: float  # training time, including that before an interruption
 
 
 def plan_training(
     store: str | Path | None = None, config: TrainConfig | None = None, *, on_progress: OnProgress = no_progress
 ) -> TrainPlan:
-    """What `train` would do, without doing it. Takes and raises the same."""
+    """Plan a training without running it. Arguments and errors as in `train`."""
     return prepare(store, config or TrainConfig(), world_of_torchrun(), on_progress).plan
 
 
 def plan_resumption(run: str | Path, store: str | Path | None = None) -> TrainPlan:
-    """What `resume` would go on with. Takes and raises the same."""
+    """Plan what `resume` would do, without running it. Arguments and errors as in `resume`."""
     opened = _unfinished(run)
     return prepare_again(opened, store_of_run(opened, store), opened.manifest.training, world_of_torchrun()).plan
 
 
 def changed_settings(run: str | Path, config: TrainConfig, names: Collection[str]) -> list[str]:
-    """Those of the named settings that a run, which `resume` would go on with, has otherwise.
+    """The named settings whose values differ in an unfinished run, which `resume` could not change.
 
     Raises:
-        RunError: It is no run, or is finished.
+        RunError: The path is not a run, or the run is finished.
     """
     recorded = _unfinished(run).manifest.training
     return sorted(name for name in names if getattr(config, name) != getattr(recorded, name))
@@ -68,7 +68,7 @@ def train(
     runs_dir: str | Path = "runs",
     on_progress: OnProgress = no_progress,
 ) -> TrainReport:
-    """Train a recogniser on the training videos of a split and keep the weights that validate best.
+    """Train a recogniser on the training videos of a split; keep the weights with the best validation loss.
 
     The labels of test videos are not read. Under torchrun the processes share each batch: the weights are those of a
     single process but for rounding.
@@ -76,17 +76,17 @@ def train(
     Args:
         store: Feature store; None takes the only one in the current folder.
         config: Settings.
-        runs_dir: Folder in which the run gets its own.
-        on_progress: Told of every step.
+        runs_dir: Folder in which the run's folder is created.
+        on_progress: Called after every step.
 
     Returns:
-        What was done.
+        Report of the training.
 
     Raises:
         FeatureStoreError: The store cannot be used or has no such split.
         ConfigError: The settings do not fit the store.
         RunError: The run cannot be written, or the loss became infinite.
-        KeyboardInterrupt: The process was asked to end, by Ctrl-C or SIGTERM; `resume` goes on after its last step.
+        KeyboardInterrupt: The process was interrupted by Ctrl-C or SIGTERM; `resume` continues after the last step.
     """
     config = config or TrainConfig()
     with _world_of(config) as world, ExitStack() as held:
@@ -100,21 +100,21 @@ def train(
 def train_once(
     store: str | Path, config: TrainConfig, find: Callable[[], Run | None], runs_dir: Path, on_progress: OnProgress
 ) -> tuple[Run, Literal["there", "resumed", "trained"]]:
-    """Train as `train` does, as one process, unless there is such a run: one that is not finished is gone on with.
+    """Train as `train` does, in one process, unless the run exists already; an unfinished one is resumed.
 
     Args:
         store: Feature store.
         config: Settings.
-        find: Looks for the run, while no other process can begin it.
-        runs_dir: As in `train`.
-        on_progress: Likewise.
+        find: Function that looks for the run, called while no other process can begin it.
+        runs_dir: Folder in which the run's folder is created.
+        on_progress: Called after every step.
 
     Returns:
-        The finished run, and what was done for it.
+        The finished run, and whether it was there, resumed or trained.
 
     Raises:
-        RunBusyError: Another process trains it.
-        AttnrecError: As `train` and `resume` do.
+        RunBusyError: Another process is training the run.
+        AttnrecError: As in `train` and `resume`.
     """
     session = prepare(store, config)
     with ExitStack() as held:
@@ -131,12 +131,12 @@ def train_once(
 
 
 def _begun(session: Session, runs_dir: Path, held: ExitStack) -> Run:
-    """A new run, which this process holds."""
+    """Create a run, and hold its lock."""
     return _held(create_run(runs_dir, manifest_of(session), session.store.backbone_state()), held)
 
 
 def _held(run: Run, held: ExitStack) -> Run:
-    """A run that this process holds, as it is now: another may have come to its end meanwhile."""
+    """Hold the lock of a run and read it again, as another process may have finished it meanwhile."""
     if not run.finished:
         held.enter_context(sole_trainer(run.path))
         run = Run(run.path)
@@ -154,23 +154,23 @@ def resume(
     save_every: float | None = None,
     on_progress: OnProgress = no_progress,
 ) -> TrainReport:
-    """Go on with a run that was interrupted or killed, at whatever moment.
+    """Resume a run that was interrupted or killed at any moment.
 
-    On the CPU, with as many threads and processes as before, its weights become those of a run that was not.
+    On the CPU, with as many threads and processes as before, the weights become those of an uninterrupted run.
 
     Args:
-        run: Its folder.
+        run: Folder of the run.
         store: The feature store that it is trained on; None looks where it was, then in the current folder.
-        device: As in `TrainConfig`; None takes the run's. So do the next two.
-        jobs: Likewise.
-        save_every: Likewise.
-        on_progress: Told of every step.
+        device: Device to train on, as in `TrainConfig`; None takes the run's.
+        jobs: CPU threads, as in `TrainConfig`; None takes the run's.
+        save_every: Seconds between checkpoints, as in `TrainConfig`; None takes the run's.
+        on_progress: Called after every step.
 
     Returns:
-        What was done, the part before the interruption included.
+        Report of the training, including the part before the interruption.
 
     Raises:
-        RunError: It is no run, is finished, belongs to another store or split, or another process is at work on it.
+        RunError: The path is not a run, or the run is finished, of another store or split, or already being trained.
         FeatureStoreError: The store cannot be used.
         KeyboardInterrupt: As in `train`.
     """
@@ -198,7 +198,7 @@ def _finished(path: str | Path) -> RunError:
 
 @contextmanager
 def _world_of(config: TrainConfig) -> Iterator[World]:
-    """The processes of this torchrun. Those that share a CUDA device cannot use NCCL."""
+    """Join the processes of this torchrun. Processes that share a CUDA device cannot use NCCL."""
     local_size = world_of_torchrun().local_size
     cuda = local_size > 1 and resolve_device(config.device).type == "cuda" and cuda_devices() >= local_size
     with joined_world(cuda=cuda) as world:
@@ -206,12 +206,12 @@ def _world_of(config: TrainConfig) -> Iterator[World]:
 
 
 def _complete(session: Session, run: Run, world: World, on_progress: OnProgress) -> TrainReport:
-    """Train a run, which the first process holds, to its end from its checkpoint, or from the start without one."""
+    """Train a run, whose lock the first process holds, to its end, from its checkpoint if there is one."""
     with ExitStack() as stack:
         if world.is_first:
             _note_other_machine(session, run, on_progress)
             run.mend(session.store.backbone_state)
-        world.gather(None)  # the first holds the run
+        world.gather(None)  # wait until the first process has mended the run
         interruption = stack.enter_context(deferred_interruption(patient=world.size > 1))
         training = Training(session, run, world, interruption, on_progress)
         training.restore(load_checkpoint(run.path))
@@ -255,7 +255,7 @@ def _record(run: Run, report: TrainReport, training: Training) -> None:
 
 
 def _note_other_machine(session: Session, run: Run, on_progress: OnProgress) -> None:
-    """Record, and say, that a run goes on where the last digits may differ."""
+    """Record and report that a run is resumed on a machine or device where the last digits may differ."""
     began, now = dict(run.manifest.machine), machine_of(session)
     resumed = began.pop("resumed_on", [])
     if now == began:
