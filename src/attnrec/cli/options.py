@@ -33,10 +33,9 @@ FeaturesOption = Annotated[
     Path | None,
     typer.Option(help="Feature store of the run; default: the one it was trained on.", metavar="STORE"),
 ]
-_TRAINING = settings_of(TrainConfig)
-DeviceOption = Annotated[str, option(_TRAINING["device"])]
-SeedOption = Annotated[int, option(_TRAINING["seed"])]
-JobsOption = Annotated[int | None, option(_TRAINING["jobs"])]
+DeviceOption = Annotated[str, option(settings_of(TrainConfig)["device"])]
+SeedOption = Annotated[int, option(settings_of(TrainConfig)["seed"])]
+JobsOption = Annotated[int | None, option(settings_of(TrainConfig)["jobs"])]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates, and stop.")]
