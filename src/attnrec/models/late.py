@@ -25,12 +25,12 @@ class LateCell:
     """
 
     def __init__(self, cell: Any) -> None:
-        weight, bias = torch.cat([cell.weight_ih, cell.weight_hh], dim=1), cell.bias_ih + cell.bias_hh
-        device = weight.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        device = cell.weight_ih.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else cell.weight_ih.dtype
         self._steps: _Steps = {}
         self._num_steps = 0
-        self._weights = _Gathered.apply(weight, bias, dtype, self._steps)  # (4H, W + H) and (4H,)
+        self._weights = _Gathered.apply(*weights, dtype, self._steps)  # (4H, W + H) and (4H,)
 
     def __call__(self, layer_input: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: h_t and c_t (B, H), from the input (B, W) and h_{t-1}, c_{t-1}."""
@@ -43,17 +43,21 @@ class _Gathered(torch.autograd.Function):
     """Weight and bias for the steps, whose backward pass comes after that of all of them."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, steps: _Steps) -> tuple[Tensor, Tensor]:
-        ctx.steps, ctx.dtype = steps, weight.dtype
+    def forward(
+        ctx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, dtype: torch.dtype, steps: _Steps
+    ) -> tuple[Tensor, Tensor]:
+        ctx.steps, ctx.dtype, ctx.width = steps, w_ih.dtype, w_ih.shape[1]
         ctx.set_materialize_grads(False)
-        return weight.to(dtype, copy=True), bias.clone()
+        return torch.cat([w_ih.to(dtype), w_hh.to(dtype)], dim=1), b_ih + b_hh
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *_: None) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *_: None) -> tuple[Tensor | None, ...]:
         joined, slopes = (torch.cat(parts) for parts in zip(*ctx.steps.values(), strict=True))
         ctx.steps.clear()
-        return (slopes.to(joined.dtype).t() @ joined).to(ctx.dtype), slopes.sum(dim=0), None, None
+        bias, turned = slopes.sum(dim=0), slopes.to(joined.dtype).t()
+        parts = (joined[:, : ctx.width], joined[:, ctx.width :])
+        return *((turned @ part).to(ctx.dtype) for part in parts), bias, bias.clone(), None, None
 
 
 class _Step(torch.autograd.Function):
