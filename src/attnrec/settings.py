@@ -45,6 +45,7 @@ class Setting:
     of_attention: bool = False  # used by attention models only
     by_data: bool = False  # presets derive it from the number of blocks, so folds may differ
     has_option: bool = True  # False: given by `--set NAME=VALUE`
+    takes_native: bool = False  # the word native gives None
 
 
 @functools.cache
@@ -103,7 +104,13 @@ class ExtractConfig:
     ] = 7
     sample_fps: Annotated[
         float | None,
-        Setting("Most frames per second to store; native stores all.", _FPS, flags=("--fps",), metavar="RATE"),
+        Setting(
+            "Most frames per second to store; native stores all.",
+            _FPS,
+            flags=("--fps",),
+            metavar="RATE",
+            takes_native=True,
+        ),
     ] = 30.0
     resize: Annotated[Resize, Setting("Make a frame square by stretching it, or by cropping its centre.")] = "stretch"
     precision: Annotated[

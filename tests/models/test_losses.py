@@ -14,12 +14,16 @@ from attnrec.models.losses import (
     mean_entropy,
     penalty_floor,
     recognition_loss,
-    sum_of_squares,
 )
 
 GAMMA = 0.03
 ONE_CLASS = torch.tensor([2, 0, 1])
 SEVERAL_CLASSES = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1]], dtype=torch.float64)
+
+
+def sum_of_squares(parameters):
+    """The last term of Eq. 7 before gamma, written out; the program leaves it to the optimiser."""
+    return torch.stack([p.square().sum() for p in parameters]).sum()
 
 
 def uniform_attention(B: int, T: int, L: int) -> torch.Tensor:

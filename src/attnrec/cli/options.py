@@ -84,7 +84,7 @@ def _parameter(cls: type, name: str, setting: Setting) -> inspect.Parameter:
     changes: dict[str, Any] = {}
     if get_origin(hint) is tuple:
         hint, default = list[str] | None, None
-    elif setting.metavar == "RATE":
+    elif setting.takes_native:
         changes["parser"] = _rate
     return _keyword(name, Annotated[hint, option(setting, **changes)], default)
 

@@ -4,7 +4,6 @@ Legend: B blocks in a batch, T time-steps, L locations, C classes.
 """
 
 import math
-from collections.abc import Iterable
 from typing import get_args
 
 import torch
@@ -81,11 +80,6 @@ def _penalty_divisor(num_locations: int, reduction: PenaltyReduction) -> int:
     if reduction not in get_args(PenaltyReduction):
         raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
     return num_locations if reduction == "mean" else 1
-
-
-def sum_of_squares(parameters: Iterable[Tensor]) -> Tensor:
-    """Sum of squares of all parameters (Eq. 7, before gamma). Its gradient is twice the parameters."""
-    return torch.stack([p.square().sum() for p in parameters]).sum()
 
 
 def recognition_loss(
