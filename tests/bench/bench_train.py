@@ -30,6 +30,7 @@ from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
 from attnrec.models.head import RecognizerOutput
 from attnrec.models.losses import recognition_loss
 from attnrec.runtime import prepare_cpu, processor, resolve_device, resolve_precision
+from attnrec.training.step import build_optimizer
 
 Step = Callable[[], None]
 
@@ -125,7 +126,7 @@ def make_step(
 ) -> Step:
     """A step of one of the ways `plain`, `fp32`, `bf16`; with Adam unless the gradient is what is wanted."""
     device = cubes.device
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5) if way == "plain" else build_optimizer(model, 1e-5, 0.0)
     generator = torch.Generator(device)
 
     def step() -> None:

@@ -73,7 +73,7 @@ class _Step(torch.autograd.Function):
         for gate in (i, f, o):
             gate.sigmoid_()
         g.tanh_()
-        new_cell = f * cell + i * g
+        new_cell = torch.addcmul(f * cell, i, g)
         squashed = new_cell.tanh()
         ctx.save_for_backward(joined, weight, gates, cell, squashed)
         ctx.steps, ctx.step, ctx.dtypes = steps, step, (x.dtype, hidden.dtype)
@@ -84,9 +84,16 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor | None, ...]:
         joined, weight, gates, cell, squashed = ctx.saved_tensors
         i, f, g, o = gates.chunk(4, dim=1)
-        d_cell = d_cell + d_hidden * o * (1 - squashed.square())
-        inner = (d_cell * g * i * (1 - i), d_cell * cell * f * (1 - f), d_cell * i * (1 - g.square()))
-        slope = torch.cat([*inner, d_hidden * squashed * o * (1 - o)], dim=1)  # (B, 4H)
+        d_cell = d_cell + torch.ops.aten.tanh_backward(d_hidden * o, squashed)
+        slope = torch.empty_like(gates)  # (B, 4H)
+        d_i, d_f, d_g, d_o = slope.chunk(4, dim=1)
+        torch.mul(d_cell, g, out=d_i)
+        torch.mul(d_cell, cell, out=d_f)
+        torch.mul(d_cell, i, out=d_g)
+        torch.mul(d_hidden, squashed, out=d_o)
+        for outer, gate in ((d_i, i), (d_f, f), (d_o, o)):
+            torch.ops.aten.sigmoid_backward.grad_input(outer, gate, grad_input=outer)
+        torch.ops.aten.tanh_backward.grad_input(d_g, g, grad_input=d_g)
         if ctx.needs_input_grad[3]:
             ctx.steps[ctx.step] = joined, slope  # a second backward pass takes the place of a first
         width = joined.shape[1] - cell.shape[1]
