@@ -11,6 +11,7 @@ import torch
 
 from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups
 from attnrec.errors import DataError
+from attnrec.features.backbone import BACKBONES
 from attnrec.features.hdf5 import decoded
 from attnrec.features.store import FeatureStore, is_store
 from attnrec.runtime import default_jobs, processor, resolve_device, resolve_precision, versions
@@ -100,5 +101,6 @@ def _machine() -> dict[str, Any]:
         "cores": default_jobs(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
         "cuda_devices": cuda,
+        "backbones": list(BACKBONES),
         "ffmpeg": {"path": ffmpeg, "version": ffmpeg_version(ffmpeg)},
     }

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from attnrec.checks import MAX_CHANNELS, MAX_GRID, Range, annotations_of, check
 from attnrec.errors import ConfigError
 
-BackboneName = Literal["bvlc_googlenet", "googlenet", "resnet18", "resnet50", "squeezenet1_0", "mobilenet_v3_large"]
 ArchitectureName = Literal["attention", "avg-pool", "max-pool", "avg-max-pool", "softmax"]
 AttentionForm = Literal["location", "content", "saliency"]
 Preset = Literal["auto", "paper", "authors-code"]
@@ -87,7 +86,9 @@ class ExtractConfig:
             metavar="FILE",
         ),
     ] = None
-    backbone: Annotated[BackboneName, Setting("CNN that computes the features.")] = "googlenet"
+    backbone: Annotated[str, Setting("CNN that computes the features; `attnrec info` lists them.", metavar="NAME")] = (
+        "googlenet"
+    )
     weights: Annotated[
         str, Setting("Weights of the CNN: imagenet (downloaded once), random, or the path of a state-dict file.")
     ] = "imagenet"

@@ -13,7 +13,7 @@ _Dropout = Annotated[float, Range(0, 1, open="high")]
 class FeatureSpec:
     """Everything that decides the values of a feature cube: equal specs give interchangeable features."""
 
-    backbone: str  # CNN, one of `BackboneName`
+    backbone: str  # CNN, as in `ExtractConfig`
     layer: str  # name of the CNN's layer whose map is the cube
     weights_id: str  # where the weights came from, for display
     weights_sha256: str  # hash of the trunk's weights, for comparison

@@ -98,6 +98,7 @@ def test_a_row_of_one_run_holds_its_figures(tiny_run):
     assert (table.against, row.difference, row.p_value) == ("attention", None, None)
     assert row.validation_figure == run.manifest.result["validation_accuracy"]
     assert row.train_seconds == run.manifest.result["seconds"]
+    assert row.training["epochs"] == run.manifest.result["epochs"]
     assert row.num_parameters == sum(p.numel() for p in build_model(run.manifest.model).parameters())
     speeds = [line["blocks_per_second"] for line in run.read_log() if line["kind"] == "epoch"]
     assert row.blocks_per_second == np.median(speeds)

@@ -43,6 +43,7 @@ def figures(report) -> list:
     """All that a comparison says but times and names of runs."""
     document = dataclasses.asdict(report)["tables"]
     for row in (row for table in document for row in table["rows"]):
+        del row["training"]["seconds"]
         for name in ("train_seconds", "blocks_per_second", "runs"):
             del row[name]
     return document

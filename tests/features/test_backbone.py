@@ -4,7 +4,6 @@ import resource
 import socket
 import zipfile
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from attnrec.errors import ConfigError, WeightsError
 from attnrec.features.backbone import BACKBONES, Trunk
 from attnrec.features.weights import build_trunk, imagenet_weights_at_hand, weights_sha256
-from attnrec.settings import BackboneName
 
 IMAGENET_MEAN, IMAGENET_STD = (
     torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -408,7 +406,3 @@ def test_a_layers_weights_are_those_that_it_rests_on(googlenet_file):
         alone.load_weights_state(both.weights_state(), "here")
     assert both.weights_state().keys() == both.weights_state("inception5b").keys()
     assert both.weights_state("inception4e").keys() < both.weights_state("inception5b").keys()
-
-
-def test_every_backbone_has_its_name_among_the_settings():
-    assert list(BACKBONES) == list(get_args(BackboneName))

@@ -61,6 +61,8 @@ class ComparedRow:
     # Figures of `evaluate --faithfulness`, by name, mean over the runs that have them; box figures are over all videos
     # with a box, mean over the seeds, if every run has them for each video.
     faithfulness: dict[str, float]
+    # Numbers of the report of `train`, such as `epochs`, by name, mean over the runs.
+    training: dict[str, float] = field(default_factory=dict)
     # 95 % interval of `pointing` over groups; None if a run lacks it, like the next two.
     pointing_interval: Interval | None = None
     pointing_over_centre: float | None = None  # `pointing` less that of the centre of the frame

@@ -46,7 +46,8 @@ def build_row(
         validation_figure=_mean(_validation_figure(run.run) for run in runs),
         attention_entropy=_mean(evaluation.get("attention_entropy") for evaluation in evaluations),
         penalty_above_floor=_mean(evaluation.get("penalty_above_floor") for evaluation in evaluations),
-        faithfulness=_faithfulness(evaluations),
+        faithfulness=_means([known for evaluation in evaluations if (known := evaluation.get("faithfulness"))], float),
+        training=_means([run.run.manifest.result for run in runs], (int, float)),
         num_parameters=first.num_parameters,
         train_seconds=float(np.mean([run.run.manifest.result["seconds"] for run in runs])),
         blocks_per_second=_mean(_blocks_per_second(run) for run in runs),
@@ -79,11 +80,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _faithfulness(evaluations: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Means of the faithfulness figures over the runs that have them."""
-    known = [evaluation["faithfulness"] for evaluation in evaluations if evaluation.get("faithfulness")]
-    names = [name for name in known[0] if all(isinstance(of.get(name), float) for of in known)] if known else []
-    return {name: float(np.mean([of[name] for of in known])) for name in names}
+def _means(records: Sequence[dict[str, Any]], kinds: type | tuple[type, ...]) -> dict[str, float]:
+    """Means of the figures of some types that all records have, by name."""
+    names = [name for name in records[0] if all(isinstance(of.get(name), kinds) for of in records)] if records else []
+    return {name: float(np.mean([of[name] for of in records])) for name in names}
 
 
 def _validation_figure(run: Run) -> float | None:

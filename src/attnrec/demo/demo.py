@@ -20,7 +20,7 @@ from attnrec.features.weights import build_trunk, imagenet_weights_at_hand, imag
 from attnrec.files import write_table
 from attnrec.pictures.visualize import VisualizeReport, visualize
 from attnrec.runtime import OnProgress, Progress, no_progress
-from attnrec.settings import ArchitectureName, BackboneName, ExtractConfig, TrainConfig
+from attnrec.settings import ArchitectureName, ExtractConfig, TrainConfig
 from attnrec.training.presets import PAPER_BACKBONE
 from attnrec.training.train import train
 from attnrec.video.encode import write_video
@@ -28,7 +28,7 @@ from attnrec.video.encode import write_video
 NUM_GROUPS = 16
 NUM_FRAMES = 30
 FPS = 10.0
-BACKBONE: BackboneName = "googlenet"
+BACKBONE = "googlenet"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def demo(
     )
 
 
-def _network_at_hand() -> tuple[BackboneName, str]:
+def _network_at_hand() -> tuple[str, str]:
     """The paper's network if its weights are cached; else GoogLeNet with ImageNet's weights or random ones."""
     if imagenet_weights_cached(PAPER_BACKBONE):
         return PAPER_BACKBONE, "imagenet"

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from attnrec.errors import ConfigError
 from attnrec.metrics import require_fitting
-from attnrec.settings import BackboneName, BlockStarts, OptimizerName, Precision, Recipe, TrainConfig
+from attnrec.settings import BlockStarts, OptimizerName, Precision, Recipe, TrainConfig
 
-PAPER_BACKBONE: BackboneName = "bvlc_googlenet"  # Caffe's GoogLeNet
+PAPER_BACKBONE = "bvlc_googlenet"  # Caffe's GoogLeNet
 PAPER_BATCH, PAPER_EPOCHS, ADAM_RATE = 128, 15, 2e-4
 # The released code takes plain gradient steps on these, at a rate for a loss that is summed over the batch.
 AUTHORS_SGD_RATES = {"hmdb51": 1e-5, "hollywood2": 1e-4}
