@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "video": COMMON,
     "datasets": COMMON | {"video"},
     "features": COMMON | {"capture", "distributed", "video", "datasets"},
-    "models": COMMON,
+    "models": COMMON | {"capture"},
     "training": COMMON | {"capture", "distributed", "datasets", "features", "models"},
     "evaluation": COMMON | {"capture", "video", "datasets", "features", "models", "training"},
     "pictures": COMMON | {"video", "datasets", "features", "training", "evaluation"},

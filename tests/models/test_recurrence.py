@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from helpers import (
@@ -13,6 +15,7 @@ from helpers import (
 )
 from torch import Tensor, nn
 
+from attnrec.models import late
 from attnrec.models.recurrence import (
     BatchShare,
     LSTMState,
@@ -171,3 +174,16 @@ def test_cuda(kind, autocast):
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         _, actual = step_results(model.cuda(), cubes.cuda(), autocast=autocast)
     assert relative_error(actual, [gradient.cuda() for gradient in expected]) < (3e-2 if autocast else 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_stands_between_the_products_can_be_compiled(dtype):
+    product, bias, cell = torch.randn(6, 32).to(dtype), torch.randn(32), torch.randn(6, 8)
+    gates, new_cell, squashed, hidden = late._gated(product, bias, cell)
+    inputs = torch.randn(6, 8), torch.randn(6, 8), gates, cell, squashed
+    expected = (gates, new_cell, squashed, hidden), late._slopes(*inputs)
+    compiled = (torch.compile(function, fullgraph=True, dynamic=False) for function in (late._gated, late._slopes))
+    actual = tuple(function(*given) for function, given in zip(compiled, ((product, bias, cell), inputs), strict=True))
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)

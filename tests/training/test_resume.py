@@ -365,7 +365,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_weights(tiny_store, tmp_p
 
 
 def test_a_gradient_that_is_no_number_ends_the_training_before_it_does_harm(tiny_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.Stepper, "_clipped_norm", lambda self: float("inf"))
+    monkeypatch.setattr(loop.Stepper, "_clipped_norm", lambda self: torch.tensor(math.inf))
     with pytest.raises(RunError, match="the gradient became inf at step 0"):
         train(tiny_store, quick(), runs_dir=tmp_path)
 

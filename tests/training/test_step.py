@@ -1,9 +1,12 @@
 """Steps that several processes take together, and the optimiser."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,13 @@ from ranks import run_ranks
 from safetensors.numpy import load_file
 from small_store import quick
 
+from attnrec.capture import SWITCH
+from attnrec.distributed import World
+from attnrec.models.losses import recognition_loss
+from attnrec.runtime import derived_seed
+from attnrec.training.plan import prepare
 from attnrec.training.run import Run
-from attnrec.training.step import build_optimizer
+from attnrec.training.step import Batch, Stepper, build_optimizer
 from attnrec.training.train import resume, train
 
 
@@ -99,3 +107,76 @@ def test_decay_per_batch_is_less_by_the_batch_size():
     assert block.defaults["weight_decay"] == 1.0
     assert batch.defaults["weight_decay"] == 1 / 128
     assert batch.defaults["momentum"] == 0
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_a_step_that_is_held_changes_nothing(tiny_store, kind):
+    """As a step is computed before it is recorded as a CUDA graph."""
+    stepper, (batch, *_) = stepper_of(tiny_store, optimizer=kind)
+    before = {name: value.clone() for name, value in stepper.model.state_dict().items()}
+    stepper._held.fill_(1.0)
+    stepper._compute(batch)
+    assert all(torch.equal(value, before[name]) for name, value in stepper.model.state_dict().items())
+    assert all(bool((value == 0).all()) for state in stepper.optimizer.state.values() for value in state.values())
+    stepper._held.zero_()
+    stepper._compute(batch)
+    assert not all(torch.equal(value, before[name]) for name, value in stepper.model.state_dict().items())
+
+
+def test_a_step_without_a_number_changes_nothing(tiny_store):
+    stepper, (batch, *_) = stepper_of(tiny_store)
+    before = {name: value.clone() for name, value in stepper.model.state_dict().items()}
+    batch.cubes[0, 0, 0, 0] = math.inf
+    assert not stepper.take(batch, 0).finite
+    assert all(torch.equal(value, before[name]) for name, value in stepper.model.state_dict().items())
+
+
+def stepper_of(store, **changes) -> tuple[Stepper, Iterator[Batch]]:
+    session = prepare(store, quick(dropout=0.5, batch_size=4, **changes))
+    stepper = Stepper(session, World())
+    stepper.model.train()
+    return stepper, stepper.batches(session.train, [np.arange(4), np.arange(4, 8), np.arange(3)])
+
+
+def test_every_batch_of_full_size_is_one_step_on_the_same_memory(tiny_store):
+    """Figures and weights are those of plain torch: each batch computed for itself, Adam's update after it."""
+    stepper, batches = stepper_of(tiny_store, precision="fp32", clip=0.5)
+    other, _ = stepper_of(tiny_store, precision="fp32", clip=0.5)
+    recipe = other.session.recipe
+    adam = torch.optim.Adam(other.model.parameters(), lr=recipe.learning_rate, weight_decay=2 * recipe.weight_decay)
+    steps = set()
+    for k, batch in enumerate(batches):
+        figures = stepper.take(batch, k)
+        generator = torch.Generator().manual_seed(derived_seed(other.session.recipe.seed, "step", k))
+        loss = recognition_loss(
+            other.model(batch.cubes.clone(), generator),
+            batch.targets,
+            attention_penalty=other.session.recipe.attention_penalty,
+        )
+        adam.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(other.model.parameters(), 0.5)
+        adam.step()
+        assert figures.means.loss == pytest.approx(loss.item(), rel=1e-6)
+        assert figures.gradient_norm == pytest.approx(norm.item(), rel=1e-5)
+        steps.add(id(stepper._whole[1]))
+    assert len(steps) == 1
+    for name, value in other.model.state_dict().items():
+        torch.testing.assert_close(stepper.model.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", ["attention", "avg-pool"])
+def test_a_recorded_step_is_the_step(tiny_store, tmp_path, monkeypatch, precision, model):
+    """The curve and the weights are those without a CUDA graph, the last, smaller batch of an epoch among them."""
+    config = quick(precision=precision, model=model, dropout=0.5, epochs=3, batch_size=5, clip=0.5, device="cuda")
+    monkeypatch.delenv(SWITCH, raising=False)
+    plain = Path(train(tiny_store, config, runs_dir=tmp_path / "plain").run)
+    monkeypatch.setenv(SWITCH, "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "no CUDA graph" among them
+        recorded = Path(train(tiny_store, config, runs_dir=tmp_path / "recorded").run)
+    if precision == "fp32":
+        assert_follows(recorded, plain)
+    assert log(recorded)[-1]["loss"] == pytest.approx(log(plain)[-1]["loss"], rel=2e-2)

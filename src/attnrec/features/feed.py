@@ -1,4 +1,4 @@
-"""Loads the feature cubes of blocks from a store's mapped array to the device.
+"""Loads the feature cubes of blocks from a store's mapped array to the device, always into the same memory.
 
 Legend: N stored frames, B blocks in a batch, T time-steps, K grid side, L = K * K locations, D channels.
 """
@@ -24,11 +24,11 @@ Rows = NDArray[np.int64]
 
 
 class CubeFeed:
-    """Gathers batches of blocks from stored float16 cubes, and yields them as float32 on a device.
+    """Gathers batches of blocks from stored float16 cubes into memory on a device that every batch uses again.
 
-    On the CPU cubes are copied from the map into one buffer, reused by every batch, and the system is told ahead what
-    the next batch will read. On CUDA the whole store is kept on the device if it takes no more than half of the free
-    memory. Otherwise a thread gathers the next batch into one of two buffers of pinned memory.
+    On the CPU cubes are copied from the map, and the system is told ahead what the next batch will read. On CUDA the
+    whole store is kept on the device if it takes no more than half of the free memory. Otherwise a thread gathers the
+    next batch into one of two buffers of pinned memory.
 
     Args:
         features: Stored cubes, shape (N, K, K, D).
@@ -44,33 +44,35 @@ class CubeFeed:
         self._scale = scale
         self._device = device
         self.way = way or _way(features.nbytes, device)
-        self._buffer: Tensor | None = None
+        self._buffers: dict[torch.dtype, Tensor] = {}
         self._file = _MappedFile.of(features)
         self._resident = torch.from_numpy(self._features).to(device) if self.way == "resident" else None
 
-    def batches(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
+    def batches(self, batches: Iterable[Rows], dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
         """Yield the cubes of each batch in turn.
 
         Args:
             batches: Rows of the blocks' samples, each of shape (B, T).
+            dtype: Type of the cubes.
 
         Yields:
-            Cubes, shape (B, T, L, D), float32, valid until the next batch is requested.
+            Cubes, shape (B, T, L, D), valid until the next batch is requested.
         """
         if self.way == "mapped":
-            return self._from_map(batches)
-        return self._from_device(batches) if self.way == "resident" else self._staged(batches)
+            return self._from_map(batches, dtype)
+        stored = self._from_device(batches) if self.way == "resident" else self._staged(batches)
+        return (self._scaled(cubes, dtype) for cubes in stored)
 
-    def _from_map(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
+    def _from_map(self, batches: Iterable[Rows], dtype: torch.dtype) -> Iterator[Tensor]:
         for rows, following in _with_next(batches):
             if following is not None and self._file is not None:
                 self._file.announce(following)
-            yield self._gather(rows)
+            yield self._gather(rows, dtype)
 
     def _from_device(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
         assert self._resident is not None
         for rows in batches:
-            yield self._scaled(self._resident[torch.from_numpy(rows).to(self._device)])
+            yield self._resident[torch.from_numpy(rows).to(self._device)]
 
     def _staged(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
         slots = itertools.cycle([_PinnedBatch(self._features, self._device) for _ in range(2)])
@@ -83,13 +85,13 @@ class CubeFeed:
                         coming.append((slot, thread.submit(slot.gather, wanted)))
                 slot, gathered = coming.popleft()
                 gathered.result()
-                yield self._scaled(slot.sent())
+                yield slot.sent()
 
-    def _scaled(self, cubes: Tensor) -> Tensor:
-        return cubes.float().mul_(self._scale)
+    def _scaled(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._memory(stored.shape[0], stored.shape[1], dtype).copy_(stored).mul_(self._scale)
 
-    def _gather(self, rows: Rows) -> Tensor:
-        cubes = self._memory(rows)
+    def _gather(self, rows: Rows, dtype: torch.dtype) -> Tensor:
+        cubes = self._memory(len(rows), rows.shape[1], dtype)
         for block, samples in zip(cubes, rows, strict=True):
             # A block at a time, so that it is still in the processor's cache when it is scaled.
             for steps, run in _runs(samples):
@@ -98,13 +100,14 @@ class CubeFeed:
                 block.mul_(self._scale)
         return cubes
 
-    def _memory(self, rows: Rows) -> Tensor:
-        """The buffer for a batch, reused: allocating memory would take longer than copying into it."""
-        B, T = rows.shape
-        if self._buffer is None or len(self._buffer) < B or self._buffer.shape[1] != T:
+    def _memory(self, B: int, T: int, dtype: torch.dtype) -> Tensor:
+        """Memory for a batch, reused: to allocate it takes longer than to copy, and a CUDA graph always reads it."""
+        buffer = self._buffers.get(dtype)
+        if buffer is None or len(buffer) < B or buffer.shape[1] != T:
             with torch.inference_mode(False):  # a buffer made in scoring must be usable in training
-                self._buffer = torch.empty(B, T, *self._features.shape[1:])
-        return self._buffer[:B]
+                buffer = torch.empty(B, T, *self._features.shape[1:], dtype=dtype, device=self._device)
+            self._buffers[dtype] = buffer
+        return buffer[:B]
 
 
 class _PinnedBatch:

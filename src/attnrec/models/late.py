@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attnrec.capture import fused
+
 _Steps = dict[int, tuple[Tensor, Tensor]]  # of the backward pass: what entered the product, and the gates' gradient
 
 
@@ -68,35 +70,41 @@ class _Step(torch.autograd.Function):
         ctx: Any, x: Tensor, hidden: Tensor, cell: Tensor, weight: Tensor, bias: Tensor, steps: _Steps, step: int
     ) -> tuple[Tensor, Tensor]:
         joined = torch.cat([x, hidden], dim=1).to(weight.dtype)  # (B, W + H)
-        gates = joined @ weight.t() + bias  # (B, 4H)
-        i, f, g, o = gates.chunk(4, dim=1)
-        for gate in (i, f, o):
-            gate.sigmoid_()
-        g.tanh_()
-        new_cell = torch.addcmul(f * cell, i, g)
-        squashed = new_cell.tanh()
+        gates, new_cell, squashed, new_hidden = fused(_gated)(joined @ weight.t(), bias, cell)
         ctx.save_for_backward(joined, weight, gates, cell, squashed)
         ctx.steps, ctx.step, ctx.dtypes = steps, step, (x.dtype, hidden.dtype)
-        return o * squashed, new_cell
+        return new_hidden, new_cell
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor | None, ...]:
         joined, weight, gates, cell, squashed = ctx.saved_tensors
-        i, f, g, o = gates.chunk(4, dim=1)
-        d_cell = d_cell + torch.ops.aten.tanh_backward(d_hidden * o, squashed)
-        slope = torch.empty_like(gates)  # (B, 4H)
-        d_i, d_f, d_g, d_o = slope.chunk(4, dim=1)
-        torch.mul(d_cell, g, out=d_i)
-        torch.mul(d_cell, cell, out=d_f)
-        torch.mul(d_cell, i, out=d_g)
-        torch.mul(d_hidden, squashed, out=d_o)
-        for outer, gate in ((d_i, i), (d_f, f), (d_o, o)):
-            torch.ops.aten.sigmoid_backward.grad_input(outer, gate, grad_input=outer)
-        torch.ops.aten.tanh_backward.grad_input(d_g, g, grad_input=d_g)
+        slope, d_cell_before = fused(_slopes)(d_hidden, d_cell, gates, cell, squashed)
         if ctx.needs_input_grad[3]:
             ctx.steps[ctx.step] = joined, slope  # a second backward pass takes the place of a first
         width = joined.shape[1] - cell.shape[1]
         d_joined = (slope.to(weight.dtype) @ weight).to(cell.dtype)
         d_x, d_before = d_joined.split([width, cell.shape[1]], dim=1)
-        return d_x.to(ctx.dtypes[0]), d_before.to(ctx.dtypes[1]), d_cell * f, None, None, None, None
+        return d_x.to(ctx.dtypes[0]), d_before.to(ctx.dtypes[1]), d_cell_before, None, None, None, None
+
+
+def _gated(product: Tensor, bias: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gates (B, 4H), c_t, its tanh and h_t (B, H), from the product of weight and input (B, 4H) and c_{t-1}."""
+    gates = product + bias
+    i, f, g, o = gates.chunk(4, dim=1)
+    for gate in (i, f, o):
+        gate.sigmoid_()
+    g.tanh_()
+    new_cell = torch.addcmul(f * cell, i, g)
+    squashed = new_cell.tanh()
+    return gates, new_cell, squashed, o * squashed
+
+
+def _slopes(d_hidden: Tensor, d_cell: Tensor, gates: Tensor, cell: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient by the gates before they are squashed (B, 4H), and by c_{t-1}, from those by h_t and c_t."""
+    i, f, g, o = gates.chunk(4, dim=1)
+    through_sigmoid, through_tanh = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+    d_cell = d_cell + through_tanh(d_hidden * o, squashed)
+    outer = ((d_cell * g, i), (d_cell * cell, f), (d_hidden * squashed, o))
+    d_i, d_f, d_o = (through_sigmoid(gradient, gate) for gradient, gate in outer)
+    return torch.cat([d_i, d_f, through_tanh(d_cell * i, g), d_o], dim=1), d_cell * f

@@ -132,7 +132,10 @@ def restore_optimizer(run_path: Path, checkpoint: Checkpoint, optimizer: torch.o
         RunError: The state belongs to another optimiser or another model.
     """
     with _using(run_path / FOLDER / STATE):
-        optimizer.load_state_dict(checkpoint.optimizer)
+        saved = checkpoint.optimizer
+        # Earlier versions did not use the fused optimisers.
+        groups = [group | {"fused": True} for group in saved["param_groups"]]
+        optimizer.load_state_dict(saved | {"param_groups": groups})
         for parameter, state in optimizer.state.items():
             if any(value.ndim and value.shape != parameter.shape for value in state.values()):
                 raise ValueError("an optimiser of another model")

@@ -3,6 +3,7 @@
 Legend: V videos, M blocks, T time-steps, L locations, C classes.
 """
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -12,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attnrec.capture import Captured
 from attnrec.features.blocks import BlockTable
 from attnrec.features.feed import CubeFeed
 from attnrec.features.store import FeatureStore
-from attnrec.models.head import class_probs
+from attnrec.models.head import RecognizerOutput, class_probs
 from attnrec.training.run import Run
 
 # One batch shape, so that a video's scores do not depend on what else is scored with it.
 BATCH_BLOCKS = 16
+_PLAIN_CALLS = 8  # a single clip is not worth a recording
 
 _Item = TypeVar("_Item", bound=np.generic)
 
@@ -83,8 +86,7 @@ def score_blocks(
     attention: NDArray[np.float32] | None = None
     with torch.inference_mode():
         for rows, cubes in cube_batches(feed, frames):
-            replaced = {} if given is None else {"given": torch.from_numpy(_filled(given[rows])).to(cubes.device)}
-            output = model(cubes, **replaced)
+            output = _forward(model, feed, cubes, None if given is None else torch.from_numpy(_filled(given[rows])))
             if probs is None:
                 # All at once: small arrays that stay between large ones that are freed would fragment memory.
                 probs = _empty_like(output.frame_logits, len(frames))
@@ -92,12 +94,33 @@ def score_blocks(
                     attention = _empty_like(output.attention, len(frames))
             num_blocks = rows.stop - rows.start
             probs[rows] = class_probs(output.frame_logits, multilabel)[:num_blocks].cpu().numpy()
-            if attention is not None:
+            if attention is not None and output.attention is not None:
                 attention[rows] = output.attention[:num_blocks].cpu().numpy()
             if on_batch is not None:
                 on_batch(rows.stop)
     assert probs is not None
     return BlockScores(probs, attention)
+
+
+_Forward = tuple[Captured[RecognizerOutput], Tensor | None]  # a forward pass, and where it reads given attention
+_forwards: weakref.WeakKeyDictionary[CubeFeed, dict[tuple[nn.Module, int, bool], _Forward]]
+_forwards = weakref.WeakKeyDictionary()
+
+
+def _forward(model: nn.Module, feed: CubeFeed, cubes: Tensor, given: Tensor | None) -> RecognizerOutput:
+    """The output on a batch of the fixed shape, of the forward pass that is recorded once for a model and a feed."""
+    known = _forwards.setdefault(feed, {})
+    key = model, cubes.data_ptr(), given is not None
+    if key not in known:
+        replaced = {} if given is None else {"given": given.to(cubes.device)}
+        known[key] = (
+            Captured(lambda: model(cubes, **replaced), cubes.device, plain_calls=_PLAIN_CALLS),
+            replaced.get("given"),
+        )
+    forward, held = known[key]
+    if held is not None and given is not None:
+        held.copy_(given)
+    return forward()
 
 
 def cube_batches(feed: CubeFeed, frames: NDArray[np.int64]) -> Iterator[tuple[slice, Tensor]]:

@@ -5,7 +5,7 @@ Legend: B blocks in a batch.
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from attnrec.capture import Captured
 from attnrec.distributed import World
 from attnrec.features.blocks import BlockTable
 from attnrec.features.feed import CubeFeed
@@ -109,6 +110,9 @@ class Stepper:
             batch_size=recipe.batch_size,
         )
         self._parallel = self.model if world.size == 1 else DistributedDataParallel(self.model)
+        self._generator = torch.Generator(session.device)
+        self._held = torch.zeros((), device=session.device)  # 1 to compute a step without taking it
+        self._whole: tuple[Batch, Captured[Tensor]] | None = None  # the step of a batch of full size
 
     def batches(self, table: BlockTable, batches: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
         """Batches with their cubes, each valid until the next is requested.
@@ -121,7 +125,9 @@ class Stepper:
         # A process without a row computes one for nothing, so that no other waits for it.
         computed = [rows if rows.stop > rows.start else slice(0, 1) for rows in shares]
         mine = [blocks[rows] for blocks, rows in zip(batches, computed, strict=True)]
-        feed = self.feed.batches(table.frames[blocks] for blocks in mine)
+        # On the CPU to convert them takes longer than it saves.
+        narrow = self.session.recipe.precision == "bf16" and self.session.device.type == "cuda"
+        feed = self.feed.batches((table.frames[blocks] for blocks in mine), torch.bfloat16 if narrow else torch.float32)
         for i, cubes in enumerate(feed):
             targets = self.targets[torch.from_numpy(table.video[mine[i]])].to(self.session.device)
             yield Batch(batches[i], computed[i].start, shares[i].stop - shares[i].start, cubes, targets)
@@ -137,28 +143,54 @@ class Stepper:
         Raises:
             AttnrecError: Another process has ended.
         """
-        batch_size, num_rows = len(batch.blocks), batch.num_rows
-        output = self._forward(batch, step)
+        # Dropout is a function of seed and step, whatever was drawn before and however many share the batch.
+        self._generator.manual_seed(derived_seed(self.session.recipe.seed, "step", step))
+        *figures, norm = self._step_of(batch)().tolist()
+        batch_size = len(batch.blocks)
+        *totals, stops = self.world.total([*(figure * batch.num_rows for figure in figures), float(stop)])
+        return StepFigures(Means(*(total / batch_size for total in totals)), batch_size, norm, stops > 0)
+
+    def _step_of(self, batch: Batch) -> Callable[[], Tensor]:
+        """The step of a batch; that of a full batch, whose cubes always lie in the same memory, can be recorded."""
+        if self.world.size > 1 or len(batch.blocks) < self.session.recipe.batch_size:
+            return lambda: self._compute(batch)
+        if self._whole is None or self._whole[0].cubes.data_ptr() != batch.cubes.data_ptr():
+            self._whole = batch, self._recorded(batch)
+        kept, step = self._whole
+        kept.targets.copy_(batch.targets)
+        return step
+
+    def _recorded(self, batch: Batch) -> Captured[Tensor]:
+        step = Captured(lambda: self._compute(batch), self.session.device, self._generator)
+        self._held.fill_(1.0)
+        with _capturable(self.optimizer):
+            step.prepare()
+        self._held.zero_()
+        return step
+
+    def _compute(self, batch: Batch) -> Tensor:
+        """Take a step without waiting for the device, unless its loss or gradient is NaN or infinite.
+
+        Returns:
+            The means over the rows of the batch in the order of `Means`, and the norm of the gradient.
+        """
+        output = self._forward(batch)
         loss = self._loss(output, batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
         # Processes average their gradients: what each weighs makes that the mean over the batch.
-        self._backward(loss * (num_rows * self.world.size / batch_size) if self.world.size > 1 else loss)
+        share = batch.num_rows * self.world.size / len(batch.blocks)
+        self._backward(loss * share if self.world.size > 1 else loss)
         norm = self._clipped_norm()
-        sums = [figure * num_rows for figure in (loss.item(), *_attention_figures(output))]
-        *totals, stops = self.world.total([*sums, float(stop)])
-        means = Means(*(total / batch_size for total in totals))
-        figures = StepFigures(means, batch_size, norm, stops > 0)
-        if figures.finite:
-            self.optimizer.step()
+        figures = torch.stack([loss.detach(), *_attention_figures(output, loss), norm])
+        # The fused optimisers leave out a step where this is 1.
+        self.optimizer.found_inf = torch.maximum(self._held, (~figures.isfinite().all()).float())  # type: ignore[attr-defined]
+        self.optimizer.step()
         return figures
 
-    def _forward(self, batch: Batch, step: int) -> RecognizerOutput:
-        # Dropout is a function of seed and step, whatever was drawn before and however many share the batch.
-        generator = torch.Generator(self.session.device)
-        generator.manual_seed(derived_seed(self.session.recipe.seed, "step", step))
-        share = BatchShare(generator, len(batch.blocks), batch.first)
+    def _forward(self, batch: Batch) -> RecognizerOutput:
+        share = BatchShare(self._generator, len(batch.blocks), batch.first)
         with self._autocast():
-            output: RecognizerOutput = self._parallel(batch.cubes, generator if self.world.size == 1 else share)
+            output: RecognizerOutput = self._parallel(batch.cubes, self._generator if self.world.size == 1 else share)
         if self.session.recipe.precision == "bf16":
             attention = None if output.attention is None else output.attention.float()
             output = RecognizerOutput(output.frame_logits.float(), attention)
@@ -185,20 +217,33 @@ class Stepper:
                 raise self.world.ended(error) from None
             raise
 
-    def _clipped_norm(self) -> float:
+    def _clipped_norm(self) -> Tensor:
         """Clip the gradient, and return its norm before clipping."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.session.recipe.clip:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.session.recipe.clip, norm)
-        return norm.item()
+        return norm
 
 
-def _attention_figures(output: RecognizerOutput) -> tuple[float, float]:
+def _attention_figures(output: RecognizerOutput, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Penalty and entropy; zeros without attention."""
     if output.attention is None:
-        return 0.0, 0.0
+        return torch.zeros_like(like), torch.zeros_like(like)
     with torch.no_grad():
-        return doubly_stochastic_penalty(output.attention).item(), mean_entropy(output.attention).item()
+        return doubly_stochastic_penalty(output.attention), mean_entropy(output.attention)
+
+
+@contextlib.contextmanager
+def _capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let Adam's steps be recorded, without its warning about those that warm up."""
+    optimizer._warned_capturable_if_run_uncaptured = True
+    groups = [group for group in optimizer.param_groups if "capturable" in group]
+    for group in groups:
+        group["capturable"] = True
+    yield
+    for group in groups:
+        group["capturable"] = False
 
 
 def _is_of_network(error: RuntimeError) -> bool:
