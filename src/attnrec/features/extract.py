@@ -112,8 +112,9 @@ def _require_store_or_nothing(out: Path) -> None:
 def _resources(config: ExtractConfig, world: World) -> tuple[int, torch.device, str]:
     """Choose jobs, device and precision of this process, and set its threads."""
     jobs = config.jobs or max(1, default_jobs() // world.local_size)
-    prepare_cpu(config.jobs if world.size == 1 else jobs)
     device = resolve_device(config.device, world.local_rank if world.size > 1 else None)
+    # Beside a network elsewhere torch's threads would only take the cores from the decoders.
+    prepare_cpu(1 if device.type == "cuda" else config.jobs if world.size == 1 else jobs)
     return jobs, device, resolve_precision(config.precision, device)
 
 
