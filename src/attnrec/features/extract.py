@@ -14,7 +14,7 @@ from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError
 from attnrec.features.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
 from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import CubeExtractor, frame_bytes, prepare_trunk
+from attnrec.features.extractor import CubeExtractor, prepare_trunk
 from attnrec.features.pack import VideoRow, pack_store, remove_parts, rows_of, stored_rows
 from attnrec.features.parts import FeatureSource, identity, parts_dir, sole_writer
 from attnrec.features.pipeline import Extraction, Outcome
@@ -33,7 +33,7 @@ from attnrec.runtime import (
     versions,
 )
 from attnrec.settings import ExtractConfig
-from attnrec.specs import FeatureSpec
+from attnrec.specs import FeatureSpec, frame_bytes
 
 
 @dataclass(frozen=True)

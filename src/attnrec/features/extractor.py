@@ -6,7 +6,7 @@ Legend: n frames, K grid side, D channels.
 import contextlib
 import copy
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,11 +64,6 @@ def prepare_trunk(config: ExtractConfig, precision: str) -> tuple[Trunk, list[Fe
 def frame_reader(path: Path, spec: FeatureSpec) -> FrameReader:
     """A reader of a video's frames, as these features are computed from them."""
     return FrameReader(path, width=spec.image_size, height=spec.image_size, resize=spec.resize, max_fps=spec.sample_fps)
-
-
-def frame_bytes(specs: Sequence[FeatureSpec]) -> int:
-    """Bytes of one frame's cubes over all layers."""
-    return sum(spec.num_locations * spec.feature_dim * 2 for spec in specs)
 
 
 class CubeExtractor:
@@ -156,8 +151,7 @@ class CubeExtractor:
     def _fill_slot(self, cubes: dict[str, Tensor], num_frames: int) -> "_Slot":
         """Begin to copy a batch's cubes to the pinned memory that has not been used for the longest time."""
         if not self._slots:
-            # The wait for an event gives the core to the decoders.
-            self._slots.extend(_Slot(_pinned_like(cubes), torch.cuda.Event(blocking=True)) for _ in range(BATCHES_KEPT))
+            self._slots.extend(_Slot(_pinned_like(cubes), _event()) for _ in range(BATCHES_KEPT))
         slot = self._slots[0]
         self._slots.rotate(-1)
         for layer, cube in cubes.items():
@@ -181,6 +175,11 @@ class _Slot(NamedTuple):
 
     cubes: dict[str, Tensor]
     filled: torch.cuda.Event
+
+
+def _event() -> torch.cuda.Event:
+    """An event, waiting for which leaves the core to the decoders."""
+    return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
 
 def _pinned_like(cubes: dict[str, Tensor]) -> dict[str, Tensor]:

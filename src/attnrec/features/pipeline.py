@@ -63,7 +63,7 @@ class Extraction:
     def source(self, path: Path, content: str) -> FeatureSource | None:
         """Where a video's features are; None if there are none for its content and the settings."""
         fingerprint = part_fingerprint(content, self.specs)
-        return self._stored.get(fingerprint) or read_part(part_path(self.out, path), fingerprint)
+        return self._stored.get(fingerprint) or read_part(part_path(self.out, path), fingerprint, self.specs)
 
     def check(self, paths: Sequence[Path]) -> Outcome:
         """Check every video, and find which already have features.
