@@ -49,7 +49,7 @@ OWNERS = {
     "click": (),
     "docutils": ("cli/reference.py", "cli/manpage.py"),
     "markdown_it": ("cli/manpage.py",),
-    "h5py": ("features/store.py", "features/pack.py", "features/parts.py", "features/hdf5.py"),
+    "h5py": ("features/store.py", "features/pack.py", "features/hdf5.py"),
     "imageio_ffmpeg": ("video/ffmpeg.py",),
     "torchvision": ("features/backbone.py",),
     "sklearn": ("metrics.py", "datasets/splits.py"),

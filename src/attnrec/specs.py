@@ -1,5 +1,6 @@
 """Specifications of feature cubes and recognisers, as plain values for JSON."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -37,6 +38,11 @@ class FeatureSpec:
     def num_locations(self) -> int:
         """Number of locations, L = K * K."""
         return self.grid_size**2
+
+
+def frame_bytes(specs: Sequence[FeatureSpec]) -> int:
+    """Bytes of one frame's cubes over all layers."""
+    return sum(spec.num_locations * spec.feature_dim * 2 for spec in specs)
 
 
 @dataclass(frozen=True)

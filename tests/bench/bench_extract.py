@@ -4,6 +4,7 @@
 
 Prints a Markdown table. The plain loop takes one clip after another: ffmpeg with its fps and scale filters,
 torchvision's network in fp32 and its default memory format at batch 32, nothing overlapping. The weights are the same.
+The decoders' limit is ffmpeg alone, a process for each core, whose frames are scaled as ours and thrown away.
 """
 
 import argparse
@@ -13,7 +14,9 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attnrec  # noqa: F401  before torch: it says how torch's threads wait
@@ -25,17 +28,20 @@ import torch
 import torchvision
 
 from attnrec.features.extract import extract
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor, frame_reader, prepare_trunk
+from attnrec.features.extractor import CubeExtractor, frame_reader, prepare_trunk
 from attnrec.features.parts import PartsWriter, part_path, parts_dir
 from attnrec.features.weights import build_trunk
 from attnrec.runtime import default_jobs, prepare_cpu, processor, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
-from attnrec.video.decode import DecodeSummary
+from attnrec.specs import FeatureSpec
+from attnrec.video.decode import _SCALER, DecodeSummary
 from attnrec.video.ffmpeg import ffmpeg_path
-from attnrec.video.prefetch import DecodeAhead, gathered
+from attnrec.video.prefetch import DecodeAhead
 
 DATA = Path(os.environ.get("ATTNREC_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 FPS = 30
+_KEPT = 4  # batches of frames, and of cubes, that the stages alone use again and again
+_STAGES = {"limit": "ffmpeg alone", "decode": "decoding alone", "network": "network alone", "write": "writing alone"}
 
 
 def gather_clips(folder: Path, repeat: int) -> int:
@@ -75,27 +81,68 @@ def plain_loop(folder: Path, out: Path, backbone: str, device: torch.device) -> 
     return total
 
 
-def decode_only(folder: Path, config: ExtractConfig) -> list[np.ndarray]:
-    """All batches of frames, as the network would get them."""
-    _, specs = prepare_trunk(config, "fp32")
-    readers = [frame_reader(path, specs[0]) for path in sorted(folder.iterdir())]
-    with DecodeAhead(readers, jobs=config.jobs or default_jobs()) as decoded:
-        return [batch.frames for batch in gathered(decoded, BATCH_FRAMES) if len(batch.frames)]
+def ffmpeg_only(folder: Path) -> None:
+    """Decode and scale every frame in as many processes as there are cores, and throw it away."""
+    ways = [
+        "-an",
+        "-vf",
+        f"scale=224:224:{_SCALER}",
+        "-fps_mode",
+        "passthrough",
+        "-pix_fmt",
+        "rgb24",
+        "-f",
+        "null",
+        "-",
+    ]
+
+    def decode(path: Path) -> None:
+        subprocess.run(
+            [ffmpeg_path(), "-loglevel", "error", "-threads", "1", "-i", path, *ways, "-f", "null", "-"], check=True
+        )
+
+    with ThreadPoolExecutor(default_jobs()) as pool:
+        list(pool.map(decode, sorted(folder.iterdir())))
 
 
-def network_only(extractor: CubeExtractor, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """Cubes of ready frames."""
-    return [wait() for wait in [extractor.submit(frames) for frames in batches]]
+def decode_only(folder: Path, config: ExtractConfig, extractor: CubeExtractor, spec: FeatureSpec) -> list[np.ndarray]:
+    """Decode all frames as the network would get them; the first batches, which take its memory along."""
+    readers = [frame_reader(path, spec) for path in sorted(folder.iterdir())]
+    memory, kept = extractor.batches(_KEPT + 4), []
+    with DecodeAhead(readers, memory, jobs=config.jobs or default_jobs()) as batches:
+        for batch in batches:
+            if len(kept) < _KEPT and batch.num_frames == len(batch.frames):
+                kept.append(batch.frames)
+            else:
+                batches.release(batch)
+    return kept
 
 
-def write_only(out: Path, specs: list, cubes: list[dict[str, np.ndarray]]) -> None:
-    """Ready cubes into one part file, to the disk."""
+def network_only(extractor: CubeExtractor, batches: list[np.ndarray], num_frames: int) -> list[dict[str, np.ndarray]]:
+    """Compute so many frames of ready batches, one batch ahead; the cubes of the last batches."""
+    cubes: deque[dict[str, np.ndarray]] = deque(maxlen=_KEPT)
+    waiting = None
+    for start in range(0, num_frames, extractor.batch_frames):
+        batch = batches[start // len(batches[0]) % len(batches)]
+        wait, waiting = waiting, extractor.submit(batch, min(num_frames - start, len(batch)))
+        if wait is not None:
+            cubes.append(wait())
+    assert waiting is not None
+    return [*cubes, waiting()]
+
+
+def write_only(out: Path, specs: list, cubes: dict[str, np.ndarray], num_frames: int, num_clips: int) -> None:
+    """Write ready cubes into a part for each clip, to the disk."""
     parts_dir(out).mkdir()
+    rows = len(next(iter(cubes.values())))
     with PartsWriter(specs) as writer:
-        for batch in cubes:
-            count = len(next(iter(batch.values())))
-            writer.append(part_path(out, Path("a.mp4")), batch, [0.0] * count)
-        writer.commit(part_path(out, Path("a.mp4")), "0", DecodeSummary("ok", 1, 1.0, 30.0, 30.0, False))
+        for clip in range(num_clips):
+            path, left = part_path(out, Path(f"{clip}.mp4")), num_frames // num_clips
+            while left:
+                count = min(left, rows)
+                writer.append(path, {layer: cube[:count] for layer, cube in cubes.items()}, [0.0] * count)
+                left -= count
+            writer.commit(path, "0", DecodeSummary("ok", 1, 1.0, 30.0, 30.0, False))
 
 
 @contextlib.contextmanager
@@ -144,22 +191,28 @@ def one_round(work: Path, k: int, config: ExtractConfig, extractor: CubeExtracto
     with peak_memory() as read_peak:
         ours, report = timed(lambda: extract(videos, work / f"{k}.h5", config), device)
         peak = read_peak()
-    decode, batches = timed(lambda: decode_only(videos, config), device)
-    network, cubes = timed(lambda: network_only(extractor, batches), device)
-    write, _ = timed(lambda: write_only(work / f"alone{k}.h5", specs, cubes), device)
-    count = report.num_frames
-    stages = {"ours": ours / count, "decode": decode / count, "network": network / count, "write": write / count}
-    return {"plain": plain / num_plain, "peak": peak, "frames": count} | stages, batches[:4]
+    count, num_clips = report.num_frames, report.data.num_videos
+    limit, _ = timed(lambda: ffmpeg_only(videos), device)
+    decode, batches = timed(lambda: decode_only(videos, config, extractor, specs[0]), device)
+    network, cubes = timed(lambda: network_only(extractor, batches, count), device)
+    write, _ = timed(lambda: write_only(work / f"alone{k}.h5", specs, cubes[0], count, num_clips), device)
+    stages = {"ours": ours, "limit": limit, "decode": decode, "network": network, "write": write}
+    each = {name: seconds / count for name, seconds in stages.items()}
+    return {"plain": plain / num_plain, "peak": peak, "frames": count} | each, batches
 
 
-def show(each: Round, bound: float) -> None:
+def show(each: Round) -> None:
     """The Markdown table."""
     print("| what | frames/s | against the plain loop |\n|---|---|---|")
     for title, name in (("plain loop", "plain"), ("`attnrec extract`", "ours")):
         print(f"| {title} | {1 / each[name]:.1f} | {each['plain'] / each[name]:.2f} x |")
-    for title, name in (("decoding alone", "decode"), ("network alone", "network"), ("writing alone", "write")):
+    for name, title in _STAGES.items():
         print(f"| {title} | {1 / each[name]:.1f} | |")
-    print(f"| the stages one after another | {bound:.1f} | the whole reaches {1 / each['ours'] / bound:.2f} of it |")
+    bound = each["decode"] + each["network"] + each["write"]
+    print(f"| the stages one after another | {1 / bound:.1f} | the whole reaches {bound / each['ours']:.2f} of it |")
+    slowest = max(("limit", "network", "write"), key=each.__getitem__)
+    share = each[slowest] / each["ours"]
+    print(f"| the slowest: {_STAGES[slowest]} | {1 / each[slowest]:.1f} | the whole reaches {share:.2f} of it |")
 
 
 def main() -> None:
@@ -178,7 +231,7 @@ def main() -> None:
     )
     trunk, specs = prepare_trunk(config, precision)
     extractor = CubeExtractor(trunk, device=device, precision=precision)
-    extractor(np.zeros((BATCH_FRAMES, 224, 224, 3), np.uint8))
+    extractor(np.zeros((1, 224, 224, 3), np.uint8))
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "videos").mkdir()
         num_clips = gather_clips(Path(name) / "videos", options.repeat)
@@ -188,7 +241,7 @@ def main() -> None:
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()[0]
     print(f"{options.backbone}, {precision}, {num_clips} clips, {each['frames']} frames stored; {hardware},")
     print(f"{default_jobs()} cores, torch {torch.__version__}; medians of {options.rounds} rounds\n")
-    show(each, bound=1 / (each["decode"] + each["network"] + each["write"]))
+    show(each)
     print(f"\nagainst fp32 on the same pixels: relative L2 {relative:.1e}, least cosine of a frame {cosine:.6f}")
     print(f"peak memory of the process {each['peak']:.2f} GB")
 

@@ -464,7 +464,7 @@ def test_an_interrupted_extraction_continues(folder):
     command = [sys.executable, "-m", "attnrec", "extract", "videos", "out.h5", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(Path("out.h5.parts").glob("[!.]*.h5")) and process.poll() is None:
+    while not list(Path("out.h5.parts").glob("[!.]*.part")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -474,7 +474,7 @@ def test_an_interrupted_extraction_continues(folder):
     assert stderr.splitlines()[-1] == "attnrec: interrupted"
     assert "Traceback" not in stderr
     assert not Path("out.h5").exists()
-    parts = list(Path("out.h5.parts").glob("[!.]*.h5"))
+    parts = list(Path("out.h5.parts").glob("[!.]*.part"))
     total = len(list(Path("videos").glob("*/*")))
     assert 0 < len(parts) < total
     assert not list(Path("out.h5.parts").glob(".*"))

@@ -18,6 +18,7 @@ from attnrec.comparison.report import ReportConfig, write_report
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.features.blocks import block_table
+from attnrec.features.extractor import BATCH_FRAMES
 from attnrec.features.store import FeatureStore
 from attnrec.training.identity import commands_of, identity_of
 from attnrec.training.run import Run, find_runs
@@ -105,8 +106,7 @@ def test_a_run_without_figures_is_in_the_report(runs, tmp_path):
 
 
 def test_clips_are_shown_with_where_the_run_looked(looking_run, tmp_path, monkeypatch):
-    for module in ("features.extractor", "evaluation.predict"):  # batches are filled up to this size
-        monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 4)
+    monkeypatch.setitem(BATCH_FRAMES, "cpu", 4)  # batches are filled up to this size
     run = shutil.copytree(looking_run, tmp_path / "run")
     figures = evaluate(run)
     for video in figures.videos[1:]:

@@ -8,6 +8,7 @@ from small_store import quick
 from attnrec.demo.sample import generate_clips
 from attnrec.errors import ConfigError, DataError, RunError, VideoError
 from attnrec.evaluation.predict import Recognizer, load_run, predict
+from attnrec.features.extractor import BATCH_FRAMES
 from attnrec.training.run import Run, create_run
 from attnrec.training.train import train
 from attnrec.video.encode import write_video
@@ -16,8 +17,7 @@ from attnrec.video.encode import write_video
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch) -> None:
     """Batches are filled up to one size, which for clips as short as these would be most of the work."""
-    for module in ("features.extractor", "evaluation.predict"):
-        monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 10)
+    monkeypatch.setitem(BATCH_FRAMES, "cpu", 10)
 
 
 @pytest.fixture(scope="module")

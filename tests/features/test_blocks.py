@@ -279,7 +279,7 @@ def store_path(tmp_path_factory) -> Path:
         part = PartFile(part_path(out, name), [SPEC])
         part.append({SPEC.layer: frames_of(video)}, [k / 10 for k in range(length)])
         part.commit(fingerprint, DecodeSummary("ok", length, length / 10, 10.0, 10.0, False))
-        sources.append(read_part(part.path, fingerprint))
+        sources.append(read_part(part.path, fingerprint, [SPEC]))
     classes = ("jump", "run")
     entries = [
         VideoEntry(name, classes[label : label + 1] if label >= 0 else (), f"g{video}")

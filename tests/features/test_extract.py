@@ -20,6 +20,9 @@ from PIL import Image
 
 from attnrec.errors import ConfigError, FeatureStoreError, VideoError
 from attnrec.features.extract import extract
+from attnrec.features.extractor import BATCHES_KEPT
+from attnrec.features.parts import JOBS_AHEAD
+from attnrec.features.pipeline import BATCHES_AHEAD
 from attnrec.features.plan import plan_extraction
 from attnrec.features.store import FeatureStore
 from attnrec.settings import ExtractConfig
@@ -195,11 +198,12 @@ def test_kills_at_random_moments_do_no_harm(videos, store, tmp_path, seed):
     rng = random.Random(seed)
     kills = 0
     while not out.exists() and kills < 20:
-        before = set(parts.glob("[!.]*.h5"))
+        before = set(parts.glob("[!.]*.part"))
         kills += killed_after(arguments, rng.uniform(2, 8))
-        # No finished part is lost, and only the one video in flight and the one that waits for its batch are redone.
-        assert before <= set(parts.glob("[!.]*.h5")) or out.exists()
-        assert len(list(parts.glob(".*"))) <= 2
+        # No finished part is lost. Only the one video in flight, the one that waits for its batch, and those on their
+        # way to the disk are redone.
+        assert before <= set(parts.glob("[!.]*.part")) or out.exists()
+        assert len(list(parts.glob(".*"))) <= 2 + 4
     extract(videos, out, config())
     assert content(out) == content(store)
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
@@ -289,6 +293,10 @@ def test_the_plan_comes_near_the_store(videos, store):
     assert plan.estimated_seconds > 0
 
 
+def test_cubes_are_kept_until_they_are_written():
+    assert BATCHES_KEPT >= JOBS_AHEAD + BATCHES_AHEAD + 2  # more calls of the writer than it may leave to be done
+
+
 def test_layers_must_differ():
     with pytest.raises(ConfigError, match="layers must differ, got features, features"):
         config(layers=("features", "features"))
@@ -306,8 +314,8 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
         process = subprocess.Popen(
             [sys.executable, *command(folder, tmp_path / f"{seconds}.h5")], stdout=subprocess.DEVNULL
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0
+        _, process.returncode, usage = os.wait4(process.pid, 0)
+        assert process.returncode == 0
         peaks.append(usage.ru_maxrss)
         time.sleep(0.1)
     assert peaks[1] < peaks[0] * 1.15

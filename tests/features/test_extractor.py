@@ -7,7 +7,7 @@ from frames import pictures
 from torch.nn import BatchNorm2d, MaxPool2d
 
 from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import BATCH_FRAMES, BitwiseMaxPool, CubeExtractor
+from attnrec.features.extractor import BATCH_FRAMES, BATCHES_KEPT, BitwiseMaxPool, CubeExtractor
 from attnrec.features.weights import build_trunk
 
 CPU = torch.device("cpu")
@@ -96,17 +96,19 @@ def test_a_cube_depends_on_its_frame_alone(backbone):
     """Not on its place in the batch, on the other frames, nor on how many they are: batches span videos."""
     trunk, _ = build_trunk(backbone, "random")
     extractor = CubeExtractor(trunk, device=CPU)
-    frames = pictures(BATCH_FRAMES, 96)
+    frames = pictures(extractor.batch_frames, 96)
     ((_, whole),) = extractor(frames).items()
-    order = np.random.default_rng(0).permutation(BATCH_FRAMES)
+    order = np.random.default_rng(0).permutation(extractor.batch_frames)
+    (batch,) = extractor.batches(1, 96)
     for rows in (order, [0], [31], [5, 4, 3], order[:20]):
-        ((_, part),) = extractor(frames[rows]).items()
+        batch[: len(rows)] = frames[rows]  # behind them lie those of the time before
+        ((_, part),) = extractor.submit(batch, len(rows))().items()
         np.testing.assert_array_equal(part, whole[rows])
 
 
 def test_the_number_of_threads_does_not_matter(squeezenet):
     extractor = CubeExtractor(squeezenet, device=CPU)
-    frames, threads = pictures(BATCH_FRAMES, 96), torch.get_num_threads()
+    frames, threads = pictures(extractor.batch_frames, 96), torch.get_num_threads()
     one = extractor(frames)["features"]
     try:
         torch.set_num_threads(2)
@@ -128,10 +130,29 @@ def test_values_beyond_float16_become_its_largest(squeezenet):
 def test_cuda_equals_the_cpu(precision, most, least):
     trunk, _ = build_trunk("googlenet", "random")
     extractor = CubeExtractor(trunk, device=torch.device("cuda"), precision=precision)
-    frames = pictures(BATCH_FRAMES)
-    ahead = [extractor.submit(frames[rows]) for rows in (slice(None), slice(7, 20))]
+    frames = pictures(BATCH_FRAMES["cuda"])
+    whole_batch, part_batch = extractor.batches(2)
+    whole_batch[:], part_batch[:13] = frames, frames[7:20]
+    ahead = [extractor.submit(whole_batch, len(frames)), extractor.submit(part_batch, 13)]
     whole, part = (wait()["inception5b"] for wait in ahead)
     difference, cosine = errors(whole, plain(trunk, frames)["inception5b"])
     assert difference < most
     assert cosine > least
     np.testing.assert_array_equal(part, whole[7:20])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("graphs", ["0", "1"])
+def test_cuda_keeps_the_cubes_of_some_batches(squeezenet, monkeypatch, graphs):
+    monkeypatch.setenv("ATTNREC_CUDA_GRAPHS", graphs)
+    extractor = CubeExtractor(squeezenet, device=torch.device("cuda"))
+    frames = pictures(BATCHES_KEPT + 1, 96)
+    alone = np.stack([extractor(frame[None])["features"][0] for frame in frames])
+    batches = extractor.batches(len(frames), 96)
+    for batch, frame in zip(batches, frames, strict=True):
+        batch[0] = frame
+    first, *kept = (wait()["features"] for wait in [extractor.submit(batch, 1) for batch in batches[:-1]])
+    np.testing.assert_array_equal(np.concatenate([first, *kept]), alone[:-1])
+    last = extractor.submit(batches[-1], 1)()["features"]
+    np.testing.assert_array_equal(np.concatenate([*kept, last]), alone[1:])
+    assert np.shares_memory(first, last)

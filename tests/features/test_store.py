@@ -62,14 +62,14 @@ def times_of(video: int) -> NDArray[np.float64]:
 def write_part(out: Path, video: int, *specs: FeatureSpec) -> FeatureSource:
     specs = specs or (SPEC,)
     parts_dir(out).mkdir(exist_ok=True)
-    path, fingerprint = parts_dir(out) / f"{video}.h5", part_fingerprint(f"{video:064x}", specs)
+    path, fingerprint = parts_dir(out) / f"{video}.part", part_fingerprint(f"{video:064x}", specs)
     cubes, times = {spec.layer: cubes_of(video, spec) for spec in specs}, times_of(video).tolist()
     part = PartFile(path, specs)
     for start in range(0, len(times), 32):
         rows = slice(start, start + 32)
         part.append({layer: cube[rows] for layer, cube in cubes.items()}, times[rows])
     part.commit(fingerprint, SUMMARIES[video])
-    source = read_part(path, fingerprint)
+    source = read_part(path, fingerprint, specs)
     assert source is not None
     return source
 
@@ -216,6 +216,19 @@ def test_packing_removes_the_parts_and_leaves_one_file(tmp_path):
     out = make_store(tmp_path / "out.h5")
     assert list(tmp_path.iterdir()) == [out]
     assert not parts_dir(out).exists()
+
+
+def test_a_damaged_part_is_removed_and_told(tmp_path):
+    out = tmp_path / "out.h5"
+    sources = [write_part(out, video) for video in range(len(NAMES))]
+    with sources[2].path.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damage")
+    with pytest.raises(FeatureStoreError, match=r"2\.part: was damaged and is removed; run `attnrec extract` again"):
+        pack(out, sources)
+    assert sorted(path.name for path in parts_dir(out).iterdir()) == ["0.part", "1.part", "3.part"]
+    sources[2] = write_part(out, 2)
+    np.testing.assert_array_equal(FeatureStore(pack(out, sources)).features()[6:306], cubes_of(2))
 
 
 def test_the_same_input_gives_the_same_fingerprint(tmp_path, whole):

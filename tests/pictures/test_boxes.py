@@ -17,6 +17,7 @@ from attnrec.comparison.report import ReportConfig, write_report
 from attnrec.errors import ConfigError, DataError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.predict import Recognizer
+from attnrec.features.extractor import BATCH_FRAMES
 from attnrec.pictures.boxes import EDGE, LINE, outermost, outlined
 from attnrec.pictures.card import GAP_PX
 from attnrec.pictures.gallery import gallery
@@ -120,8 +121,7 @@ def boxes_file(path: Path, name: str, frames: range = range(NUM_FRAMES), *, by_s
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch) -> None:
     """Batches are filled up to one size, which for clips as short as these would be most of the work."""
-    for module in ("features.extractor", "evaluation.predict"):
-        monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 6)
+    monkeypatch.setitem(BATCH_FRAMES, "cpu", 6)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from small_store import quick, write_trunk_store
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.evaluation.predict import Recognizer
 from attnrec.features.blocks import covering_blocks
+from attnrec.features.extractor import BATCH_FRAMES
 from attnrec.pictures.card import GAP_PX, LEAST_WIDTH_PX
 from attnrec.pictures.look import shown_frames
 from attnrec.pictures.strip import GAP_PX as COLUMN_GAP_PX
@@ -74,8 +75,7 @@ def with_fps(run: Path, folder: Path, fps: float, sample_fps: float | None = 30.
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch) -> None:
     """Batches are filled up to one size, which for clips as short as these would be most of the work."""
-    for module in ("features.extractor", "evaluation.predict"):
-        monkeypatch.setattr(f"attnrec.{module}.BATCH_FRAMES", 6)
+    monkeypatch.setitem(BATCH_FRAMES, "cpu", 6)
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def write_store(
                 content[video],
                 DecodeSummary(status.get(len(sources), "ok"), num_frames, num_frames / fps, fps, fps, False),
             )
-            sources.append(read_part(part.path, content[video]))
+            sources.append(read_part(part.path, content[video], [spec]))
     if splits is None:
         made = default_splits(np.repeat(np.arange(len(classes)), num_groups), [entry.group for entry in entries], 0)
     else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attnrec.datasets.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
 from attnrec.features.blocks import blocks_of, covering_blocks
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor, frame_reader
+from attnrec.features.extractor import CubeExtractor, frame_reader
 from attnrec.features.feed import CubeFeed
 from attnrec.files import write_error
 from attnrec.metrics import reduce_blocks
@@ -110,8 +110,8 @@ class Recognizer:
 
     def __init__(self, run: str | Path | Run, *, device: str = "auto", jobs: int | None = None) -> None:
         self.run = run if isinstance(run, Run) else Run(run)
-        prepare_cpu(jobs)
         self._device = resolve_device(device)
+        prepare_cpu(1 if self._device.type == "cuda" else jobs)
         self._model = self.run.load_model(self._device)
         spec = self.run.manifest.features
         self._layer = spec.layer
@@ -179,9 +179,11 @@ class Recognizer:
         decoded: Iterator[tuple[NDArray[np.uint8], float]] = iter(reader)
         pts: list[float] = []
         shape: tuple[int, ...] = ()
+        (batch,) = self._extractor.batches(1)
         with tempfile.TemporaryFile() as file:
-            while chunk := list(islice(decoded, BATCH_FRAMES)):
-                cubes = self._extractor(np.stack([frame for frame, _ in chunk]))[self._layer]
+            while chunk := list(islice(decoded, len(batch))):
+                np.stack([frame for frame, _ in chunk], out=batch[: len(chunk)])
+                cubes = self._extractor.submit(batch, len(chunk))()[self._layer]
                 try:
                     file.write(cubes.tobytes())
                     file.flush()

@@ -14,7 +14,7 @@ from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError
 from attnrec.features.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
 from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import CubeExtractor, frame_bytes, prepare_trunk
+from attnrec.features.extractor import CubeExtractor, prepare_trunk
 from attnrec.features.pack import VideoRow, pack_store, remove_parts, rows_of, stored_rows
 from attnrec.features.parts import FeatureSource, identity, parts_dir, sole_writer
 from attnrec.features.pipeline import Extraction, Outcome
@@ -33,7 +33,7 @@ from attnrec.runtime import (
     versions,
 )
 from attnrec.settings import ExtractConfig
-from attnrec.specs import FeatureSpec
+from attnrec.specs import FeatureSpec, frame_bytes
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,9 @@ def _require_store_or_nothing(out: Path) -> None:
 def _resources(config: ExtractConfig, world: World) -> tuple[int, torch.device, str]:
     """Choose jobs, device and precision of this process, and set its threads."""
     jobs = config.jobs or max(1, default_jobs() // world.local_size)
-    prepare_cpu(config.jobs if world.size == 1 else jobs)
     device = resolve_device(config.device, world.local_rank if world.size > 1 else None)
+    # Beside a network elsewhere torch's threads would only take the cores from the decoders.
+    prepare_cpu(1 if device.type == "cuda" else config.jobs if world.size == 1 else jobs)
     return jobs, device, resolve_precision(config.precision, device)
 
 

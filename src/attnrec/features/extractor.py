@@ -5,8 +5,10 @@ Legend: n frames, K grid side, D channels.
 
 import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from attnrec.capture import Captured
 from attnrec.features.backbone import Trunk
 from attnrec.features.caffe_googlenet import LocalResponseNorm
 from attnrec.features.weights import build_trunk, weights_sha256
@@ -23,7 +26,9 @@ from attnrec.specs import FeatureSpec
 from attnrec.video.decode import FrameReader
 
 IMAGE_SIZE = 224  # side in px of the network's input
-BATCH_FRAMES = 32  # one batch shape for every frame of every video: features depend on it in the last digits
+# One batch shape for every frame of every video: features depend on it in the last digits.
+BATCH_FRAMES = {"cpu": 32, "cuda": 128}
+BATCHES_KEPT = 8  # batches whose cubes stay in memory
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LARGEST = torch.finfo(torch.float16).max
 
@@ -61,11 +66,6 @@ def frame_reader(path: Path, spec: FeatureSpec) -> FrameReader:
     return FrameReader(path, width=spec.image_size, height=spec.image_size, resize=spec.resize, max_fps=spec.sample_fps)
 
 
-def frame_bytes(specs: Sequence[FeatureSpec]) -> int:
-    """Bytes of one frame's cubes over all layers."""
-    return sum(spec.num_locations * spec.feature_dim * 2 for spec in specs)
-
-
 class CubeExtractor:
     """Computes feature cubes in batches of one shape. A frame's cube does not depend on the others of its batch.
 
@@ -85,38 +85,79 @@ class CubeExtractor:
         if precision == "bf16" and not self._is_cuda:
             _pool_by_bits(self._trunk.network)
         self._trunk.to(device).network.to(dtype=_DTYPES[precision]).to(memory_format=torch.channels_last)
+        self._batch = torch.empty(0, dtype=torch.uint8, device=device)  # of frames; on CUDA in the same place for all
+        self._compute = Captured(self._cubes, device)
+        self._slots: deque[_Slot] = deque()
+
+    @property
+    def batch_frames(self) -> int:
+        """Frames in each batch."""
+        return BATCH_FRAMES[self.device.type]
+
+    def batches(self, count: int, image_size: int = IMAGE_SIZE) -> list[NDArray[np.uint8]]:
+        """Memory for batches of square frames, from which the device can read while the program goes on."""
+        shape = (self.batch_frames, image_size, image_size, 3)
+        return [torch.zeros(shape, dtype=torch.uint8, pin_memory=self._is_cuda).numpy() for _ in range(count)]
 
     def __call__(self, frames: NDArray[np.uint8]) -> Cubes:
-        """Compute the feature cubes of up to `BATCH_FRAMES` frames.
+        """Compute the feature cubes of up to `batch_frames` square frames, wherever they lie.
 
         Args:
             frames: RGB frames, shape (n, H, W, 3).
 
         Returns:
-            Cubes by layer, rounded to float16, shape (n, K, K, D). Values beyond the range of float16 are clamped.
+            Cubes as from `submit`.
         """
-        return self.submit(frames)()
+        (batch,) = self.batches(1, frames.shape[1])
+        batch[: len(frames)] = frames
+        return self.submit(batch, len(frames))()
 
-    def submit(self, frames: NDArray[np.uint8]) -> Callable[[], Cubes]:
-        """Begin to compute a batch; takes what `__call__` does, and returns a function that waits for the cubes.
+    def submit(self, batch: NDArray[np.uint8], num_frames: int) -> Callable[[], Cubes]:
+        """Begin to compute a batch.
 
         On CUDA the next batch can be submitted before this one is done; on the CPU the work is done at once.
+
+        Args:
+            batch: RGB frames, shape (batch_frames, H, W, 3), in memory that `batches` gave, which must not change
+                before the cubes have been awaited.
+            num_frames: Number of frames; what lies behind them has no meaning.
+
+        Returns:
+            A function that waits for the cubes by layer, rounded to float16, shape (num_frames, K, K, D); values beyond
+            the range of float16 are clamped. They may be overwritten once `BATCHES_KEPT` more batches are submitted.
         """
-        batch = torch.zeros((BATCH_FRAMES, *frames.shape[1:]), dtype=torch.uint8, pin_memory=self._is_cuda)
-        batch[: len(frames)] = torch.from_numpy(frames)
+        frames = torch.from_numpy(batch)
         with torch.inference_mode(), self._exact_convolutions():
-            cubes = self._trunk(batch.to(self.device, non_blocking=True))
-            half = {layer: _half(cube[: len(frames)]) for layer, cube in cubes.items()}
             if not self._is_cuda:
-                return lambda: {layer: cube.numpy() for layer, cube in half.items()}
-            arrived = {layer: _to_pinned(cube) for layer, cube in half.items()}
-            done = torch.cuda.current_stream(self.device).record_event()
+                self._batch = frames
+                cubes = self._compute()
+                return lambda: {layer: cube[:num_frames].numpy() for layer, cube in cubes.items()}
+            if self._batch.shape != frames.shape:
+                self._batch = torch.empty_like(frames, device=self.device)
+                self._compute = Captured(self._cubes, self.device)
+                self._slots.clear()
+            self._batch.copy_(frames, non_blocking=True)
+            slot = self._fill_slot(self._compute(), num_frames)
 
         def wait() -> Cubes:
-            done.synchronize()
-            return {layer: cube.numpy() for layer, cube in arrived.items()}
+            slot.filled.synchronize()
+            return {layer: cube[:num_frames].numpy() for layer, cube in slot.cubes.items()}
 
         return wait
+
+    def _cubes(self) -> dict[str, Tensor]:
+        return {layer: _half(cube) for layer, cube in self._trunk(self._batch).items()}
+
+    def _fill_slot(self, cubes: dict[str, Tensor], num_frames: int) -> "_Slot":
+        """Begin to copy a batch's cubes to the pinned memory that has not been used for the longest time."""
+        if not self._slots:
+            self._slots.extend(_Slot(_pinned_like(cubes), _event()) for _ in range(BATCHES_KEPT))
+        slot = self._slots[0]
+        self._slots.rotate(-1)
+        for layer, cube in cubes.items():
+            slot.cubes[layer][:num_frames].copy_(cube[:num_frames], non_blocking=True)
+        slot.filled.record(torch.cuda.current_stream(self.device))
+        return slot
 
     @property
     def _is_cuda(self) -> bool:
@@ -129,12 +170,24 @@ class CubeExtractor:
         return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
+class _Slot(NamedTuple):
+    """Pinned memory for a batch's cubes by layer, and the event that they have come."""
+
+    cubes: dict[str, Tensor]
+    filled: torch.cuda.Event
+
+
+def _event() -> torch.cuda.Event:
+    """An event, waiting for which leaves the core to the decoders."""
+    return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+
+
+def _pinned_like(cubes: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {layer: torch.empty(cube.shape, dtype=cube.dtype, pin_memory=True) for layer, cube in cubes.items()}
+
+
 def _half(cubes: Tensor) -> Tensor:
     return cubes.clamp(-_LARGEST, _LARGEST).to(torch.float16).contiguous()
-
-
-def _to_pinned(cubes: Tensor) -> Tensor:
-    return torch.empty(cubes.shape, dtype=cubes.dtype, pin_memory=True).copy_(cubes, non_blocking=True)
 
 
 def _fold_batch_norms(network: fx.GraphModule) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from attnrec.datasets.dataset import Dataset
 from attnrec.errors import FeatureStoreError
 from attnrec.features.hdf5 import decoded, encoded, new_hdf5_file
-from attnrec.features.parts import DECODING, FeatureSource, identity, part_fingerprint, parts_dir, video_id
+from attnrec.features.parts import (
+    DECODING,
+    FeatureSource,
+    identity,
+    part_fingerprint,
+    part_rows,
+    part_times,
+    parts_dir,
+    video_id,
+)
 from attnrec.features.store import FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.features.stored_boxes import GROUP, StoredBoxes
 from attnrec.files import atomic_path
@@ -139,8 +148,7 @@ def pack_store(
         file["skipped/reason"] = _bytes_column([reason for _, reason in skipped])
         for name, weight in backbone_state.items():
             file[f"backbone/{name}"] = weight
-        for spec in specs:
-            _write_features(file, spec, sources)
+        _write_features(file, specs, sources)
         file["frames/pts"] = np.concatenate([times_of(source) for source in sources])
     remove_parts(out)
 
@@ -150,25 +158,45 @@ def remove_parts(out: Path) -> None:
     shutil.rmtree(parts_dir(out), ignore_errors=True)
 
 
-def _write_features(file: h5py.File, spec: FeatureSpec, sources: Sequence[FeatureSource]) -> None:
-    """Write one layer's cubes of all videos, one after another, with their specification."""
+def _write_features(file: h5py.File, specs: Sequence[FeatureSpec], sources: Sequence[FeatureSource]) -> None:
+    """Write every layer's cubes of all videos, one after another, with their specification."""
     total = sum(source.num_frames for source in sources)
-    features = file.create_dataset(f"features/{spec.layer}", (total, *spec.cube_shape), "<f2")
+    layers = [_new_features(file, spec, total) for spec in specs]
+    row = 0
+    for source in sources:
+        for cubes in _pieces_of(source, specs):
+            stop = row + len(cubes[0])
+            for features, cube in zip(layers, cubes, strict=True):
+                features[row:stop] = cube
+            row = stop
+
+
+def _new_features(file: h5py.File, spec: FeatureSpec, num_frames: int) -> h5py.Dataset:
+    features = file.create_dataset(f"features/{spec.layer}", (num_frames, *spec.cube_shape), "<f2")
     sample_fps = math.inf if spec.sample_fps is None else spec.sample_fps
     weights_id = np.bytes_(encoded(spec.weights_id))
     features.attrs.update(identity(spec) | {"sample_fps": sample_fps, "weights_id": weights_id})
-    row = 0
-    for source in sources:
-        with h5py.File(source.path, "r") as origin:
-            cubes = origin[features.name]
-            for start in range(0, source.num_frames, _COPY_FRAMES):
-                stop = min(start + _COPY_FRAMES, source.num_frames)
-                features[row + start : row + stop] = cubes[source.first_frame + start : source.first_frame + stop]
-        row += source.num_frames
+    return features
+
+
+def _pieces_of(source: FeatureSource, specs: Sequence[FeatureSpec]) -> Iterator[list[NDArray[np.float16]]]:
+    """The cubes of each layer of a finished video, some frames at a time."""
+    if source.part is not None:
+        ends = np.cumsum([spec.num_locations * spec.feature_dim for spec in specs])
+        for rows in part_rows(source):
+            layers = zip(np.split(rows, ends[:-1], axis=1), specs, strict=True)
+            yield [values.reshape(-1, *spec.cube_shape) for values, spec in layers]
+        return
+    last = source.first_frame + source.num_frames
+    with h5py.File(source.path, "r") as origin:
+        for start in range(source.first_frame, last, _COPY_FRAMES):
+            yield [origin[f"features/{spec.layer}"][start : min(start + _COPY_FRAMES, last)] for spec in specs]
 
 
 def times_of(source: FeatureSource) -> NDArray[np.float64]:
     """Read the times of a finished video's frames in seconds, shape (N,)."""
+    if source.part is not None:
+        return part_times(source)
     with h5py.File(source.path, "r") as origin:
         times: NDArray[np.float64] = origin["frames/pts"][source.first_frame : source.first_frame + source.num_frames]
     return times

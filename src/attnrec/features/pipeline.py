@@ -3,14 +3,14 @@
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from attnrec.datasets.dataset import Dataset
 from attnrec.errors import VideoError
-from attnrec.features.extractor import BATCH_FRAMES, CubeExtractor, Cubes, frame_reader
+from attnrec.features.extractor import CubeExtractor, Cubes, frame_reader
 from attnrec.features.pack import stored_sources
 from attnrec.features.parts import FeatureSource, PartsWriter, file_sha256, part_fingerprint, part_path, read_part
 from attnrec.features.store import FeatureStore
@@ -18,8 +18,10 @@ from attnrec.runtime import OnProgress, Progress
 from attnrec.settings import ExtractConfig
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import DecodeSummary
-from attnrec.video.prefetch import DecodeAhead, FrameBatch, gathered
+from attnrec.video.prefetch import DecodeAhead, FrameBatch
 
+BATCHES_AHEAD = 1  # submitted to a CUDA device before the cubes of one are awaited
+_BATCHES = 4  # that are filled, computed and used again
 _ESTIMATE_BATCHES = 4
 
 
@@ -61,7 +63,7 @@ class Extraction:
     def source(self, path: Path, content: str) -> FeatureSource | None:
         """Where a video's features are; None if there are none for its content and the settings."""
         fingerprint = part_fingerprint(content, self.specs)
-        return self._stored.get(fingerprint) or read_part(part_path(self.out, path), fingerprint)
+        return self._stored.get(fingerprint) or read_part(part_path(self.out, path), fingerprint, self.specs)
 
     def check(self, paths: Sequence[Path]) -> Outcome:
         """Check every video, and find which already have features.
@@ -98,11 +100,12 @@ class Extraction:
         paths, parts = findings.missing, [part_path(self.out, path) for path in findings.missing]
         readers = [frame_reader(self.data.root / path, self.specs[0]) for path in paths]
         meter = _Meter(len(paths), expected_frames, self.on_progress)
-        with DecodeAhead(readers, jobs=self.jobs) as decoded, PartsWriter(self.specs) as writer:
-            for batch, cubes in _computed(gathered(decoded, BATCH_FRAMES), extractor):
+        memory = extractor.batches(_BATCHES)
+        with DecodeAhead(readers, memory, jobs=self.jobs) as batches, PartsWriter(self.specs) as writer:
+            for batch, cubes in _computed(batches, extractor):
                 for video, rows, pts in batch.pieces:
                     writer.append(parts[video], {layer: cube[rows] for layer, cube in cubes.items()}, pts)
-                meter.add_frames(len(batch.frames))
+                meter.add_frames(batch.num_frames)
                 for video, decoding in batch.ended:
                     path, outcome = paths[video], self._judged(paths[video], decoding)
                     if isinstance(outcome, VideoError):
@@ -138,17 +141,26 @@ class Extraction:
         return error.reason, str(error)
 
 
-def _computed(batches: Iterable[FrameBatch], extractor: CubeExtractor) -> Iterator[tuple[FrameBatch, Cubes]]:
-    """Each batch with its cubes; on CUDA the next batch is submitted before the cubes of one are awaited."""
+def _computed(batches: DecodeAhead, extractor: CubeExtractor) -> Iterator[tuple[FrameBatch, Cubes]]:
+    """Each batch with its cubes; on CUDA the next batch is submitted before the cubes of one are awaited.
+
+    The frames of a batch are gone by then.
+    """
     pending: deque[tuple[FrameBatch, Callable[[], Cubes]]] = deque()
-    batches_ahead = 1 if extractor.device.type == "cuda" else 0
+    batches_ahead = BATCHES_AHEAD if extractor.device.type == "cuda" else 0
+
+    def next_done() -> tuple[FrameBatch, Cubes]:
+        batch, wait = pending.popleft()
+        cubes = wait()
+        batches.release(batch)
+        return batch, cubes
+
     for batch in batches:
-        pending.append((batch, extractor.submit(batch.frames) if len(batch.frames) else dict))
+        pending.append((batch, extractor.submit(batch.frames, batch.num_frames) if batch.num_frames else dict))
         if len(pending) > batches_ahead:
-            done, wait = pending.popleft()
-            yield done, wait()
-    for done, wait in pending:
-        yield done, wait()
+            yield next_done()
+    while pending:
+        yield next_done()
 
 
 class _Meter:

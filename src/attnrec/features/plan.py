@@ -12,7 +12,7 @@ from attnrec.datasets.read import read_dataset
 from attnrec.errors import VideoError
 from attnrec.features.annotation import BoxSummary, read_annotation
 from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import BATCH_FRAMES, IMAGE_SIZE, CubeExtractor
+from attnrec.features.extractor import IMAGE_SIZE, CubeExtractor
 from attnrec.files import require_disk_space
 from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
@@ -81,8 +81,8 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
     data = dataset_of(videos, config)
     annotation = read_annotation(data, config.boxes)
     trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
-    prepare_cpu(config.jobs)
     device = resolve_device(config.device)
+    prepare_cpu(1 if device.type == "cuda" else config.jobs)
     precision = resolve_precision(config.precision, device)
     frames = estimated_frames(data.root, [entry.path for entry in data.entries], config.sample_fps)
     size = frames * sum(K * K * D * 2 for K, D in trunk.cube_shapes(IMAGE_SIZE).values())
@@ -124,8 +124,8 @@ def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None
 
 def _seconds_per_frame(extractor: CubeExtractor) -> float:
     """Measure the seconds that the network takes per frame on this machine."""
-    frames = np.zeros((BATCH_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    extractor(frames)  # the first pass sets things up
+    (batch,) = extractor.batches(1)
+    extractor.submit(batch, len(batch))()  # the first pass sets things up
     started = time.monotonic()
-    extractor(frames)
-    return (time.monotonic() - started) / BATCH_FRAMES
+    extractor.submit(batch, len(batch))()
+    return (time.monotonic() - started) / len(batch)
