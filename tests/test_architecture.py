@@ -51,7 +51,7 @@ OWNERS = {
     "markdown_it": ("cli/manpage.py",),
     "h5py": ("features/store.py", "features/pack.py", "features/parts.py", "features/hdf5.py"),
     "imageio_ffmpeg": ("video/ffmpeg.py",),
-    "torchvision": ("features/backbone.py",),
+    "torchvision": ("features/backbone.py", "features/networks.py"),
     "sklearn": ("metrics.py", "datasets/splits.py"),
     "scipy": ("evaluation/measures.py", "pictures/light.py"),
     "safetensors": ("training/run.py", "features/weights.py"),
