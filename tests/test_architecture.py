@@ -52,6 +52,7 @@ OWNERS = {
     "h5py": ("features/store.py", "features/pack.py", "features/parts.py", "features/hdf5.py"),
     "imageio_ffmpeg": ("video/ffmpeg.py",),
     "torchvision": ("features/backbone.py", "features/networks.py"),
+    "timm": ("features/timm_networks.py",),
     "sklearn": ("metrics.py", "datasets/splits.py"),
     "scipy": ("evaluation/measures.py", "pictures/light.py"),
     "safetensors": ("training/run.py", "features/weights.py"),

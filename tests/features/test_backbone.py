@@ -3,6 +3,7 @@ import os
 import re
 import resource
 import socket
+import sys
 import zipfile
 from pathlib import Path
 
@@ -346,6 +347,12 @@ def test_unknown_names():
     for layer in ("features.13", "network", "classifier.1.nothing"):
         with pytest.raises(ConfigError, match=f"--layer {layer}: squeezenet1_0 has no such layer; it has"):
             build_trunk("squeezenet1_0", "random", layers=[layer])
+
+
+def test_timms_networks_need_timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"needs timm; pip install 'attnrec\[timm\]'"):
+        build_trunk("timm/a_network", "random")
 
 
 def test_a_layer_without_a_map():

@@ -45,9 +45,12 @@ class Trunk(nn.Module):
         super().__init__()
         entry = backbone_of(backbone)
         self.backbone = backbone
-        self.layers = tuple(layers) or (last_map(backbone).layer,)
+        self.layers = tuple(layers) or (entry.only_layer or last_map(backbone).layer,)
         self.grid_size = grid_size
-        self.network = _cut(entry.build(), self.layers, backbone)
+        if entry.only_layer is not None and self.layers != (entry.only_layer,):
+            raise ConfigError(f"--layer {', '.join(layers)}: {backbone} has {entry.only_layer} alone")
+        network = entry.build()
+        self.network = network if entry.only_layer is not None else _cut(network, self.layers, backbone)
         self.register_buffer("mean", torch.tensor(entry.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(entry.std).view(1, 3, 1, 1) * 255, persistent=False)
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -67,6 +70,8 @@ class Trunk(nn.Module):
         images = (frames.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         dtype = next(self.network.parameters()).dtype  # that of the normalisation, or half of it
         outputs = self.network(images.to(dtype).contiguous(memory_format=torch.channels_last))
+        if isinstance(outputs, Tensor):  # of a network that is not cut
+            outputs = {self.layers[0]: outputs}
         return {layer: self._cubes(layer, outputs[layer]) for layer in self.layers}
 
     def _cubes(self, layer: str, output: Any) -> Tensor:
@@ -93,7 +98,8 @@ class Trunk(nn.Module):
 
     def weights_state(self, layer: str | None = None) -> dict[str, NDArray[Any]]:
         """The network's weights by name, as stored with features and runs; given a layer, only those it depends on."""
-        modules = None if layer is None else _modules_before(self.network, layer)
+        is_cut = isinstance(self.network, fx.GraphModule)
+        modules = _modules_before(self.network, layer) if layer is not None and is_cut else None
         return {
             name: tensor.cpu().numpy()
             for name, tensor in self.network_state().items()

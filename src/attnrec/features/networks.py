@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from attnrec.errors import ConfigError
 from attnrec.features.caffe_googlenet import CaffeGoogLeNet
 from attnrec.features.caffemodel import ZooWeights
+from attnrec.features.timm_networks import PREFIX, timm_network
 
 MAP_IMAGE_SIZE = 224  # side in px of the frames that `last_map` is of
 _CAFFE = "bvlc_googlenet"
@@ -32,9 +33,10 @@ class Backbone:
     """A network that features can be computed by."""
 
     build: Callable[[], nn.Module]  # builds the network with uninitialised weights
-    weights: Any  # ImageNet weights, from torchvision or Caffe's model zoo
+    weights: Any  # published weights, of torchvision, Caffe's model zoo or timm
     mean: tuple[float, ...]  # RGB mean in [0, 1] to subtract
     std: tuple[float, ...]  # RGB standard deviation to divide by
+    only_layer: str | None = None  # the one layer of a network that cannot be cut, as it cannot be traced
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LastMap:
 
 
 def backbone_names() -> list[str]:
-    """Names of all networks."""
+    """Names of all networks but timm's, which are there if timm is."""
     return [_CAFFE, *torchvision.models.list_models(module=torchvision.models)]
 
 
@@ -68,6 +70,9 @@ def backbone_of(name: str) -> Backbone:
             mean=(123 / 255, 117 / 255, 104 / 255),
             std=(1 / 255,) * 3,
         )
+    if name.startswith(PREFIX):
+        network, mean, std = timm_network(name, MAP_IMAGE_SIZE)
+        return Backbone(network.build, network, mean, std, only_layer="features")
     if name not in (names := backbone_names()):
         near = difflib.get_close_matches(name, names)
         meant = f"did you mean {', '.join(near)}? " if near else ""

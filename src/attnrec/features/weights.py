@@ -55,7 +55,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
         _initialise_random(trunk)
         return trunk, f"random-{RANDOM_SEED}"
     if weights == "imagenet":
-        trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
+        trunk.load_weights_state(_imagenet_state(backbone), f"published weights of {backbone}")
         return trunk, str(backbone_of(backbone).weights)
     # Twice, for 64-bit numbers, with room for auxiliary heads and the archive.
     state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
