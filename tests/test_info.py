@@ -8,9 +8,10 @@ from small_store import write_store
 
 from attnrec.errors import DataError, FeatureStoreError, VideoError
 from attnrec.evaluation.evaluate import evaluate
+from attnrec.features.networks import backbone_names
 from attnrec.features.store import FeatureStore
 from attnrec.files import json_safe
-from attnrec.info import describe
+from attnrec.info import describe, describe_backbones
 from attnrec.video.encode import write_video
 
 
@@ -55,6 +56,26 @@ def test_the_machine_is_described():
     assert document["cores"] >= 1
     assert {"python", "attnrec", "torch", "numpy"} <= document["versions"].keys()
     assert Path(document["ffmpeg"]["path"]).is_file()
+
+
+@pytest.mark.slow
+def test_the_networks_are_described():
+    events = []
+    backbones = {each.pop("name"): each for each in describe_backbones(events.append)["backbones"]}
+    assert list(backbones) == backbone_names()
+    assert [event.done for event in events] == list(range(len(backbones)))
+    assert backbones["vit_b_16"] == {
+        "layer": "encoder",
+        "map": (14, 14, 768),
+        "cube": (7, 7, 768),
+        "num_params": 86567656,
+        "weights": "ViT_B_16_Weights.IMAGENET1K_V1",
+        "weights_megabytes": 330.285,
+    }
+    caffe = backbones["bvlc_googlenet"]
+    assert (caffe["num_params"], caffe["weights"]) == (6998552, "bvlc_googlenet.caffemodel")
+    assert caffe["weights_megabytes"] is None
+    assert backbones["alexnet"]["cube"] == (6, 6, 256)
 
 
 def test_every_document_is_json(tiny_store, tiny_run):

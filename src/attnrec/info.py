@@ -1,4 +1,4 @@
-"""Describes a feature store, a run, a video or this machine."""
+"""Describes a feature store, a run, a video, this machine or the networks that features can be computed by."""
 
 import os
 import platform
@@ -11,10 +11,20 @@ import torch
 
 from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups
 from attnrec.errors import DataError
-from attnrec.features.backbone import BACKBONES
 from attnrec.features.hdf5 import decoded
+from attnrec.features.networks import backbone_names, backbone_of, last_map, network_state
 from attnrec.features.store import FeatureStore, is_store
-from attnrec.runtime import default_jobs, processor, resolve_device, resolve_precision, versions
+from attnrec.runtime import (
+    OnProgress,
+    Progress,
+    default_jobs,
+    no_progress,
+    processor,
+    resolve_device,
+    resolve_precision,
+    versions,
+)
+from attnrec.settings import ExtractConfig
 from attnrec.training.run import CONFIG, Run
 from attnrec.video.decode import probe
 from attnrec.video.ffmpeg import ffmpeg_path, ffmpeg_version
@@ -45,6 +55,41 @@ def describe(path: str | Path | None = None) -> dict[str, Any]:
     if is_store(path) or path.suffix.lower() in (".h5", ".hdf5"):
         return _store(path)
     return {"kind": "video", "path": str(path)} | asdict(probe(path))
+
+
+def describe_backbones(on_progress: OnProgress = no_progress) -> dict[str, Any]:
+    """Describe the networks that features can be computed by.
+
+    Args:
+        on_progress: Called with progress, as the shapes of all maps take some seconds.
+
+    Returns:
+        A JSON-ready document whose `backbones` are a dict for each network: its name, the layer that is taken by
+        default, the shape K, K, D of that layer's map of frames of 224 px, `cube` pooled to the default grid, the
+        number of parameters including the classifier's, and the weights that `--weights imagenet` downloads, with their
+        size where torchvision states it.
+    """
+    names = backbone_names()
+    found = []
+    for done, name in enumerate(names):
+        on_progress(Progress("networks", done, len(names), name))
+        found.append(_backbone(name))
+    return {"kind": "backbones", "backbones": found}
+
+
+def _backbone(name: str) -> dict[str, Any]:
+    where, weights = last_map(name), backbone_of(name).weights
+    meta = getattr(weights, "meta", {})
+    cube_side = min(where.side, ExtractConfig.grid_size)
+    return {
+        "name": name,
+        "layer": where.layer,
+        "map": (where.side, where.side, where.channels),
+        "cube": (cube_side, cube_side, where.channels),
+        "num_params": meta.get("num_params") or sum(weight.numel() for weight in network_state(name).values()),
+        "weights": str(weights),
+        "weights_megabytes": meta.get("_file_size"),
+    }
 
 
 def _store(path: Path) -> dict[str, Any]:
@@ -101,6 +146,5 @@ def _machine() -> dict[str, Any]:
         "cores": default_jobs(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
         "cuda_devices": cuda,
-        "backbones": list(BACKBONES),
         "ffmpeg": {"path": ffmpeg, "version": ffmpeg_version(ffmpeg)},
     }

@@ -86,9 +86,9 @@ class ExtractConfig:
             metavar="FILE",
         ),
     ] = None
-    backbone: Annotated[str, Setting("CNN that computes the features; `attnrec info` lists them.", metavar="NAME")] = (
-        "googlenet"
-    )
+    backbone: Annotated[
+        str, Setting("Network that computes the features; `attnrec info --backbones` lists them.", metavar="NAME")
+    ] = "googlenet"
     weights: Annotated[
         str, Setting("Weights of the CNN: imagenet (downloaded once), random, or the path of a state-dict file.")
     ] = "imagenet"

@@ -128,6 +128,7 @@ def test_what_was_chosen_and_what_comes_next_is_said_on_stderr(chain):
         (["compare"], {"tables", "published", "grid"}),
         (["predict", CLIP, "--jobs", "1"], {"predictions", "skipped"}),
         (["info"], {"kind", "versions", "ffmpeg"}),
+        pytest.param(["info", "--backbones"], {"kind", "backbones"}, marks=pytest.mark.slow),
         (["info", "out.h5"], {"kind", "classes", "splits"}),
         (["info", CLIP], {"kind", "width", "codec"}),
     ],

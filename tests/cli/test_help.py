@@ -113,6 +113,7 @@ def test_every_parameter_has_a_help_text(name):
         ["evaluate", "--part", "tset"],
         ["evaluate", "--jobs", "0"],
         ["info", "a", "b"],
+        ["info", "a", "--backbones"],
         ["guide", "dance"],
     ],
 )

@@ -1,7 +1,9 @@
 import math
 import os
+import re
 import resource
 import socket
+import sys
 import zipfile
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnrec.errors import ConfigError, WeightsError
-from attnrec.features.backbone import BACKBONES, Trunk
+from attnrec.features.backbone import Trunk
+from attnrec.features.extractor import IMAGE_SIZE, CubeExtractor
+from attnrec.features.networks import MAP_IMAGE_SIZE, LastMap, backbone_names, backbone_of, last_map
 from attnrec.features.weights import build_trunk, imagenet_weights_at_hand, weights_sha256
 
 IMAGENET_MEAN, IMAGENET_STD = (
@@ -27,14 +31,19 @@ def as_images(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
-def hooked(network: nn.Module, layer: str, images: Tensor) -> Tensor:
-    """What `layer` gives in the network's own forward pass, channels last."""
+def output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """What `layer` gives in the network's own forward pass, before others change it in place."""
     seen = []
-    handle = network.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    handle = network.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output.clone()))
     with torch.inference_mode():
         network.eval()(images)
     handle.remove()
-    return seen[0].permute(0, 2, 3, 1)
+    return seen[0]
+
+
+def hooked(network: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """What `layer` gives in the network's own forward pass, channels last."""
+    return output_of(network, layer, images).permute(0, 2, 3, 1)
 
 
 def cubes_of(trunk: Trunk, frames: NDArray[np.uint8]) -> Tensor:
@@ -127,6 +136,161 @@ def test_what_lies_behind_the_cut_is_dropped(googlenet, googlenet_file):
     assert weights_sha256(state) == weights_sha256(googlenet.weights_state())
 
 
+# Every family of torchvision's
+
+FAMILIES = {  # the smallest network of each: default layer, K, D
+    "alexnet": ("features", 6, 256),
+    "convnext_tiny": ("features", 7, 768),
+    "densenet121": ("features", 7, 1024),
+    "efficientnet_b0": ("features", 7, 1280),
+    "efficientnet_v2_s": ("features", 7, 1280),
+    "googlenet": ("inception5b", 7, 1024),
+    "inception_v3": ("Mixed_7c", 5, 2048),
+    "maxvit_t": ("blocks.3", 7, 512),
+    "mnasnet0_5": ("layers", 7, 1280),
+    "mobilenet_v2": ("features", 7, 1280),
+    "mobilenet_v3_small": ("features", 7, 576),
+    "regnet_x_400mf": ("trunk_output", 7, 400),
+    "regnet_y_400mf": ("trunk_output", 7, 440),
+    "resnet18": ("layer4", 7, 512),
+    "resnext50_32x4d": ("layer4", 7, 2048),
+    "shufflenet_v2_x0_5": ("conv5", 7, 1024),
+    "squeezenet1_1": ("features", 13, 512),
+    "swin_t": ("norm", 7, 768),
+    "swin_v2_t": ("norm", 7, 768),
+    "vgg11": ("features", 7, 512),
+    "vit_b_32": ("encoder", 7, 768),
+    "wide_resnet50_2": ("layer4", 7, 2048),
+}
+
+
+NO_SLOW_START = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}
+
+
+def as_cubes(output: Tensor, side: int, channels: int) -> Tensor:
+    """Maps of either order of channels, or tokens after a class token, as cubes."""
+    if output.ndim == 3:
+        return output[:, 1:].reshape(-1, side, side, channels)
+    return output if output.shape[3] == channels else output.permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_a_network_of_every_family_equals_torchvisions_own_forward(backbone):
+    trunk, _ = build_trunk(backbone, "random", grid_size=0)
+    assert last_map(backbone) == LastMap(*FAMILIES[backbone])
+    cubes = cubes_of(trunk, pictures(2, seed=5))
+    layer, side, channels = FAMILIES[backbone]
+    assert (trunk.layers, cubes.shape) == ((layer,), (2, side, side, channels))
+    assert torch.isfinite(cubes).all()
+    assert cubes.std() > 0.1
+    assert (cubes[0] - cubes[1]).std() > 0.05
+    network = getattr(torchvision.models, backbone)(**NO_SLOW_START.get(backbone, {})).requires_grad_(False)
+    state = trunk.weights_state(layer)
+    for name, weight in network.state_dict().items():
+        if name in state:
+            weight.copy_(torch.from_numpy(state.pop(name)))
+    assert not state
+    images = (torch.from_numpy(pictures(2, seed=5)).permute(0, 3, 1, 2) - trunk.mean) / trunk.std
+    expected = as_cubes(output_of(network, layer, images), side, channels)
+    assert relative_difference(cubes, expected) < 1e-4
+
+
+def test_every_family_is_tested():
+    """A network is of the family of one that is tested if it is of the same module of torchvision's."""
+    models = torchvision.models
+    module_of = {name: models.get_model_builder(name).__module__ for name in models.list_models(module=models)}
+    assert set(module_of.values()) == {module_of[name] for name in FAMILIES}
+
+
+@pytest.mark.slow
+def test_every_networks_last_map_is_found():
+    assert MAP_IMAGE_SIZE == IMAGE_SIZE
+    found = {name: last_map(name) for name in backbone_names()}
+    assert len(found) >= 81
+    assert {name: where.side for name, where in found.items() if where.side != 7} == {
+        "alexnet": 6, "inception_v3": 5, "squeezenet1_0": 13, "squeezenet1_1": 13,
+        "vit_b_16": 14, "vit_h_14": 16, "vit_l_16": 14,
+    }  # fmt: skip
+    assert (found["regnet_y_128gf"], found["vit_h_14"]) == (
+        LastMap("trunk_output", 7, 7392),
+        LastMap("encoder", 16, 1280),
+    )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "layer", "sha256"),
+    [
+        ("bvlc_googlenet", "bvlc_googlenet.caffemodel", "inception5b", "a3a7005cee38"),
+        ("googlenet", "GoogLeNet_Weights.IMAGENET1K_V1", "inception5b", "1dada7e7e9bd"),
+        ("resnet18", "ResNet18_Weights.IMAGENET1K_V1", "layer4", "6618e2ad25a5"),
+        ("resnet50", "ResNet50_Weights.IMAGENET1K_V2", "layer4", "f14ce7df6324"),
+        ("squeezenet1_0", "SqueezeNet1_0_Weights.IMAGENET1K_V1", "features", "44ab5a94e313"),
+        ("mobilenet_v3_large", "MobileNet_V3_Large_Weights.IMAGENET1K_V2", "features", "ff6c41589af4"),
+    ],
+)
+def test_features_of_earlier_stores_stay_theirs(backbone, weights, layer, sha256):
+    trunk, _ = build_trunk(backbone, "random")
+    assert (str(backbone_of(backbone).weights), trunk.layers) == (weights, (layer,))
+    assert weights_sha256(trunk.weights_state()).startswith(sha256)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "mean"),
+    [
+        ("vit_h_14", "ViT_H_14_Weights.IMAGENET1K_SWAG_LINEAR_V1", IMAGENET_MEAN),  # the default is for 518 px
+        ("swin_v2_t", "Swin_V2_T_Weights.IMAGENET1K_V1", IMAGENET_MEAN),  # there are no others
+        ("efficientnet_v2_l", "EfficientNet_V2_L_Weights.IMAGENET1K_V1", torch.full((3, 1, 1), 0.5)),
+        ("inception_v3", "Inception_V3_Weights.IMAGENET1K_V1", torch.full((3, 1, 1), 0.5)),
+    ],
+)
+def test_weights_come_with_their_normalisation(backbone, weights, mean):
+    entry = backbone_of(backbone)
+    assert str(entry.weights) == weights
+    assert entry.mean == pytest.approx(mean.flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer", "pattern", "earlier"),
+    [
+        ("densenet121", "features.denseblock1", r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2"),
+        ("vit_b_32", "encoder.layers.encoder_layer_0", r"mlp\.0", "mlp.linear_1"),
+        ("vit_b_32", "encoder.layers.encoder_layer_0", r"mlp\.3", "mlp.linear_2"),
+    ],
+)
+def test_files_with_torchvisions_earlier_names_are_read(backbone, layer, pattern, earlier):
+    trunk = Trunk(backbone, layers=[layer])
+    state = {name: weight.copy() for name, weight in trunk.weights_state().items()}
+    renamed = {re.sub(pattern, earlier, name): weight + 1 for name, weight in state.items()}
+    assert renamed.keys() != state.keys()
+    trunk.load_weights_state(renamed, "here")
+    for name, weight in trunk.weights_state().items():
+        np.testing.assert_array_equal(weight, state[name] + 1)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "precision", "most"),
+    [
+        ("vit_b_32", "bf16", 0.05),
+        ("swin_t", "bf16", 0.05),
+        ("densenet121", "bf16", 0.25),  # a random network multiplies what bfloat16 rounds
+        ("regnet_x_400mf", "fp32", 1e-3),
+    ],
+)
+def test_other_families_as_prepared_for_extraction(backbone, precision, most):
+    trunk, _ = build_trunk(backbone, "random")
+    frames = pictures(1, seed=5)
+    ((_, cubes),) = CubeExtractor(trunk, device=torch.device("cpu"), precision=precision)(frames).items()
+    assert relative_difference(torch.from_numpy(cubes).float(), cubes_of(trunk, frames)) < most
+
+
+def test_random_weights_of_transformers_do_not_depend_on_torchs_generator():
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(build_trunk("swin_v2_t", "random")[0].weights_state())
+    assert weights_sha256(states[0]) == weights_sha256(states[1])
+
+
 # Random weights
 
 
@@ -148,17 +312,6 @@ def test_random_features_neither_vanish_nor_explode(name, request):
     assert (cubes[0] - cubes[1]).std() > 0.1
     assert cubes.std(dim=(1, 2)).mean() > 0.01
     assert torch.isfinite(cubes).all()
-
-
-@pytest.mark.parametrize(
-    ("backbone", "feature_dim"),
-    [("resnet18", 512), pytest.param("resnet50", 2048, marks=pytest.mark.slow), ("mobilenet_v3_large", 960)],
-)
-def test_other_backbones_with_random_weights(backbone, feature_dim):
-    trunk, _ = build_trunk(backbone, "random")
-    cubes = cubes_of(trunk, pictures(1, seed=5))
-    assert cubes.shape == (1, 7, 7, feature_dim)
-    assert 0.1 < cubes.std() < 20
 
 
 def test_the_trunk_is_ready_for_use(googlenet):
@@ -185,19 +338,29 @@ def test_weights_hash_tells_names_shapes_and_values_apart():
 
 
 def test_unknown_names():
-    with pytest.raises(
-        ConfigError,
-        match="--backbone vgg: unknown; choose from bvlc_googlenet, googlenet, resnet18, resnet50, squeezenet1_0",
-    ):
-        build_trunk("vgg", "random")
+    near = r"--backbone resnet81: unknown; did you mean resnet18, .*\? `attnrec info --backbones` lists all"
+    with pytest.raises(ConfigError, match=near):
+        build_trunk("resnet81", "random")
+    for name in ("", "quantized_?", "fcn_resnet50_of_videos", "Conv2d"):
+        with pytest.raises(ConfigError, match=r"unknown; .*`attnrec info --backbones` lists all"):
+            build_trunk(name, "random")
     for layer in ("features.13", "network", "classifier.1.nothing"):
         with pytest.raises(ConfigError, match=f"--layer {layer}: squeezenet1_0 has no such layer; it has"):
             build_trunk("squeezenet1_0", "random", layers=[layer])
 
 
+def test_timms_networks_need_timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"needs timm; pip install 'attnrec\[timm\]'"):
+        build_trunk("timm/a_network", "random")
+
+
 def test_a_layer_without_a_map():
     with pytest.raises(ConfigError, match=r"--layer fc: gives shape \(1000,\), not a square spatial map"):
         Trunk("googlenet", layers=["fc"]).cube_shapes(64)
+    attention = "encoder.layers.encoder_layer_0.self_attention"
+    with pytest.raises(ConfigError, match=rf"--layer {attention}: gives several tensors, not a square spatial map"):
+        Trunk("vit_b_32", layers=[attention]).cube_shapes(224)
 
 
 def test_weights_that_are_no_weights(tmp_path):
@@ -290,7 +453,7 @@ def offline(tmp_path, monkeypatch) -> None:
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("backbone", ["googlenet", "squeezenet1_0"])
 def test_offline_says_what_to_do(backbone):
-    name = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+    name = backbone_of(backbone).weights.url.rsplit("/", 1)[-1]
     with pytest.raises(
         WeightsError, match=rf"{backbone} cannot be downloaded .*{name} .*--weights PATH.*--weights random"
     ):

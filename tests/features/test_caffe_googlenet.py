@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attnrec.errors import WeightsError
-from attnrec.features.backbone import BACKBONES
 from attnrec.features.caffe_googlenet import CaffeGoogLeNet, LocalResponseNorm
 from attnrec.features.extractor import CubeExtractor
+from attnrec.features.networks import backbone_of
 from attnrec.features.weights import build_trunk, weights_sha256
 
 MEAN = torch.tensor([123.0, 117.0, 104.0]).view(3, 1, 1)
@@ -233,7 +233,7 @@ def test_weights_from_the_zoo_are_checked(tmp_path, monkeypatch, small_state):
     cached.write_bytes(caffemodel(small_state, old=False))
     with pytest.raises(WeightsError, match=r"bvlc_googlenet cannot be downloaded .*SHA-1 .* not 405fc5ac"):
         build_trunk("bvlc_googlenet", "imagenet")
-    assert str(BACKBONES["bvlc_googlenet"].weights) == "bvlc_googlenet.caffemodel"
+    assert str(backbone_of("bvlc_googlenet").weights) == "bvlc_googlenet.caffemodel"
 
 
 def test_random_weights_neither_vanish_nor_explode():

@@ -81,9 +81,10 @@ class CubeExtractor:
         self.precision = precision
         self._trunk = copy.deepcopy(trunk).eval()  # a copied graph begins in training mode
         self._trunk.network.double()
-        _fold_batch_norms(self._trunk.network)
-        if precision == "bf16" and not self._is_cuda:
-            _pool_by_bits(self._trunk.network)
+        if isinstance(self._trunk.network, fx.GraphModule):
+            _fold_batch_norms(self._trunk.network)
+            if precision == "bf16" and not self._is_cuda:
+                _pool_by_bits(self._trunk.network)
         self._trunk.to(device).network.to(dtype=_DTYPES[precision]).to(memory_format=torch.channels_last)
         self._batch = torch.empty(0, dtype=torch.uint8, device=device)  # of frames; on CUDA in the same place for all
         self._compute = Captured(self._cubes, device)

@@ -21,11 +21,13 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from attnrec.errors import WeightsError
-from attnrec.features.backbone import BACKBONES, Trunk, network_bytes
+from attnrec.features.backbone import Trunk, network_bytes
 from attnrec.features.caffemodel import read_caffemodel
+from attnrec.features.networks import backbone_of
 from attnrec.files import opened_regular, read_regular, reason_of, unpacked_bytes
 
 RANDOM_SEED = 0
+_EMBEDDING_DEVIATION = 0.02  # standard deviation that transformers draw their embeddings with
 PICKLE_ERRORS = (
     pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, LookupError, ValueError, TypeError,
     AttributeError, OverflowError, MemoryError,
@@ -37,7 +39,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     """Build a trunk and load its weights.
 
     Args:
-        backbone: A name of `BACKBONES`.
+        backbone: A name of `backbone_names`.
         weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
         layers: Layers of the trunk, as in `Trunk`; so is `grid_size`.
 
@@ -53,8 +55,8 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
         _initialise_random(trunk)
         return trunk, f"random-{RANDOM_SEED}"
     if weights == "imagenet":
-        trunk.load_weights_state(_imagenet_state(backbone), f"torchvision's weights of {backbone}")
-        return trunk, str(BACKBONES[backbone].weights)
+        trunk.load_weights_state(_imagenet_state(backbone), f"published weights of {backbone}")
+        return trunk, str(backbone_of(backbone).weights)
     # Twice, for 64-bit numbers, with room for auxiliary heads and the archive.
     state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
     trunk.load_weights_state(state, f"--weights {weights}")
@@ -97,7 +99,7 @@ def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> boo
     if imagenet_weights_cached(backbone):
         return True
     try:
-        request = urllib.request.Request(BACKBONES[backbone].weights.url, method="HEAD")
+        request = urllib.request.Request(backbone_of(backbone).weights.url, method="HEAD")
         with urllib.request.urlopen(request, timeout=timeout_seconds):
             return True
     except (OSError, http.client.HTTPException):
@@ -107,7 +109,7 @@ def imagenet_weights_at_hand(backbone: str, timeout_seconds: float = 3.0) -> boo
 def _imagenet_state(backbone: str) -> dict[str, Tensor]:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch announces the download on stdout
-            state: dict[str, Tensor] = BACKBONES[backbone].weights.get_state_dict(progress=False, check_hash=True)
+            state: dict[str, Tensor] = backbone_of(backbone).weights.get_state_dict(progress=False, check_hash=True)
         return state
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise WeightsError(
@@ -118,7 +120,7 @@ def _imagenet_state(backbone: str) -> dict[str, Tensor]:
 
 def _file_name(backbone: str) -> str:
     """File name of a backbone's ImageNet weights, on their server and in torch's cache."""
-    name: str = BACKBONES[backbone].weights.url.rsplit("/", 1)[-1]
+    name: str = backbone_of(backbone).weights.url.rsplit("/", 1)[-1]
     return name
 
 
@@ -126,7 +128,7 @@ def _state_of_file(path: Path, trunk: Trunk, most_bytes: int) -> dict[str, Tenso
     if not path.exists():
         raise WeightsError(f"--weights {path}: no such file; give imagenet, random or the path of a state dict")
     if path.suffix == ".caffemodel":
-        shapes = {name: weight.shape for name, weight in trunk.network.state_dict().items()}
+        shapes = {name: weight.shape for name, weight in trunk.network_state().items()}
         return read_caffemodel(path, shapes, most_bytes)
     if path.suffix == ".safetensors":
         return _safetensors_state(path, most_bytes)
@@ -147,32 +149,53 @@ def _safetensors_state(path: Path, most_bytes: int) -> dict[str, Tensor]:
 
 
 def _initialise_random(trunk: Trunk) -> None:
-    """Set Kaiming-normal convolutions, and BatchNorm statistics of seeded frames, as a function of `RANDOM_SEED` alone.
+    """Set Kaiming-normal weights, and BatchNorm statistics of seeded frames, as a function of `RANDOM_SEED` alone.
 
     Everything is drawn by NumPy and rounded to float16, which is far coarser than the rounding differences between
     processors, so that the weights have the same hash on every machine.
     """
     rng = np.random.default_rng(RANDOM_SEED)
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            drawn = rng.standard_normal(tuple(module.weight.shape)) * np.sqrt(2 / fan_in)
-            module.weight.copy_(torch.from_numpy(drawn.astype(np.float16)))
+    for module in trunk.network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            _draw(module.weight, np.sqrt(2 / module.weight[0].numel()), rng)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
-            module.train()
-            module.momentum = 1.0  # take this batch's statistics as they are
+        else:
+            _set_own(module, rng)
+    _calibrate(trunk, rng)
+
+
+def _draw(weight: Tensor, deviation: float, rng: np.random.Generator) -> None:
+    drawn = rng.standard_normal(tuple(weight.shape)) * deviation
+    weight.copy_(torch.from_numpy(drawn.astype(np.float16)))
+
+
+def _set_own(module: nn.Module, rng: np.random.Generator) -> None:
+    """Draw the weights that a module holds besides its layers', such as position embeddings; constants are kept."""
+    for weight in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        if isinstance(weight, nn.Parameter) and bool((weight != weight.flatten()[0]).any()):
+            _draw(weight, _EMBEDDING_DEVIATION, rng)
+        elif weight.is_floating_point():
+            weight.copy_(weight.half())
+
+
+def _calibrate(trunk: Trunk, rng: np.random.Generator) -> None:
+    norms = [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # take this batch's statistics as they are
     trunk.double()
     with torch.inference_mode():
         trunk(torch.from_numpy(_calibration_frames(rng)))
-    for module in trunk.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-            for statistic in (module.running_mean, module.running_var):
-                assert statistic is not None
-                statistic.copy_(statistic.half())
+    for norm in norms:
+        norm.eval()
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            statistic.copy_(statistic.half())
     trunk.float()
 
 
