@@ -98,8 +98,8 @@ class Trunk(nn.Module):
 
     def weights_state(self, layer: str | None = None) -> dict[str, NDArray[Any]]:
         """The network's weights by name, as stored with features and runs; given a layer, only those it depends on."""
-        is_cut = isinstance(self.network, fx.GraphModule)
-        modules = _modules_before(self.network, layer) if layer is not None and is_cut else None
+        cut = self.network if isinstance(self.network, fx.GraphModule) else None
+        modules = None if layer is None or cut is None else _modules_before(cut, layer)
         return {
             name: tensor.cpu().numpy()
             for name, tensor in self.network_state().items()
