@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from attnrec.capture import captures
 from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups
 from attnrec.errors import DataError
 from attnrec.features.hdf5 import decoded
@@ -146,5 +147,6 @@ def _machine() -> dict[str, Any]:
         "cores": default_jobs(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
         "cuda_devices": cuda,
+        "cuda_graphs": captures(resolve_device("auto")),
         "ffmpeg": {"path": ffmpeg, "version": ffmpeg_version(ffmpeg)},
     }

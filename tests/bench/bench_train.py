@@ -24,13 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnrec.capture import Captured
 from attnrec.features.feed import CubeFeed
 from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
 from attnrec.models.head import RecognizerOutput
 from attnrec.models.losses import recognition_loss
 from attnrec.runtime import prepare_cpu, processor, resolve_device, resolve_precision
-from attnrec.training.step import build_optimizer
+from attnrec.training.step import build_optimizer, capturable
 
 Step = Callable[[], None]
 
@@ -124,7 +125,10 @@ def build(kind: str, options: argparse.Namespace, dropout: float) -> nn.Module:
 def make_step(
     model: nn.Module, cubes: Tensor, targets: Tensor, *, way: str, dropout: float, update: bool = True
 ) -> Step:
-    """A step of one of the ways `plain`, `fp32`, `bf16`; with Adam unless the gradient is what is wanted."""
+    """A step of one of the ways `plain`, `fp32`, `bf16`; with Adam unless the gradient is what is wanted.
+
+    The last two are recorded as CUDA graphs where `attnrec` would do so.
+    """
     device = cubes.device
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5) if way == "plain" else build_optimizer(model, 1e-5, 0.0)
     generator = torch.Generator(device)
@@ -135,12 +139,17 @@ def make_step(
             output = plain_port(model, cubes, dropout)
         else:
             with torch.autocast(device.type, torch.bfloat16, enabled=way == "bf16"):
-                output = model(cubes, generator.manual_seed(1))
+                output = model(cubes, generator)
         recognition_loss(output, targets, attention_penalty=1.0).backward()
         if update:
             optimizer.step()
 
-    return step
+    if way == "plain":
+        return step
+    recorded = Captured(step, device, generator)
+    with capturable(optimizer):
+        recorded.prepare()
+    return recorded
 
 
 def gradient(kind: str, way: str, cubes: Tensor, targets: Tensor, options: argparse.Namespace) -> Tensor:

@@ -29,6 +29,7 @@ _EXIT_CODES = (
 _ENVIRONMENT = (
     ("ATTNREC_DEBUG", "If set to 1, errors show their traceback."),
     ("IMAGEIO_FFMPEG_EXE", "The ffmpeg program to use instead of the bundled one."),
+    ("ATTNREC_CUDA_GRAPHS", "1 to record the work on a GPU as CUDA graphs, see `attnrec guide speed`."),
 )
 
 

@@ -163,7 +163,7 @@ class Stepper:
     def _recorded(self, batch: Batch) -> Captured[Tensor]:
         step = Captured(lambda: self._compute(batch), self.session.device, self._generator)
         self._held.fill_(1.0)
-        with _capturable(self.optimizer):
+        with capturable(self.optimizer):
             step.prepare()
         self._held.zero_()
         return step
@@ -235,7 +235,7 @@ def _attention_figures(output: RecognizerOutput, like: Tensor) -> tuple[Tensor, 
 
 
 @contextlib.contextmanager
-def _capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Let Adam's steps be recorded, without its warning about those that warm up."""
     optimizer._warned_capturable_if_run_uncaptured = True
     groups = [group for group in optimizer.param_groups if "capturable" in group]

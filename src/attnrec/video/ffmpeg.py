@@ -96,13 +96,18 @@ def ffmpeg_path() -> str:
     Raises:
         AttnrecError: There is none, it does not start, or it is too old.
     """
-    import imageio_ffmpeg
-
     try:
-        path: str = imageio_ffmpeg.get_ffmpeg_exe()
+        path = os.environ.get("IMAGEIO_FFMPEG_EXE") or _bundled()
         ffmpeg_version(path)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         raise AttnrecError(f"ffmpeg cannot be started: {error}; point IMAGEIO_FFMPEG_EXE at a working one") from None
+    return path
+
+
+def _bundled() -> str:
+    import imageio_ffmpeg
+
+    path: str = imageio_ffmpeg.get_ffmpeg_exe()
     return path
 
 
