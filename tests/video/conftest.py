@@ -1,5 +1,6 @@
 """Fixtures of the tests that decode videos."""
 
+import gc
 import stat
 import sys
 import threading
@@ -20,6 +21,7 @@ def clip(tmp_path_factory) -> Path:
 @pytest.fixture
 def nothing_left_running() -> Iterator[None]:
     """Check that no process, thread or open file outlives the test."""
+    gc.collect()  # what an earlier test left to be closed is not this one's
     before, threads, opened = children(), threading.active_count(), open_files()
     yield
     assert children() <= before
