@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attnrec.errors import AttnrecError
     from attnrec.evaluation.evaluate import evaluate
     from attnrec.evaluation.predict import Recognizer, load_run
-    from attnrec.features.blocks import BlockDataset
+    from attnrec.features.block_dataset import BlockDataset
     from attnrec.features.extract import extract
     from attnrec.models.attention import AttentionLSTM
     from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
@@ -40,7 +40,7 @@ if "torch" not in sys.modules and not {*_WAITING, "GOMP_SPINCOUNT"} & os.environ
 _HOMES = {
     "AttentionLSTM": "attnrec.models.attention",
     "AttnrecError": "attnrec.errors",
-    "BlockDataset": "attnrec.features.blocks",
+    "BlockDataset": "attnrec.features.block_dataset",
     "ExtractConfig": "attnrec.settings",
     "GridConfig": "attnrec.settings",
     "PooledLSTM": "attnrec.models.baselines",

@@ -13,7 +13,6 @@ from attnrec.capture import captures
 from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups
 from attnrec.errors import DataError
 from attnrec.features.hdf5 import decoded
-from attnrec.features.networks import backbone_names, backbone_of, last_map, network_state
 from attnrec.features.store import FeatureStore, is_store
 from attnrec.runtime import (
     OnProgress,
@@ -70,6 +69,8 @@ def describe_backbones(on_progress: OnProgress = no_progress) -> dict[str, Any]:
         number of parameters including the classifier's, and the weights that `--weights imagenet` downloads, with their
         size where torchvision states it.
     """
+    from attnrec.features.networks import backbone_names  # loads torchvision, which nothing else here needs
+
     names = backbone_names()
     found = []
     for done, name in enumerate(names):
@@ -79,6 +80,8 @@ def describe_backbones(on_progress: OnProgress = no_progress) -> dict[str, Any]:
 
 
 def _backbone(name: str) -> dict[str, Any]:
+    from attnrec.features.networks import backbone_of, last_map, network_state
+
     where, weights = last_map(name), backbone_of(name).weights
     meta = getattr(weights, "meta", {})
     cube_side = min(where.side, ExtractConfig.grid_size)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fresh import run_fresh
 from PIL import Image
 from small_store import SPEC, write_store
 from typer.testing import CliRunner
@@ -510,3 +511,25 @@ def test_a_run_needs_neither_its_store_nor_its_folder_to_predict(folder):
     shutil.rmtree("runs")
     assert Run("elsewhere").finished
     assert document(attnrec("predict", CLIP, "--run", "elsewhere", "--json", "--jobs", "1"))["predictions"] == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "extract {there} out.h5",
+        "extract {there}/nothing out.h5 --dry-run",
+        "evaluate --run {there}",
+        "predict {there}/clip.mp4 --run {there}",
+        "visualize {there}/clip.mp4 --run {there}",
+        "visualize --gallery test --runs {there}",
+    ],
+)
+def test_an_error_that_needs_no_torch_does_not_wait_for_it(tmp_path, words):
+    _, loaded = run_fresh([words.format(there=tmp_path).split()], code=1)
+    assert not loaded & {"torch", "torchvision", "sklearn"}
+
+
+def test_a_training_is_planned_without_torchvision(tiny_store):
+    text, loaded = run_fresh([["train", str(tiny_store), "--dry-run"]])
+    assert "attention" in text
+    assert not loaded & {"torchvision", "sklearn"}

@@ -19,7 +19,8 @@ from attnrec.errors import ConfigError, WeightsError
 from attnrec.features.backbone import Trunk
 from attnrec.features.extractor import IMAGE_SIZE, CubeExtractor
 from attnrec.features.networks import MAP_IMAGE_SIZE, LastMap, backbone_names, backbone_of, last_map
-from attnrec.features.weights import build_trunk, imagenet_weights_at_hand, weights_sha256
+from attnrec.features.state_dicts import weights_sha256
+from attnrec.features.weights import build_trunk, imagenet_weights_at_hand
 
 IMAGENET_MEAN, IMAGENET_STD = (
     torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

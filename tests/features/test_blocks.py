@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from attnrec.datasets.dataset import Dataset, VideoEntry
 from attnrec.datasets.splits import TEST, TRAIN, UNUSED, VALIDATION
 from attnrec.errors import FeatureStoreError
+from attnrec.features.block_dataset import BlockDataset
 from attnrec.features.blocks import (
-    BlockDataset,
     authors_blocks,
     block_table,
     covering_blocks,

@@ -13,7 +13,8 @@ from attnrec.errors import WeightsError
 from attnrec.features.caffe_googlenet import CaffeGoogLeNet, LocalResponseNorm
 from attnrec.features.extractor import CubeExtractor
 from attnrec.features.networks import backbone_of
-from attnrec.features.weights import build_trunk, weights_sha256
+from attnrec.features.state_dicts import weights_sha256
+from attnrec.features.weights import build_trunk
 
 MEAN = torch.tensor([123.0, 117.0, 104.0]).view(3, 1, 1)
 

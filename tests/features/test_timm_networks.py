@@ -8,7 +8,8 @@ from frames import pictures
 from attnrec.errors import ConfigError, WeightsError
 from attnrec.features.backbone import Trunk, network_bytes
 from attnrec.features.extractor import CubeExtractor
-from attnrec.features.weights import build_trunk, weights_sha256
+from attnrec.features.state_dicts import weights_sha256
+from attnrec.features.weights import build_trunk
 
 timm = pytest.importorskip("timm", reason="needs timm: pip install 'attnrec[timm]'")
 

@@ -88,7 +88,6 @@ def evaluate(
     --faithfulness takes as long as about eight evaluations, and 37 passes over at most four blocks per video.
     For means over seeds and folds, use `attnrec compare`.
     """
-    from attnrec.evaluation.evaluate import evaluate_runs
     from attnrec.evaluation.gaze import gaze_advice
     from attnrec.training.run import Run, newest_run
 
@@ -98,6 +97,8 @@ def evaluate(
         ]
         if not run:
             output.note(f"run {chosen[0].path}")
+        from attnrec.evaluation.evaluate import evaluate_runs  # takes seconds, which an error above need not wait for
+
         summary = evaluate_runs(
             chosen,
             features,

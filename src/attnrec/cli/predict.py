@@ -42,7 +42,6 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Predict class probabilities of videos, computed as `attnrec evaluate` does."""
-    from attnrec.evaluation import predict as workflow
     from attnrec.training.run import Run, newest_run
 
     if csv_path is not None:
@@ -51,6 +50,8 @@ def predict(
         chosen = Run(run) if run is not None else newest_run(runs, on_progress=output.progress)
         if run is None:
             output.note(f"run {chosen.path}")
+        from attnrec.evaluation import predict as workflow  # takes seconds, which an error above need not wait for
+
         recognizer = workflow.Recognizer(chosen, device=device, jobs=jobs)
         report = workflow.predict(recognizer, videos, on_progress=output.progress)
         if csv_path is not None:

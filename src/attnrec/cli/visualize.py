@@ -26,6 +26,7 @@ from attnrec.settings import PictureConfig, SplitPart
 if TYPE_CHECKING:
     from attnrec.evaluation.predict import Recognizer
     from attnrec.pictures.visualize import VisualizeReport
+    from attnrec.training.run import Run
 
 EXAMPLES = examples(
     "attnrec visualize clip.mp4 --out golf.gif",
@@ -128,38 +129,47 @@ class _Work(NamedTuple):
     machine: dict[str, Any]  # device and CPU threads
     asked: dict[str, Any]  # boxes, overwrite, on_progress
 
-    def recognizer(self) -> "Recognizer":
-        """Load the named run, or the newest one with attention, which is then named on stderr."""
-        from attnrec.evaluation.predict import Recognizer
-        from attnrec.training.run import newest_run
+    def chosen(self) -> "Run":
+        """The named run, or the newest one with attention, which is then named on stderr."""
+        from attnrec.training.run import Run, newest_run
 
         if self.run is not None:
-            return Recognizer(self.run, **self.machine)
+            return Run(self.run)
         newest = newest_run(self.runs, with_attention=True, on_progress=self.output.progress)
         self.output.note(f"run {newest.path}")
-        return Recognizer(newest, **self.machine)
+        return newest
+
+    def loaded(self, run: "Run") -> "Recognizer":
+        """The run, ready to look at clips."""
+        from attnrec.evaluation.predict import Recognizer
+
+        return Recognizer(run, **self.machine)
+
+
+# A run is chosen before the imports that load torch: they take seconds, which an error need not wait for.
 
 
 def _draw_clip(work: _Work, clip: Path, out: Path | None, raw: Path | None) -> None:
+    run = work.chosen()
     from attnrec.pictures.visualize import visualize as workflow
     from attnrec.pictures.write import require_outputs
 
     if out is None and raw is None:
         out = Path(clip.stem + ".gif")
     require_outputs(out, raw, work.config, overwrite=work.asked["overwrite"])
-    report = workflow(work.recognizer(), clip, out, work.config, raw=raw, **work.asked)
+    report = workflow(work.loaded(run), clip, out, work.config, raw=raw, **work.asked)
     work.output.result(report, lambda: _show_clip(report))
     _warn_of(report.clip, report.status, work.output)
 
 
 def _draw_clips(work: _Work, clips: Sequence[Path], folder: Path, suffix: str) -> None:
+    if folder.suffix and not folder.is_dir():
+        raise ConfigError(f"{folder}: several clips go into a folder; name one by --out")
+    run = work.chosen()
     from attnrec.evaluation.predict import clips_of
     from attnrec.pictures.visualize import visualize_all
 
-    if folder.suffix and not folder.is_dir():
-        raise ConfigError(f"{folder}: several clips go into a folder; name one by --out")
-    recognizer = work.recognizer()
-    summary = visualize_all(recognizer, clips_of(clips), folder, suffix, work.config, **work.asked)
+    summary = visualize_all(work.loaded(run), clips_of(clips), folder, suffix, work.config, **work.asked)
 
     def show() -> None:
         for report in summary.pictures:
@@ -173,13 +183,14 @@ def _draw_clips(work: _Work, clips: Sequence[Path], folder: Path, suffix: str) -
 
 def _draw_versus(work: _Work, clip: Path, out: Path | None, runs: Sequence[str]) -> None:
     """Draw one clip by several runs, the one of --run first if it is given."""
+    from attnrec.training.run import Run
+
+    named = [Run(path) for path in ([str(work.run)] if work.run else []) + list(runs)]
     from attnrec.pictures.visualize import versus
     from attnrec.pictures.write import require_strip
-    from attnrec.training.run import Run
 
     out = out or Path(clip.stem + ".png")
     require_strip(out, overwrite=work.asked["overwrite"])
-    named = [Run(path) for path in ([str(work.run)] if work.run else []) + list(runs)]
     report = versus(named, clip, out, work.config, **work.machine, **work.asked)
 
     def show() -> None:
@@ -192,12 +203,13 @@ def _draw_versus(work: _Work, clip: Path, out: Path | None, runs: Sequence[str])
 
 
 def _draw_gallery(work: _Work, part: str, out: Path | None, **chosen: Any) -> None:
+    run = work.chosen()
     from attnrec.pictures.gallery import gallery
     from attnrec.pictures.write import require_strip
 
     out = out or Path(f"gallery-{part}.png")
     require_strip(out, overwrite=work.asked["overwrite"])
-    report = gallery(work.recognizer(), part, out, work.config, **chosen, **work.machine, **work.asked)
+    report = gallery(work.loaded(run), part, out, work.config, **chosen, **work.machine, **work.asked)
     line = (
         f"{report.out}: {len(report.right)} of {report.num_right} right and "
         f"{len(report.wrong)} of {report.num_wrong} wrong clips of {report.part}"

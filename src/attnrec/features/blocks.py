@@ -5,15 +5,11 @@ Legend: N stored frames of a video, M blocks, T time-steps (frames of a block).
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from attnrec.datasets.splits import SPLIT_PARTS
 from attnrec.features.store import FeatureStore
 from attnrec.settings import BlockStarts
 from attnrec.video.times import typical_interval
@@ -175,61 +171,3 @@ def block_table(
         frames.append(blocks + store.videos.first_frame[video])
         owner.append(np.full(len(blocks), video))
     return BlockTable(np.concatenate(frames), np.concatenate(owner))
-
-
-class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
-    """A feature store as a torch Dataset of (cubes, class index), for training your own models.
-
-    Items are a (T, K, K, D) float16 tensor and an integer or, if videos may have several labels, a (C,) float32 tensor
-    of zeros and ones. The store's array is memory-mapped: an item costs one read, and the workers of a DataLoader share
-    the pages; each opens the file itself.
-
-    Args:
-        path: A feature store.
-        part: `train`, `validation` or `test`.
-        split: Name of a split in the store.
-        layer: CNN layer whose features to read; None takes the store's first.
-        fps: Samples per second, at most the stored rate.
-        block_frames: T.
-        block_stride: Stored frames between the starts of blocks.
-
-    Raises:
-        FeatureStoreError: The store cannot be used or has no such layer or split.
-        ValueError: `part` is not a part of a split.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        part: str,
-        *,
-        split: str = "default",
-        layer: str | None = None,
-        fps: float = 30.0,
-        block_frames: int = 30,
-        block_stride: int = 1,
-    ) -> None:
-        if part not in SPLIT_PARTS[:3]:
-            raise ValueError(f"part must be one of {SPLIT_PARTS[:3]}, got {part!r}")
-        self._path = Path(path)
-        self._features: NDArray[np.float16] | None = None
-        self._layer = layer
-        store = FeatureStore(self._path, layer)
-        videos = store.split_members(split, part)
-        self.classes = store.classes
-        self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
-        self._targets = store.targets
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor]:
-        if self._features is None:
-            self._features = FeatureStore(self._path, self._layer).features()
-        cubes = torch.from_numpy(self._features[self.table.frames[index]])
-        target = self._targets[self.table.video[index]]
-        return cubes, torch.from_numpy(target) if target.ndim else int(target)
-
-    def __getstate__(self) -> dict[str, object]:
-        # A mapped array cannot be sent to a worker: the worker maps the file again.
-        return self.__dict__ | {"_features": None}

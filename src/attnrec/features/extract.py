@@ -5,19 +5,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from attnrec.datasets.dataset import Dataset
 from attnrec.distributed import World, joined_world
 from attnrec.errors import DataError, FeatureStoreError
 from attnrec.features.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
-from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import CubeExtractor, prepare_trunk
 from attnrec.features.pack import VideoRow, pack_store, remove_parts, rows_of, stored_rows
 from attnrec.features.parts import FeatureSource, identity, parts_dir, sole_writer
-from attnrec.features.pipeline import Extraction, Outcome
 from attnrec.features.plan import DatasetSummary, dataset_of, estimated_frames, summary_of
 from attnrec.features.store import FeatureStore, is_store
 from attnrec.features.stored_boxes import StoredBoxes
@@ -34,6 +31,13 @@ from attnrec.runtime import (
 )
 from attnrec.settings import ExtractConfig
 from attnrec.specs import FeatureSpec, frame_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnrec.features.backbone import Trunk
+    from attnrec.features.extractor import CubeExtractor
+    from attnrec.features.pipeline import Extraction, Outcome
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,10 @@ def extract(
     started = time.monotonic()
     data = dataset_of(videos, config)
     _require_store_or_nothing(out)
+    # Torch takes seconds to load, which an error in the data above need not wait for.
+    from attnrec.features.extractor import CubeExtractor, prepare_trunk
+    from attnrec.features.pipeline import Extraction, Outcome
+
     with joined_world() as world:
         annotation = read_annotation(data, config.boxes) if world.is_first else None
         jobs, device, precision = _resources(config, world)
@@ -109,7 +117,7 @@ def _require_store_or_nothing(out: Path) -> None:
         raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")
 
 
-def _resources(config: ExtractConfig, world: World) -> tuple[int, torch.device, str]:
+def _resources(config: ExtractConfig, world: World) -> "tuple[int, torch.device, str]":
     """Choose jobs, device and precision of this process, and set its threads."""
     jobs = config.jobs or max(1, default_jobs() // world.local_size)
     device = resolve_device(config.device, world.local_rank if world.size > 1 else None)
@@ -161,7 +169,7 @@ def _changed_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> str:
     return ", ".join(sorted(changes))
 
 
-def _require_room(extraction: Extraction, found: Outcome, extractor: CubeExtractor, world: World) -> None:
+def _require_room(extraction: "Extraction", found: "Outcome", extractor: "CubeExtractor", world: World) -> None:
     """Report the disk space that the work needs; raise if it would lose videos or the disk has too little.
 
     The first process does this, and the others wait for it.
@@ -196,7 +204,7 @@ def _require_nothing_lost(store: FeatureStore, data: Dataset, content: dict[Path
 
 
 def _packed(
-    extraction: Extraction, found: Outcome, trunk: Trunk, annotation: Annotation | None, started: float
+    extraction: "Extraction", found: "Outcome", trunk: "Trunk", annotation: Annotation | None, started: float
 ) -> ExtractReport:
     """Pack all videos with their boxes into the store, and report on it."""
     out, specs, earlier = extraction.out, extraction.specs, extraction.earlier
@@ -239,7 +247,7 @@ def _packed(
     )
 
 
-def _kept(extraction: Extraction, found: Outcome) -> tuple[Dataset, list[FeatureSource]]:
+def _kept(extraction: "Extraction", found: "Outcome") -> tuple[Dataset, list[FeatureSource]]:
     """The videos that can be packed and where their features are."""
     data, sources = extraction.data, []
     kept = [entry.path for entry in data.entries if entry.path not in found.failed]

@@ -20,7 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from attnrec.capture import Captured
 from attnrec.features.backbone import Trunk
 from attnrec.features.caffe_googlenet import LocalResponseNorm
-from attnrec.features.weights import build_trunk, weights_sha256
+from attnrec.features.state_dicts import weights_sha256
+from attnrec.features.weights import build_trunk
 from attnrec.settings import ExtractConfig
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import FrameReader

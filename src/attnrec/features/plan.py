@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +12,13 @@ from attnrec.datasets.dataset import Dataset, Problem
 from attnrec.datasets.read import read_dataset
 from attnrec.errors import VideoError
 from attnrec.features.annotation import BoxSummary, read_annotation
-from attnrec.features.backbone import Trunk
-from attnrec.features.extractor import IMAGE_SIZE, CubeExtractor
 from attnrec.files import require_disk_space
 from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
 from attnrec.video.decode import probe
+
+if TYPE_CHECKING:
+    from attnrec.features.extractor import CubeExtractor
 
 _PROBED_VIDEOS = 24
 _LEAST_FRAME_BYTES = 20  # smallest encoded frame, one that repeats the last
@@ -80,6 +82,9 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
     """
     data = dataset_of(videos, config)
     annotation = read_annotation(data, config.boxes)
+    from attnrec.features.backbone import Trunk  # takes seconds, which an error in the data above need not wait for
+    from attnrec.features.extractor import IMAGE_SIZE, CubeExtractor
+
     trunk = Trunk(config.backbone, layers=config.layers, grid_size=config.grid_size)
     device = resolve_device(config.device)
     prepare_cpu(1 if device.type == "cuda" else config.jobs)
@@ -122,7 +127,7 @@ def estimated_frames(root: Path, paths: Sequence[Path], sample_fps: float | None
     return int(np.mean(counts) * len(paths))
 
 
-def _seconds_per_frame(extractor: CubeExtractor) -> float:
+def _seconds_per_frame(extractor: "CubeExtractor") -> float:
     """Measure the seconds that the network takes per frame on this machine."""
     (batch,) = extractor.batches(1)
     extractor.submit(batch, len(batch))()  # the first pass sets things up

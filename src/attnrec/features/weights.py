@@ -1,17 +1,12 @@
 """Weights for a trunk: those of ImageNet, of a file, or random ones that are the same on every machine."""
 
 import contextlib
-import errno
-import hashlib
 import http.client
-import pickle
 import sys
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +19,11 @@ from attnrec.errors import WeightsError
 from attnrec.features.backbone import Trunk, network_bytes
 from attnrec.features.caffemodel import read_caffemodel
 from attnrec.features.networks import backbone_of
-from attnrec.files import opened_regular, read_regular, reason_of, unpacked_bytes
+from attnrec.features.state_dicts import PICKLE_ERRORS, load_pickled_tensors
+from attnrec.files import read_regular, reason_of
 
 RANDOM_SEED = 0
 _EMBEDDING_DEVIATION = 0.02  # standard deviation that transformers draw their embeddings with
-PICKLE_ERRORS = (
-    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, LookupError, ValueError, TypeError,
-    AttributeError, OverflowError, MemoryError,
-)  # fmt: skip
 _SPARE_BYTES = 64 * 2**20
 
 
@@ -61,32 +53,6 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
     trunk.load_weights_state(state, f"--weights {weights}")
     return trunk, Path(weights).name
-
-
-def load_pickled_tensors(path: Path, most_bytes: int) -> Any:
-    """Load a file of `torch.save` on the CPU: tensors in plain containers; nothing else is unpickled.
-
-    Args:
-        path: The file.
-        most_bytes: Limit of its size in memory, as a file of a few MB can unpack to GBs.
-
-    Raises:
-        OSError: The file is not regular, cannot be read, or exceeds the limit.
-        Exception: One of `PICKLE_ERRORS`: the file was not written by `torch.save`.
-    """
-    with opened_regular(path) as file:
-        if (found := unpacked_bytes(file)) > most_bytes:
-            raise OSError(errno.EFBIG, f"takes {found / 1e6:.0f} MB in memory, where {most_bytes / 1e6:.0f} are enough")
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def weights_sha256(state: Mapping[str, NDArray[Any]]) -> str:
-    """Hash of the names, types, shapes and values of weights."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(state.items()):
-        digest.update(f"{name} {weight.dtype.str} {weight.shape}\n".encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
 
 
 def imagenet_weights_cached(backbone: str) -> bool:

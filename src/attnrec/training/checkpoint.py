@@ -22,7 +22,7 @@ from torch import nn
 
 from attnrec.checks import config_from_dict
 from attnrec.errors import ConfigError, RunBusyError, RunError
-from attnrec.features.weights import PICKLE_ERRORS, load_pickled_tensors
+from attnrec.features.state_dicts import PICKLE_ERRORS, load_pickled_tensors
 from attnrec.files import atomic_path, reason_of, write_error
 from attnrec.models.architectures import state_shapes
 from attnrec.training.run import Run

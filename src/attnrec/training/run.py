@@ -97,7 +97,7 @@ class Run:
     @property
     def model_sha256(self) -> str:
         """Hash of the recogniser's parameters. Raises as `load_model`."""
-        from attnrec.features.weights import weights_sha256
+        from attnrec.features.state_dicts import weights_sha256
 
         return weights_sha256(self._model_state())
 
@@ -133,7 +133,7 @@ class Run:
             RunError: The weights are missing, damaged, or not those that made the features.
         """
         from attnrec.features.backbone import Trunk, network_bytes
-        from attnrec.features.weights import weights_sha256
+        from attnrec.features.state_dicts import weights_sha256
 
         spec = self.manifest.features
         trunk = Trunk(spec.backbone, layers=[spec.layer], grid_size=spec.grid_size)
