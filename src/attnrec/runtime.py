@@ -141,12 +141,18 @@ def derived_seed(*parts: int | str) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of attnrec, Python and the packages that its numbers depend on."""
+    """Versions of attnrec, Python and the packages that its numbers depend on; `not installed` if it runs without."""
     import platform
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
+
+    def found(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:  # attnrec in a checkout, imageio-ffmpeg where IMAGEIO_FFMPEG_EXE names an ffmpeg
+            return "not installed"
 
     names = ("attnrec", "torch", "torchvision", "numpy", "h5py", "scikit-learn", "imageio-ffmpeg")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: found(name) for name in names}
 
 
 class Interruption:

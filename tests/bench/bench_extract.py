@@ -1,10 +1,11 @@
 """Extraction against a plainly written loop, stage by stage, on real clips.
 
-    python tests/bench/bench_extract.py [--device cuda] [--backbone googlenet] [--repeat N]
+    python tests/bench/bench_extract.py [--device cuda] [--backbone googlenet] [--repeat N] [--write]
 
-Prints a Markdown table. The plain loop takes one clip after another: ffmpeg with its fps and scale filters,
-torchvision's network in fp32 and its default memory format at batch 32, nothing overlapping. The weights are the same.
-The decoders' limit is ffmpeg alone, a process for each core, whose frames are scaled as ours and thrown away.
+Prints a Markdown table; `--write` puts it into the guide on speed, and the main row into README. The plain loop takes
+one clip after another: ffmpeg with its fps and scale filters, torchvision's network in fp32 and its default memory
+format at batch 32, nothing overlapping. The weights are the same. The decoders' limit is ffmpeg alone, a process for
+each core, whose frames are scaled as ours and thrown away.
 """
 
 import argparse
@@ -26,12 +27,13 @@ import h5py
 import numpy as np
 import torch
 import torchvision
+from written import README, SPEED, hardware, markdown, write_between
 
 from attnrec.features.extract import extract
 from attnrec.features.extractor import CubeExtractor, frame_reader, prepare_trunk
 from attnrec.features.parts import PartsWriter, part_path, parts_dir
 from attnrec.features.weights import build_trunk
-from attnrec.runtime import default_jobs, prepare_cpu, processor, resolve_device, resolve_precision
+from attnrec.runtime import default_jobs, prepare_cpu, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import _SCALER, DecodeSummary
@@ -201,28 +203,36 @@ def one_round(work: Path, k: int, config: ExtractConfig, extractor: CubeExtracto
     return {"plain": plain / num_plain, "peak": peak, "frames": count} | each, batches
 
 
-def show(each: Round) -> None:
+def table(each: Round) -> str:
     """The Markdown table."""
-    print("| what | frames/s | against the plain loop |\n|---|---|---|")
-    for title, name in (("plain loop", "plain"), ("`attnrec extract`", "ours")):
-        print(f"| {title} | {1 / each[name]:.1f} | {each['plain'] / each[name]:.2f} x |")
-    for name, title in _STAGES.items():
-        print(f"| {title} | {1 / each[name]:.1f} | |")
+    rows = [
+        [title, f"{1 / each[name]:.1f}", f"{each['plain'] / each[name]:.2f} x"]
+        for title, name in (("plain loop", "plain"), ("`attnrec extract`", "ours"))
+    ]
+    rows += [[title, f"{1 / each[name]:.1f}", ""] for name, title in _STAGES.items()]
     bound = each["decode"] + each["network"] + each["write"]
-    print(f"| the stages one after another | {1 / bound:.1f} | the whole reaches {bound / each['ours']:.2f} of it |")
+    rows.append(
+        ["the stages one after another", f"{1 / bound:.1f}", f"the whole reaches {bound / each['ours']:.2f} of it"]
+    )
     slowest = max(("limit", "network", "write"), key=each.__getitem__)
-    share = each[slowest] / each["ours"]
-    print(f"| the slowest: {_STAGES[slowest]} | {1 / each[slowest]:.1f} | the whole reaches {share:.2f} of it |")
+    share = f"the whole reaches {each[slowest] / each['ours']:.2f} of it"
+    rows.append([f"the slowest: {_STAGES[slowest]}", f"{1 / each[slowest]:.1f}", share])
+    return markdown(["what", "frames/s", "against the plain loop"], rows)
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--backbone", default="googlenet")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--repeat", type=int, default=1, help="times that every clip is used")
     parser.add_argument("--rounds", type=int, default=3, help="alternating rounds, of which the medians are printed")
-    options = parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="put the table into README and the guide on speed")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
     prepare_cpu(None)
@@ -238,12 +248,20 @@ def main() -> None:
         rounds = [one_round(Path(name), k, config, extractor, specs) for k in range(options.rounds)]
     each = {key: statistics.median(figures[key] for figures, _ in rounds) for key in rounds[0][0]}
     relative, cosine = difference(options.backbone, device, precision, rounds[0][1])
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()[0]
-    print(f"{options.backbone}, {precision}, {num_clips} clips, {each['frames']} frames stored; {hardware},")
-    print(f"{default_jobs()} cores, torch {torch.__version__}; medians of {options.rounds} rounds\n")
-    show(each)
-    print(f"\nagainst fp32 on the same pixels: relative L2 {relative:.1e}, least cosine of a frame {cosine:.6f}")
-    print(f"peak memory of the process {each['peak']:.2f} GB")
+    where = f"{hardware(device)}; {options.backbone}, {precision}"
+    text = f"""{where}, {num_clips} clips, {each["frames"]} frames stored; medians of {options.rounds} rounds:
+
+{table(each)}
+
+Against fp32 on the same pixels: relative L2 {relative:.1e}, least cosine of a frame {cosine:.6f}. Peak memory of the
+process {each["peak"]:.2f} GB."""
+    print(text)
+    if options.write:
+        plain, ours = 1 / each["plain"], 1 / each["ours"]
+        row = [f"extraction with {options.backbone}, frames/s", f"{plain:.1f}", f"{ours:.1f}", f"{ours / plain:.2f} x"]
+        short = markdown(["what", "plain loop", f"`attnrec`, {precision}", ""], [row])
+        write_between(SPEED, f"extract-{device.type}", text)
+        write_between(README, f"extract-{device.type}", f"{hardware(device)}:\n\n{short}")
 
 
 if __name__ == "__main__":

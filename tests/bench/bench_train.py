@@ -1,20 +1,24 @@
 """A training step against a plainly written one, in one run.
 
-    python tests/bench/bench_train.py [--device cuda] [--batch 128] [--bf16] [--rounds 3] [--jobs N]
+    python tests/bench/bench_train.py [--device cuda] [--batch 128] [--bf16] [--rounds 3] [--jobs N] [--write]
 
-Prints a Markdown table. The plain port is what one would write first in fp32: an LSTMCell for each layer and step, the
-glimpse by broadcasting and summing, the head at every step, F.dropout at every step. Its parameters are the same ones.
-Times are medians over rounds that alternate between all rows; each has a warm-up step that does not count.
+Prints Markdown tables; `--write` puts them into the guide on speed, and the shorter one into README. The plain port is
+what one would write first in fp32: an LSTMCell for each layer and step, the glimpse by broadcasting and summing, the
+head at every step, F.dropout at every step. Its parameters are the same ones. Times are medians over rounds that
+alternate between all rows; each has a warm-up step that does not count. Then `attnrec train` trains for an epoch on a
+made-up store of UCF-11's size, or of fewer `--videos`.
 """
 
 import argparse
 import itertools
 import statistics
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import attnrec  # noqa: F401  before torch: it says how torch's threads wait
 
@@ -22,7 +26,9 @@ import attnrec  # noqa: F401  before torch: it says how torch's threads wait
 import numpy as np
 import torch
 import torch.nn.functional as F
+from epoch import UCF11_EPOCHS, UCF11_FRAMES, UCF11_VIDEOS, Epoch, trained_epoch, write_made_up_store
 from torch import Tensor, nn
+from written import README, SPEED, hardware, markdown, write_between
 
 from attnrec.capture import Captured
 from attnrec.features.feed import CubeFeed
@@ -30,10 +36,19 @@ from attnrec.models.attention import AttentionLSTM
 from attnrec.models.baselines import PooledLSTM, SoftmaxRegression
 from attnrec.models.head import RecognizerOutput
 from attnrec.models.losses import recognition_loss
-from attnrec.runtime import prepare_cpu, processor, resolve_device, resolve_precision
+from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
+from attnrec.settings import TrainConfig
 from attnrec.training.step import build_optimizer, capturable
 
 Step = Callable[[], None]
+NAMES = {
+    "location": "attention, location",
+    "content": "attention, content",
+    "saliency": "attention, saliency",
+    "avg": "average-pooled",
+    "max": "max-pooled",
+    "softmax": "softmax regression",
+}
 
 
 def plain_port(model: nn.Module, cubes: Tensor, dropout: float) -> RecognizerOutput:
@@ -183,11 +198,11 @@ class DataPath:
         next(self.feed.batches([rows]))
 
 
-def products(kind: str, options: argparse.Namespace) -> Step:
+def products(kind: str, dtype: torch.dtype, options: argparse.Namespace) -> Step:
     """The matrix products of the layers and the content scorer alone, forward and backward, at their shapes."""
     B, T, H = options.batch, options.steps, options.hidden
     widths = [options.features + H] + [2 * H] * (options.layers - 1)
-    new = {"device": options.device}
+    new = {"device": options.device, "dtype": dtype}
     weights = [torch.randn(4 * H, width, **new) for width in widths]
     joined = [torch.randn(T, B, width, **new) for width in widths]
     gates = [torch.randn(T, B, 4 * H, **new) for _ in widths]
@@ -209,7 +224,125 @@ def products(kind: str, options: argparse.Namespace) -> Step:
     return step
 
 
-def main() -> None:
+class Steps(NamedTuple):
+    """What was measured of one kind of recogniser in one way."""
+
+    seconds: float
+    peak_gb: float
+    error: float | None  # relative difference of the whole gradient from the plain port's
+
+
+Key = tuple[str, str]  # kind, way
+
+
+def measured(options: argparse.Namespace, ways: Sequence[str]) -> tuple[dict[Key, Steps], dict[Key, float]]:
+    """Steps of every kind in every way, and the seconds of the products and of the data path alone."""
+    device, kinds = options.device, options.kinds.split(",")
+    cubes = torch.rand(options.batch, options.steps, options.locations, options.features).to(device)
+    targets = (torch.arange(options.batch) % 11).to(device)
+    models = {kind: build(kind, options, 0.5).to(device).train() for kind in kinds}
+    steps: dict[Key, Step] = {
+        (kind, way): make_step(models[kind], cubes, targets, way=way, dropout=0.5)
+        for kind in kinds
+        for way in ways
+        if (kind, way) != ("softmax", "plain")
+    }
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    alone: dict[Key, Step] = {
+        ("content" if content else "LSTM", way): products("content" if content else "", types[way], options)
+        for way in ways[1:]
+        for content in {kind == "content" for kind in kinds}
+    }
+    with tempfile.TemporaryDirectory() as name:
+        alone["data", ""] = DataPath(Path(name), options).step
+        times: dict[tuple[bool, Key], list[float]] = {}
+        for k in range(options.rounds + 1):  # the first warms up
+            for among, works in ((True, steps), (False, alone)):
+                for key, work in works.items():
+                    taken = seconds(work, device)
+                    times.setdefault((among, key), []).extend([taken] if k else [])
+    medians = {key: statistics.median(each) for key, each in times.items()}
+    found = {}
+    for (kind, way), step in steps.items():
+        # Memory that an earlier row left with the allocator would hide what this one takes.
+        _give_memory_back(models[kind])
+        with Peak(device) as peak:
+            step()
+        error = None if way == "plain" or kind == "softmax" else gradient_error(kind, way, cubes, targets, options)
+        found[kind, way] = Steps(medians[True, (kind, way)], peak.gb, error)
+    return found, {key: medians[False, key] for key in alone}
+
+
+def gradient_error(kind: str, way: str, cubes: Tensor, targets: Tensor, options: argparse.Namespace) -> float:
+    reference = gradient(kind, "plain", cubes, targets, options)
+    return float((gradient(kind, way, cubes, targets, options) - reference).norm() / reference.norm())
+
+
+def steps_table(found: Mapping[Key, Steps], alone: Mapping[Key, float]) -> str:
+    """Every row that was measured."""
+    rows = []
+    for (kind, way), step in found.items():
+        plain = found.get((kind, "plain"))
+        products_alone = alone.get(("content" if kind == "content" else "LSTM", way)) if kind != "softmax" else None
+        rows.append(
+            [
+                NAMES[kind],
+                way,
+                f"{step.seconds * 1000:.1f}",
+                "" if plain is None else f"{plain.seconds / step.seconds:.2f} x",
+                "" if products_alone is None else f"{products_alone / step.seconds:.0%}",
+                f"{step.peak_gb:.2f}",
+                "" if step.error is None else f"{step.error:.1e}",
+                "" if way == "plain" else f"{alone['data', ''] / step.seconds:.0%}",
+            ]
+        )
+    header = ["model", "way", "ms a step", "against plain", "products' share", "peak GB above the cubes"]
+    return markdown([*header, "gradient difference", "reading a batch, share"], rows)
+
+
+def epochs_table(options: argparse.Namespace, precision: str) -> str:
+    """Trainings on a made-up store; those of the paper's form, of its code's and of average pooling."""
+    settings: dict[str, dict[str, Any]] = {
+        "location": {"attention": "location", "attention_penalty": 1.0},
+        "content": {"attention": "content", "attention_penalty": 1.0},
+        "avg": {"model": "avg-pool"},
+    }
+    on_cuda = options.device.type == "cuda"
+    num_videos = options.videos or (UCF11_VIDEOS if on_cuda else 8)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        store = Path(name) / "features.h5"
+        write_made_up_store(store, num_videos, int(options.locations**0.5), options.features)
+        for kind in [kind for kind in options.kinds.split(",") if kind in settings]:
+            config = TrainConfig(
+                preset="paper", epochs=1, batch_size=options.batch, block_frames=options.steps, precision=precision,
+                hidden_dim=options.hidden, num_layers=options.layers, device=str(options.device), jobs=options.jobs,
+                save_every=3600.0, **settings[kind],
+            )  # fmt: skip
+            epoch = trained_epoch(store, Path(name) / "runs", config, options.batch)
+            rows.append(_epoch_row(kind, precision, epoch, options))
+    busy = "device busy" if on_cuda else "cores busy"
+    header = ["training", "precision", "blocks timed", "blocks/s", busy, f"{UCF11_EPOCHS} epochs of UCF-11, min"]
+    return f"Epoch of {num_videos} videos of {UCF11_FRAMES} frames:\n\n{markdown(header, rows)}"
+
+
+def _epoch_row(kind: str, precision: str, epoch: Epoch, options: argparse.Namespace) -> list[str]:
+    whole = UCF11_EPOCHS * UCF11_VIDEOS * (UCF11_FRAMES - options.steps + 1) / epoch.blocks_per_second / 60
+    busy = "" if epoch.busy is None else f"{epoch.busy:.0%}"
+    return [NAMES[kind], precision, str(epoch.num_blocks), f"{epoch.blocks_per_second:.0f}", busy, f"{whole:.1f}"]
+
+
+def short_table(found: Mapping[Key, Steps], way: str) -> str:
+    """The rows of the best way alone, for README."""
+    rows = [
+        [f"training step, {NAMES[kind]}, ms", f"{plain.seconds * 1000:.0f}", f"{found[kind, way].seconds * 1000:.0f}",
+         f"{plain.seconds / found[kind, way].seconds:.2f} x"]
+        for kind, plain in ((kind, step) for (kind, way), step in found.items() if way == "plain")
+    ]  # fmt: skip
+    return markdown(["what", "plain loop", f"`attnrec`, {way}", ""], rows)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=128, help="B")
@@ -218,74 +351,34 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=1024, help="D")
     parser.add_argument("--hidden", type=int, default=512, help="H")
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=8000, help="of the synthetic store")
+    parser.add_argument("--frames", type=int, default=8000, help="of the array that batches are read from")
+    parser.add_argument("--videos", type=int, help=f"of the epoch's store; default: {UCF11_VIDEOS}, or 8 on the CPU")
     parser.add_argument("--kinds", default="location,content,saliency,avg,max,softmax")
     parser.add_argument("--bf16", action="store_true", help="also bf16, where the hardware multiplies it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=None, help="CPU threads")
+    parser.add_argument("--write", action="store_true", help="put the tables into README and the guide on speed")
     options = parser.parse_args()
-    threads = prepare_cpu(options.jobs)
-    device = options.device = resolve_device(options.device)
-    has_bf16 = resolve_precision("auto", device) == "bf16"
-    kinds = options.kinds.split(",")
-    ways = ["plain", "fp32"] + (["bf16"] if options.bf16 and has_bf16 else [])
-    cubes = torch.rand(options.batch, options.steps, options.locations, options.features).to(device)
-    targets = (torch.arange(options.batch) % 11).to(device)
+    prepare_cpu(options.jobs)
+    options.device = resolve_device(options.device)
+    return options
 
-    models = {kind: build(kind, options, 0.5).to(device).train() for kind in kinds}
-    steps: dict[tuple[str, str], Step] = {
-        (kind, way): make_step(models[kind], cubes, targets, way=way, dropout=0.5)
-        for kind in kinds
-        for way in ways
-        if (kind, way) != ("softmax", "plain")
-    }
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in steps} | {("data", ""): []}
-    times |= {("products", kind): [] for kind in kinds if kind in ("location", "content")}
-    alone = {key: products(key[1], options) for key in times if key[0] == "products"}
-    with tempfile.TemporaryDirectory() as name:
-        alone["data", ""] = DataPath(Path(name), options).step
-        for k in range(options.rounds + 1):  # the first warms up
-            for key, work in (steps | alone).items():
-                taken = seconds(work, device)
-                if k:
-                    times[key].append(taken)
-    medians = {key: statistics.median(each) for key, each in times.items()}
-    peaks = {}
-    for key, step in steps.items():
-        # Memory that an earlier row left with the allocator would hide what this one takes.
-        _give_memory_back(models[key[0]])
-        with Peak(device) as peak:
-            step()
-        peaks[key] = peak.gb
-    errors = {}
-    for kind in kinds:
-        if kind == "softmax":
-            continue
-        reference = gradient(kind, "plain", cubes, targets, options)
-        for way in ways[1:]:
-            difference = gradient(kind, way, cubes, targets, options) - reference
-            errors[kind, way] = float(difference.norm() / reference.norm())
 
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()[0]}, {threads} threads"
-    print(
-        f"B = {options.batch}, T = {options.steps}, {options.locations} x {options.features}, {options.layers} layers"
-    )
-    print(f"of {options.hidden}; {hardware}, torch {torch.__version__}; medians of {options.rounds} rounds\n")
-    print("| model | way | s / step | against plain | peak GB above the cubes | gradient difference | data / step |")
-    print("|---|---|---|---|---|---|---|")
-    for kind, way in steps:
-        taken = medians[kind, way]
-        ratio = f"{medians[kind, 'plain'] / taken:.2f} x" if (kind, "plain") in medians else ""
-        error = f"{errors[kind, way]:.1e}" if (kind, way) in errors else ""
-        share = f"{medians['data', ''] / taken:.0%}" if way != "plain" else ""
-        print(f"| {kind} | {way} | {taken:.3f} | {ratio} | {peaks[kind, way]:.2f} | {error} | {share} |")
-    print(f"\ndata path alone: {medians['data', '']:.3f} s a batch, page cache warm")
-    for name, kind in alone:
-        if name == "products":
-            share = medians[name, kind] / medians[kind, "fp32"]
-            print(f"fp32 products of {kind} alone: {medians[name, kind]:.3f} s, {share:.0%} of the fp32 step")
+def main() -> None:
+    options = parsed()
+    has_bf16 = resolve_precision("auto", options.device) == "bf16"
     if options.bf16 and not has_bf16:
-        print("bf16 left out: this hardware has no bf16 products")
+        print("bf16 left out: this hardware has no bf16 products", file=sys.stderr)
+    best = "bf16" if options.bf16 and has_bf16 else "fp32"
+    found, alone = measured(options, ["plain", "fp32"] + ([best] if best == "bf16" else []))
+    where = hardware(options.device)
+    sizes = f"B = {options.batch}, T = {options.steps}, {options.locations} x {options.features}"
+    head = f"{where}; {sizes}, {options.layers} layers of {options.hidden}; medians of {options.rounds} rounds:"
+    text = f"{head}\n\n{steps_table(found, alone)}\n\n{epochs_table(options, best)}"
+    print(text)
+    if options.write:
+        write_between(SPEED, f"train-{options.device.type}", text)
+        write_between(README, f"train-{options.device.type}", f"{where}:\n\n{short_table(found, best)}")
 
 
 def _give_memory_back(model: nn.Module) -> None:

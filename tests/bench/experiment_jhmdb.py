@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from written import README, TOP, write_between
 
 from attnrec.cli.output import counted
 from attnrec.comparison.forecast import plan_grid
@@ -43,7 +44,7 @@ from attnrec.features.extract import extract
 from attnrec.features.feed import CubeFeed
 from attnrec.features.plan import plan_extraction
 from attnrec.features.store import FeatureStore
-from attnrec.files import atomic_path, write_text
+from attnrec.files import atomic_path
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, top_k_hits
 from attnrec.models.attention import AttentionLSTM
 from attnrec.pictures.boxes import BoxSource, box_source
@@ -78,8 +79,7 @@ FULL_LAMBDAS, FULL_RATES = (0.0, 1.0, 10.0), (6.0, 30.0)
 BACKBONE = "bvlc_googlenet"
 SPLITS = ("jhmdb-1", "hmdb51-1")  # one split under two names, by how the videos are laid out
 PART = "test"
-TOP = Path(__file__).resolve().parents[2]
-README, GUIDE, ASSETS = TOP / "README.md", TOP / "src/attnrec/guide/results.md", TOP / ".assets"
+GUIDE, ASSETS = TOP / "src/attnrec/guide/results.md", TOP / ".assets"
 BASELINES = {"centre": "centre of the frame", "frequent": "most frequent cell", "uniform": "uniform attention"}
 SHOWN_CLASSES = 3  # in the picture of clips that are recognised, and of those that are not
 MOST_PICTURE_BYTES = 390_000
@@ -108,7 +108,7 @@ def main() -> None:
     if options.write:
         text += "\n\n" + write_figures(rows, options)
         for path, mark, body in ((GUIDE, "jhmdb", text), (README, "jhmdb-summary", summary_table(rows))):
-            write_text(path, between(path.read_text(encoding="utf-8"), mark, body))
+            write_between(path, mark, body)
     print(text)
 
 
@@ -550,16 +550,6 @@ def forecast_seconds(rows: Mapping[str, dict[str, Any]], options: argparse.Names
         for config, values in penalties.items()
     )
     return sum(plan.seconds for plan in plans)
-
-
-def between(text: str, mark: str, body: str) -> str:
-    """A Markdown text with what stands between the two markers of a name replaced."""
-    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
-    head, found, rest = text.partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not (found and closed) or begin in rest:
-        raise SystemExit(f"the file to write needs one {begin} and behind it one {end}")
-    return f"{head}{begin}\n{body.strip()}\n{end}{tail}"
 
 
 # What is drawn

@@ -7,6 +7,7 @@ import experiment_jhmdb as experiment
 import numpy as np
 import pytest
 from small_store import CLASSES, quick, write_store
+from written import between
 
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
@@ -43,16 +44,16 @@ def made_row(folder: Path, name: str, **settings: object) -> experiment.Row:
 
 
 def test_the_rest_of_the_file_stays_and_tables_are_replaced_not_doubled() -> None:
-    once = experiment.between(MARKED, "jhmdb", "| a |\n\ntext")
+    once = between(MARKED, "jhmdb", "| a |\n\ntext")
     assert once == f"before\n{BEGIN}\n| a |\n\ntext\n{END}\nafter\n"
-    assert experiment.between(once, "jhmdb", "| b |") == f"before\n{BEGIN}\n| b |\n{END}\nafter\n"
+    assert between(once, "jhmdb", "| b |") == f"before\n{BEGIN}\n| b |\n{END}\nafter\n"
 
 
 def test_what_is_written_has_its_place_and_its_pictures() -> None:
     guide, readme = (path.read_text(encoding="utf-8") for path in (experiment.GUIDE, experiment.README))
-    written = experiment.between(guide, "jhmdb", "tables")
+    written = between(guide, "jhmdb", "tables")
     assert f"{BEGIN}\ntables\n{END}" in written
-    assert "tables" in experiment.between(readme, "jhmdb-summary", "tables")
+    assert "tables" in between(readme, "jhmdb-summary", "tables")
     for name in ("jhmdb-accuracy.svg", "jhmdb-pointing.svg", "jhmdb-looks.jpg"):
         assert f"]({experiment.address(experiment.ASSETS / name)})" in guide
         assert (experiment.ASSETS / name).is_file()
@@ -61,7 +62,7 @@ def test_what_is_written_has_its_place_and_its_pictures() -> None:
 @pytest.mark.parametrize("text", ["no markers", f"{END} {BEGIN}", BEGIN, MARKED * 2])
 def test_a_file_without_one_pair_of_markers_is_not_written(text: str) -> None:
     with pytest.raises(SystemExit, match="one <!-- jhmdb:begin -->"):
-        experiment.between(text, "jhmdb", "body")
+        between(text, "jhmdb", "body")
 
 
 def test_paired_differences_are_those_of_the_means_over_seeds_and_intervals_those_over_groups() -> None:
