@@ -86,10 +86,24 @@ def config_from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     for name, value in values.items():
         require_type(hints[name], value, f"{cls.__name__}: {name}")
     try:
-        plain = {name: tuple(value) if get_origin(hints[name]) is tuple else value for name, value in values.items()}
-        return cls(**plain)
+        return cls(**{name: _tupled(hints[name], value) for name, value in values.items()})
     except TypeError as error:
         raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+def _tupled(hint: Any, value: Any) -> Any:
+    """A value of JSON with tuples where its type has them."""
+    if get_origin(hint) in (Union, types.UnionType) and isinstance(value, list | tuple):
+        hint = next((part for part in get_args(hint) if get_origin(part) is tuple), hint)
+    if get_origin(hint) is not tuple:
+        return value
+    return tuple(_tupled(part, item) for part, item in zip(_parts_of(hint, value), value, strict=True))
+
+
+def _parts_of(hint: Any, value: Any) -> list[Any]:
+    """The types of a tuple's items, for one of any length as many as the value has."""
+    parts = list(get_args(hint))
+    return parts[:1] * len(value) if parts[1:] == [Ellipsis] else parts
 
 
 def require_type(hint: Any, value: Any, name: str) -> None:
@@ -131,8 +145,8 @@ def _fault(hint: Any, value: Any, name: str) -> str | None:
         fits = isinstance(value, list)
         pairs = ((parts[0], item, name) for item in value) if fits else ()
     elif kind is tuple:
-        fits = isinstance(value, list | tuple) and len(value) == len(parts)
-        pairs = ((part, item, name) for part, item in zip(parts, value, strict=True)) if fits else ()
+        fits = isinstance(value, list | tuple) and len(value) == len(_parts_of(hint, value))
+        pairs = ((part, item, name) for part, item in zip(_parts_of(hint, value), value, strict=True)) if fits else ()
     elif kind is dict:
         fits = isinstance(value, dict)
         pairs = ((parts[1], item, f"{name}: {key}") for key, item in value.items()) if fits else ()

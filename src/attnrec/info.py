@@ -13,6 +13,7 @@ from attnrec.capture import captures
 from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups
 from attnrec.errors import DataError
 from attnrec.features.hdf5 import decoded
+from attnrec.features.parts import identity
 from attnrec.features.store import FeatureStore, is_store
 from attnrec.runtime import (
     OnProgress,
@@ -104,7 +105,7 @@ def _store(path: Path) -> dict[str, Any]:
         "path": str(path),
         "dataset": store.dataset,
         "num_videos": len(store.videos),
-        "num_frames": store.shape[0],
+        "num_frames": store.num_frames,
         "size_bytes": path.stat().st_size,
         "multilabel": store.multilabel,
         "classes": dict(zip(store.classes, matrix.sum(axis=0, dtype=int).tolist(), strict=True)),
@@ -124,7 +125,7 @@ def _store(path: Path) -> dict[str, Any]:
         ],
         "skipped": store.skipped,
         "boxes": None if store.boxes is None else {"videos": store.boxes.num_videos, "boxes": len(store.boxes)},
-        "features": {spec.layer: asdict(spec) for spec in store.specs},
+        "features": {spec.layer: identity(spec) | {"weights_id": spec.weights_id} for spec in store.specs},
         "fingerprint": store.fingerprint,
         "program_version": store.program_version,
     }

@@ -21,6 +21,7 @@ PenaltyReduction = Literal["sum", "mean"]
 DecayPer = Literal["block", "batch"]
 OptimizerName = Literal["adam", "sgd"]
 BlockStarts = Literal["by-time", "by-frame"]
+LAYER_SEPARATOR = "+"  # between the layers of a set
 OnError = Literal["skip", "fail"]
 Precision = Literal["auto", "fp32", "bf16"]
 SplitPart = Literal["test", "validation", "train"]
@@ -179,7 +180,15 @@ class TrainConfig:
         str | None,
         Setting("Split of the store, such as cv3-1 or hmdb51-1; default: the split named default, or the first."),
     ] = None
-    layer: Annotated[str | None, Setting("Layer whose features to train on; default: the store's first.")] = None
+    layer: Annotated[
+        str | None,
+        Setting(
+            "Layer whose features to train on, or several, as a,b or a+b: the attention then chooses among the "
+            "locations of all of them; default: the store's first.",
+            short="",
+            metavar="NAMES",
+        ),
+    ] = None
     preset: Annotated[
         Preset,
         Setting(
@@ -279,6 +288,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.layer is not None:
+            object.__setattr__(self, "layer", LAYER_SEPARATOR.join(name.strip() for name in self.layer.split(",")))
         if self.retrain and (self.max_steps is not None or self.overfit is not None):
             raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
         if self.last_steps is not None and self.last_steps > (self.block_frames or self.last_steps):
@@ -313,7 +324,7 @@ class Recipe(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """The grid that `compare` trains: models x rates x splits x seeds, attention in each form with each lambda."""
+    """The grid that `compare` trains: models x rates x layers x splits x seeds, attention by form and lambda."""
 
     models: Annotated[
         tuple[ArchitectureName, ...],
@@ -343,6 +354,14 @@ class GridConfig:
             "Grid: splits of the store, such as cv3-1,cv3-2,cv3-3.", flags=("--splits", "--split"), metavar="NAMES"
         ),
     ] = ()
+    layers: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Grid: layers to train on, or sets of them, such as inception5b,inception4e+inception5b.",
+            flags=("--layer",),
+            metavar="NAMES",
+        ),
+    ] = ()
     num_seeds: Annotated[
         int,
         Setting("Grid: number of seeds, counted from --seed.", Range(1, 1000), flags=("--seeds",), metavar="N"),
@@ -361,9 +380,10 @@ class GridConfig:
         for model in self.models:
             forms = self.attention or (self.training.attention,) if model == "attention" else (None,)
             penalties = self.penalties if model == "attention" else (0.0,)
-            for form, penalty, fps in itertools.product(forms, penalties, self.fps or (self.training.fps,)):
-                changes: dict[str, Any] = {"model": model, "attention": form, "attention_penalty": penalty, "fps": fps}
-                rows.append(dataclasses.replace(self.training, **changes))
+            rates, layers = self.fps or (self.training.fps,), self.layers or (self.training.layer,)
+            for form, penalty, fps, layer in itertools.product(forms, penalties, rates, layers):
+                changes: dict[str, Any] = {"attention": form, "attention_penalty": penalty, "fps": fps, "layer": layer}
+                rows.append(dataclasses.replace(self.training, model=model, **changes))
         return list(dict.fromkeys(rows))
 
     def seeds(self) -> range:

@@ -1,12 +1,14 @@
 """Specifications of feature cubes and recognisers, as plain values for JSON."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from attnrec.checks import MAX_CHANNELS, MAX_GRID, Range, check
-from attnrec.settings import ArchitectureName, AttentionForm, Resize
+from attnrec.settings import LAYER_SEPARATOR, ArchitectureName, AttentionForm, Resize
 
+LayerGrid = tuple[str, int, int]  # name of a layer, side K of its grid, and its channels D
 _Dropout = Annotated[float, Range(0, 1, open="high")]
 
 
@@ -17,7 +19,7 @@ class FeatureSpec:
     backbone: str  # CNN, as in `ExtractConfig`
     layer: str  # name of the CNN's layer whose map is the cube
     weights_id: str  # where the weights came from, for display
-    weights_sha256: str  # hash of the trunk's weights, for comparison
+    weights_sha256: str  # hash of the trunk's weights up to the layer, for comparison; joined by + for several layers
     grid_size: Annotated[int, Range(0, MAX_GRID)]  # K of the stored K x K cube
     feature_dim: Annotated[int, Range(1, MAX_CHANNELS)]  # D, its channels
     image_size: Annotated[int, Range(1, 8192)]  # side in px of the CNN's square input
@@ -25,6 +27,8 @@ class FeatureSpec:
     sample_fps: Annotated[float | None, Range(0, 1000, open="low")]  # most frames per second kept; None keeps all
     precision: str  # `fp32`, or `bf16` if the CNN computed in bfloat16
     scaler: str = "bicubic a=-0.5, full chroma"  # how frames are resampled; another way gives other features
+    # Name, K and D of each layer where the cubes of several stand side by side, see `joined`; empty for one.
+    joined: tuple[LayerGrid, ...] = ()
 
     def __post_init__(self) -> None:
         check(self)
@@ -35,9 +39,33 @@ class FeatureSpec:
         return self.grid_size, self.grid_size, self.feature_dim
 
     @property
+    def grids(self) -> tuple[LayerGrid, ...]:
+        """Name, K and D of each layer."""
+        return self.joined or ((self.layer, self.grid_size, self.feature_dim),)
+
+    @property
     def num_locations(self) -> int:
-        """Number of locations, L = K * K."""
-        return self.grid_size**2
+        """Number of locations, L: K * K, summed over layers."""
+        return sum(K * K for _, K, _ in self.grids)
+
+    @property
+    def layer_sizes(self) -> tuple[tuple[int, int], ...]:
+        """L and D of each of several layers; empty for one."""
+        return tuple((K * K, D) for _, K, D in self.joined)
+
+
+def joined(specs: Sequence[FeatureSpec]) -> FeatureSpec:
+    """The specification of several layers' cubes side by side: grid of the finest, channels of the deepest."""
+    if len(specs) == 1:
+        return specs[0]
+    return dataclasses.replace(
+        specs[0],
+        layer=LAYER_SEPARATOR.join(spec.layer for spec in specs),
+        weights_sha256=LAYER_SEPARATOR.join(spec.weights_sha256 for spec in specs),
+        grid_size=max(spec.grid_size for spec in specs),
+        feature_dim=max(spec.feature_dim for spec in specs),
+        joined=tuple((spec.layer, spec.grid_size, spec.feature_dim) for spec in specs),
+    )
 
 
 def frame_bytes(specs: Sequence[FeatureSpec]) -> int:
@@ -57,6 +85,8 @@ class ModelConfig:
     hidden_dim: Annotated[int, Range(1, 16384)] = 512  # H
     num_layers: Annotated[int, Range(1, 32)] = 3  # number of LSTM layers
     dropout: _Dropout = 0.5  # dropout probability on non-recurrent connections
+    # L and D of each layer where the cubes of several stand side by side; empty for one.
+    layers: tuple[tuple[int, int], ...] = ()
     multilabel: bool = False  # a video may have several labels: sigmoids in place of the softmax
     init_layers: Annotated[int, Range(1, 32)] = 2  # layers of Eq. 6's perceptrons
     scorer_layers: Annotated[int, Range(1, 32)] = 1  # layers of the content scorer
@@ -66,3 +96,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        locations, channels = (tuple(column) for column in zip(*self.layers, strict=True)) if self.layers else ((), ())
+        if self.layers and (
+            min(*locations, *channels) < 1 or (sum(locations), max(channels)) != (self.num_locations, self.feature_dim)
+        ):
+            raise ValueError("layers of other sizes than all of them together")

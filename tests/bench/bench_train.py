@@ -190,7 +190,7 @@ class DataPath:
         self.features = np.memmap(folder / "features", "<f2", "c", shape=shape)
         self.rng = rng
         self.device = options.device
-        self.feed = CubeFeed(self.features, 0.5, self.device)
+        self.feed = CubeFeed([self.features], [0.5], self.device)
 
     def step(self) -> None:
         starts = self.rng.integers(0, len(self.features) - self.options.steps, self.options.batch)

@@ -253,7 +253,7 @@ def look_again(run: Run, store: FeatureStore, targets: Targets | None) -> dict[s
     model = run.load_model(resolve_device("auto"))
     assert isinstance(model, AttentionLSTM)
     table = run_blocks(store, run.manifest.training, PART)
-    feed = CubeFeed(store.features(), run.manifest.feature_scale, next(model.parameters()).device)
+    feed = CubeFeed(store.layer_features(), run.manifest.feature_scales, next(model.parameters()).device)
     own = score_blocks(model, feed, table.frames, keep_attention=True)
     assert own.attention is not None
     # Both are given, and so computed alike, so that nothing but attention differs.

@@ -215,7 +215,7 @@ def test_other_videos_are_refused(folder, options):
 def test_a_dry_run_of_extract_writes_nothing(folder, options):
     before = listing(folder)
     plan = document(attnrec("extract", "videos", "new.h5", *options, "--dry-run", "--json"))
-    stored = FeatureStore("out.h5").shape[0]
+    stored = FeatureStore("out.h5").num_frames
     assert plan["num_videos"] == 10
     assert plan["classes"] == {"jump": 5, "wave": 5}
     assert stored / 2 < plan["estimated_frames"] < stored * 2

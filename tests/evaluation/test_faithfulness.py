@@ -273,7 +273,7 @@ def test_curves_are_those_of_a_literal_loop(trained):
     model, scale = run.load_model(torch.device("cpu")), run.manifest.feature_scale
     frames = np.arange(8).reshape(2, 4) + np.array([[0], [30]])
     filler = np.linspace(-1, 1, 6, dtype=np.float32)
-    probe = Probe(model, CubeFeed(store.features(), scale, torch.device("cpu")), False, 3, 0)
+    probe = Probe(model, CubeFeed([store.features()], [scale], torch.device("cpu")), False, 3, 0)
     curves = removal_curves(probe, frames, filler, lambda _: None)
     assert {name: curve.shape for name, curve in curves.items()} == dict.fromkeys(
         ("deletion", "insertion", "random"), (2, 5)

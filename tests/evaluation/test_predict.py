@@ -72,8 +72,8 @@ def test_what_cannot_be_predicted_is_refused(recognizer, tmp_path, clips):
 
 def test_features_are_those_that_extract_stores(recognizer, clips):
     features = recognizer.features(clips / "v_jump_g01_c01.mp4")
-    assert features.cubes.shape == (20, 7, 7, 512)
-    assert features.cubes.dtype == np.float16
+    assert features.layers[0].shape == (20, 7, 7, 512)
+    assert features.layers[0].dtype == np.float16
     np.testing.assert_allclose(features.pts, np.arange(20) / 10, atol=1e-6)
 
 

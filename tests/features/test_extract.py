@@ -286,7 +286,7 @@ def test_a_variable_rate_is_told(tmp_path):
 
 def test_the_plan_comes_near_the_store(videos, store):
     plan = plan_extraction(videos, Path("new.h5"), config())
-    stored = FeatureStore(store).shape[0]
+    stored = FeatureStore(store).num_frames
     assert stored * 0.8 < plan.estimated_frames < stored * 1.3
     assert plan.data.num_videos == len(FeatureStore(store).videos)
     assert plan.needed_bytes == 2 * plan.estimated_bytes

@@ -43,7 +43,7 @@ def expected(features, rows, scale):
 def test_every_way_gives_the_stored_cubes(features, rng, tmp_path, way, scale, num_batches):
     batches = [rng.integers(0, 50, (size, 6)) for size in (4, 4, 7, 2, 1)[:num_batches]]
     batches = [np.concatenate([rows, np.arange(3, 9)[None], np.arange(0, 30, 5)[None]]) for rows in batches]
-    feed = CubeFeed(mapped(tmp_path / "store", features), scale, CPU, way=way)
+    feed = CubeFeed([mapped(tmp_path / "store", features)], [scale], CPU, way=way)
     given = [cubes.clone() for cubes in feed.batches(iter(batches))]
     assert len(given) == num_batches
     for rows, cubes in zip(batches, given, strict=True):
@@ -54,19 +54,19 @@ def test_every_way_gives_the_stored_cubes(features, rng, tmp_path, way, scale, n
 @pytest.mark.parametrize("way", WAYS)
 def test_arrays_in_memory_serve_as_well(features, rng, way):
     rows = rng.integers(0, 50, (3, 4))
-    (cubes,) = CubeFeed(features, 2.0, CPU, way=way).batches([rows])
+    (cubes,) = CubeFeed([features], [2.0], CPU, way=way).batches([rows])
     np.testing.assert_array_equal(cubes.numpy(), expected(features, rows, 2.0))
 
 
 def test_the_cpu_reads_from_the_map_and_uses_its_memory_again(features, rng):
-    feed = CubeFeed(features, 1.0, CPU)
+    feed = CubeFeed([features], [1.0], CPU)
     assert feed.way == "mapped"
     batches = [rng.integers(0, 50, (size, 4)) for size in (5, 3, 5)]
     assert len({cubes.data_ptr() for cubes in feed.batches(batches)}) == 1
 
 
 def test_what_scoring_used_can_be_trained_on(features, rng):
-    feed = CubeFeed(features, 1.0, CPU)
+    feed = CubeFeed([features], [1.0], CPU)
     rows = rng.integers(0, 50, (3, 4))
     with torch.inference_mode():
         next(feed.batches([rows]))
@@ -76,7 +76,7 @@ def test_what_scoring_used_can_be_trained_on(features, rng):
 
 
 def test_staging_ends_its_thread_when_it_is_left(features, rng):
-    batches = CubeFeed(features, 1.0, CPU, way="staged").batches(rng.integers(0, 50, (9, 3, 4)))
+    batches = CubeFeed([features], [1.0], CPU, way="staged").batches(rng.integers(0, 50, (9, 3, 4)))
     next(batches)
     assert any(thread.name.startswith("gather") for thread in threading.enumerate())
     batches.close()
@@ -86,7 +86,7 @@ def test_staging_ends_its_thread_when_it_is_left(features, rng):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_row_that_is_not_there_is_an_error(features, way):
     with pytest.raises((IndexError, RuntimeError, ValueError)):
-        list(CubeFeed(features, 1.0, CPU, way=way).batches([np.array([[0, 50]])]))
+        list(CubeFeed([features], [1.0], CPU, way=way).batches([np.array([[0, 50]])]))
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice on files")
@@ -99,7 +99,7 @@ def test_the_next_batch_is_read_while_this_one_is_used(tmp_path, rng):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if resident_pages(path).all():
         pytest.skip("this file system keeps its pages in memory")
-    batches = CubeFeed(array, 1.0, CPU).batches([np.arange(4)[None], np.arange(56, 60)[None]])
+    batches = CubeFeed([array], [1.0], CPU).batches([np.arange(4)[None], np.arange(56, 60)[None]])
     next(batches)
     pages = [(4096 + byte) // mmap.PAGESIZE for byte in range(56 * 6272, 60 * 6272, mmap.PAGESIZE)]
     deadline = threading.Event()
@@ -131,7 +131,7 @@ def test_cuda_gets_the_stored_cubes(features, rng, tmp_path, way):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     batches = [rng.integers(0, 50, (size, 6)) for size in (4, 4, 7, 2, 4, 4)]
-    feed = CubeFeed(mapped(tmp_path / "store", features), 0.5, torch.device("cuda"), way=way)
+    feed = CubeFeed([mapped(tmp_path / "store", features)], [0.5], torch.device("cuda"), way=way)
     assert feed.way == (way or "resident")
     for rows, cubes in zip(batches, feed.batches(batches), strict=True):
         np.testing.assert_array_equal(cubes.cpu().numpy(), expected(features, rows, 0.5))

@@ -149,7 +149,7 @@ def test_columns_come_back(whole):
 def test_features_and_times_come_back(whole):
     store = FeatureStore(whole)
     features = store.features()
-    assert store.shape == features.shape == (sum(LENGTHS), 3, 3, 4)
+    assert (store.num_frames, 3, 3, 4) == features.shape == (sum(LENGTHS), 3, 3, 4)
     assert features.dtype == np.float16
     for video, first in enumerate(store.videos.first_frame):
         np.testing.assert_array_equal(features[first : first + LENGTHS[video]], cubes_of(video))

@@ -89,8 +89,8 @@ def seeing(squeezenet_weights, tmp_path_factory) -> Recognizer:
 
 @pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
 def test_a_cube_has_the_object_where_the_picture_has_it(seeing, tmp_path, corner):
-    there = seeing.features(corner_clip(tmp_path / "there.mp4", corner)).cubes.astype(float)
-    empty = seeing.features(corner_clip(tmp_path / "empty.mp4", corner, object_=False)).cubes.astype(float)
+    there = seeing.features(corner_clip(tmp_path / "there.mp4", corner)).layers[0].astype(float)
+    empty = seeing.features(corner_clip(tmp_path / "empty.mp4", corner, object_=False)).layers[0].astype(float)
     change = np.abs(there - empty).mean(axis=(0, 3))  # (7, 7)
     row, column = np.unravel_index(change.argmax(), change.shape)
     assert (row > 3, column > 3) == (bool(corner[0]), bool(corner[1]))

@@ -196,9 +196,9 @@ def test_a_plan_writes_nothing(tiny_store, tmp_path, monkeypatch):
 def test_features_are_brought_to_unit_mean_square_unless_the_preset_is_the_papers(tiny_store):
     store, plan = FeatureStore(tiny_store), plan_training(tiny_store, quick())
     rows = np.isin(np.repeat(np.arange(24), 12), store.split_members("default", "train"))
-    scaled = store.features()[rows].astype(np.float64) * plan.feature_scale
+    scaled = store.features()[rows].astype(np.float64) * plan.feature_scales[0]
     np.testing.assert_allclose(np.square(scaled).mean(), 1, rtol=1e-3)
-    assert plan_training(tiny_store, quick(preset="paper")).feature_scale == 1.0
+    assert plan_training(tiny_store, quick(preset="paper")).feature_scales == (1.0,)
 
 
 @pytest.fixture(scope="module")

@@ -39,10 +39,10 @@ EXAMPLES = examples(
 
 # Settings of every training of a grid; the others are given by --set, or by the grid.
 _TRAINING = (
-    "preset", "layer", "add_mean", "block_frames", "block_stride", "retrain", "hidden_dim", "num_layers", "batch_size",
+    "preset", "add_mean", "block_frames", "block_stride", "retrain", "hidden_dim", "num_layers", "batch_size",
     "epochs", "learning_rate", "max_steps", "precision", "seed", "device", "jobs",
 )  # fmt: skip
-_OF_GRID = ("model", "attention", "attention_penalty", "fps", "split")
+_OF_GRID = ("model", "attention", "attention_penalty", "fps", "layer", "split")
 
 
 @takes(GridConfig, "grid")
@@ -90,8 +90,8 @@ def compare(
 
     Without grid options, finished runs are tabulated. With --features, --models or any other grid option, the runs of
     the grid that are missing are trained and evaluated first; repeating the command resumes where it stopped, and
-    trains nothing once all runs are there. Every model is trained at every --fps on every split, attention models also
-    with every form of attention and every lambda.
+    trains nothing once all runs are there. Every model is trained at every --fps on every split and set of layers,
+    attention models also with every form of attention and every lambda.
 
     Results on different videos are shown in separate tables. Within a table, each row is compared with the first by a
     paired bootstrap over groups of videos; p-values are corrected for the number of rows.

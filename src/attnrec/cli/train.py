@@ -175,7 +175,7 @@ def _show_plan(plan: "TrainPlan") -> None:
     say(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
     if plan.processes > 1:
         say(f"processes   {plan.processes}, which share each batch")
-    say(f"features    times {plan.feature_scale:.4g}")
+    say(f"features    times {', '.join(f'{scale:.4g}' for scale in plan.feature_scales)}")
     say(f"loss        decay per {recipe.decay_per}, penalty's {recipe.penalty_reduction}, {recipe.optimizer}")
     say(f"sampling    {recipe.block_starts}; predictions by {recipe.reduction} of the last {recipe.last_steps} steps")
     if recipe.model == "attention":

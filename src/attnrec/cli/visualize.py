@@ -183,14 +183,13 @@ def _draw_clips(work: _Work, clips: Sequence[Path], folder: Path, suffix: str) -
 
 def _draw_versus(work: _Work, clip: Path, out: Path | None, runs: Sequence[str]) -> None:
     """Draw one clip by several runs, the one of --run first if it is given."""
-    from attnrec.training.run import Run
-
-    named = [Run(path) for path in ([str(work.run)] if work.run else []) + list(runs)]
     from attnrec.pictures.visualize import versus
     from attnrec.pictures.write import require_strip
+    from attnrec.training.run import Run
 
     out = out or Path(clip.stem + ".png")
     require_strip(out, overwrite=work.asked["overwrite"])
+    named = [Run(path) for path in ([str(work.run)] if work.run else []) + list(runs)]
     report = versus(named, clip, out, work.config, **work.machine, **work.asked)
 
     def show() -> None:

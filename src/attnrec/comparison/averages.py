@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.evaluation.evaluate import CHUNK_BLOCKS
+from attnrec.evaluation.on_frame import on_frame
 from attnrec.runtime import prepare_cpu, resolve_device
 from attnrec.training.origin import store_of_run
 from attnrec.training.plan import run_blocks
@@ -48,9 +49,12 @@ def mean_attention(
     counts = targets.sum(axis=0)[:, None]
     by_class = np.full((targets.shape[1], videos.shape[1]), np.nan)
     np.divide(targets.T @ videos, counts, out=by_class, where=counts > 0)
-    K = runs[0].manifest.features.grid_size
+    spec = runs[0].manifest.features
     by_step = np.sum([of.steps for of in found], axis=0) / sum(of.num_blocks for of in found)
-    return by_class.reshape(-1, K, K), by_step.reshape(-1, K, K)
+    seen_by_class, seen_by_step = (
+        on_frame(maps, spec.grids).reshape(-1, spec.grid_size, spec.grid_size) for maps in (by_class, by_step)
+    )
+    return seen_by_class, seen_by_step
 
 
 class _Means(NamedTuple):

@@ -59,8 +59,8 @@ def differences_from_paper(run: Run) -> list[str]:
     for name, value in ours.items():
         if (value or 0) != (papers[name] or 0):
             found.append(f"{name.replace('_', ' ')} {_text(value)}, not {_text(papers[name])}")
-    if manifest.feature_scale != 1:
-        found.append(f"features times {manifest.feature_scale:.3g}")
+    if any(scale != 1 for scale in manifest.feature_scales):
+        found.append(f"features times {', '.join(f'{scale:.3g}' for scale in manifest.feature_scales)}")
     return found
 
 

@@ -88,9 +88,9 @@ def attention_faithfulness(
         for name, several in block_probs.items()
     }
     chosen = spread_blocks(table.video)
-    filler = mean_slice(store, store.split_members(manifest.split["name"], "train")) * manifest.feature_scale
+    filler = mean_slices(store, store.split_members(manifest.split["name"], "train"), manifest.feature_scales)
     curves = removal_curves(
-        probe, table.frames[chosen], filler.astype(np.float32), lambda n: on_progress(Progress("cells", n, len(chosen)))
+        probe, table.frames[chosen], filler, lambda n: on_progress(Progress("cells", n, len(chosen)))
     )
     shares = removed_shares(store.spec.num_locations)
     parts = [
@@ -124,13 +124,20 @@ def donors_of(blocks: RunBlocks, seed: int) -> dict[int, int]:
     return dict(zip(videos.tolist(), videos[chosen].tolist(), strict=True))
 
 
-def mean_slice(store: FeatureStore, videos: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean feature slice of frames spread over some videos of a store, shape (D,): an average cell."""
+def mean_slices(store: FeatureStore, videos: NDArray[np.int64], scales: Sequence[float]) -> NDArray[np.float32]:
+    """An average cell: the mean feature slice, times its layer's scale, of frames spread over some videos of a store.
+
+    Returns:
+        The slice of each location's layer, with zeros up to the deepest layer's channels, shape (L, D).
+    """
     rows = np.concatenate([store.videos.first_frame[v] + np.arange(store.videos.num_frames[v]) for v in videos])
     places = np.linspace(0, len(rows) - 1, min(len(rows), FILLER_FRAMES))
-    cubes = store.features()[rows[np.rint(places).astype(np.int64)]]
-    mean: NDArray[np.float64] = cubes.mean(axis=(0, 1, 2), dtype=np.float64)
-    return mean
+    chosen, slices = rows[np.rint(places).astype(np.int64)], []
+    for layer, scale in zip(store.layer_features(), scales, strict=True):
+        mean = layer[chosen].mean(axis=(0, 1, 2), dtype=np.float64) * scale
+        padded = np.pad(mean, (0, store.spec.feature_dim - len(mean))).astype(np.float32)
+        slices.append(np.tile(padded, (layer.shape[1] * layer.shape[2], 1)))
+    return np.concatenate(slices)
 
 
 def _other_class_share(store: FeatureStore, donor: Mapping[int, int]) -> float | None:

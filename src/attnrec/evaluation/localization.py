@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from attnrec.errors import DataError, VideoError
 from attnrec.evaluation.measures import centre_prior, mass_inside, most_frequent_cell, pointing_hits
+from attnrec.evaluation.on_frame import on_frame
 from attnrec.features.blocks import stored_rate
 from attnrec.features.boxes import Clip, boxes_at, boxes_of, cell_coverage, displayed_size, placed_boxes, read_boxes
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
+from attnrec.specs import LayerGrid
 from attnrec.video.decode import seen_region
 
 
@@ -29,6 +31,7 @@ class Targets(NamedTuple):
     # Attention on only the cell that training videos' boxes touch most often, shape (L,); None if none has a box.
     frequent: NDArray[np.float64] | None
     unknown: list[str]  # annotated videos that the store lacks
+    grids: tuple[LayerGrid, ...]  # layers whose attention is asked for; cells are those of the finest grid
 
 
 def read_targets(
@@ -109,7 +112,7 @@ def _targets(found: Covered, trained: Covered, store: FeatureStore, unknown: lis
     row = np.full(len(store.pts), -1, np.int64)
     row[list(found)] = np.arange(len(found))
     frequent = most_frequent_cell(np.stack(list(trained.values()))) if trained else None
-    return Targets(row, np.stack(list(found.values())), frequent, unknown)
+    return Targets(row, np.stack(list(found.values())), frequent, unknown, store.spec.grids)
 
 
 def block_sums(
@@ -118,7 +121,7 @@ def block_sums(
     """Sum hits and mass of the learned attention over blocks, and those of baselines that ignore the frame.
 
     Args:
-        attention: Location probabilities, shape (M, T, L).
+        attention: Location probabilities, shape (M, T, locations of all layers).
         frames: Stored frame of each step, shape (M, T).
         targets: Boxes of the stored frames.
 
@@ -128,9 +131,9 @@ def block_sums(
     """
     rows = targets.row[frames]
     block, step = np.nonzero(rows >= 0)
-    coverage, L = targets.coverage[rows[block, step]], attention.shape[-1]
+    coverage, L = targets.coverage[rows[block, step]], targets.coverage.shape[1]
     maps = {
-        "": attention[block, step],
+        "": on_frame(attention[block, step], targets.grids),
         "_uniform": np.full((1, L), 1 / L),
         "_centre": centre_prior(round(L**0.5))[None],
     }

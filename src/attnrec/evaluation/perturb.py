@@ -153,7 +153,7 @@ def removal_curves(
     Args:
         probe: The recogniser.
         frames: Stored frame of each step of the blocks, shape (M, T).
-        filler: Slice that replaces removed cells, scaled like the features, shape (D,).
+        filler: Slice that replaces each location's where it is removed, scaled like the features, shape (L, D).
         on_batch: Called with the number of blocks done so far.
 
     Returns:

@@ -5,6 +5,7 @@ Legend: N stored frames of a clip, S drawn samples, K grid side, C classes.
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from attnrec.datasets.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
+from attnrec.evaluation.on_frame import layer_shares, on_frame
 from attnrec.features.blocks import blocks_of, covering_blocks
 from attnrec.features.extractor import CubeExtractor, frame_reader
 from attnrec.features.feed import CubeFeed
@@ -27,9 +29,9 @@ from attnrec.video.decode import DecodeSummary
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """Features of a clip as in a store: cubes (N, K, K, D) float16, times (N,) in seconds, and how decoding ended."""
+    """Features of a clip as in a store: each layer's cubes, times (N,) in seconds, and how decoding ended."""
 
-    cubes: NDArray[np.float16]
+    layers: list[NDArray[np.float16]]  # (N, K, K, D)
     pts: NDArray[np.float64]
     summary: DecodeSummary
 
@@ -70,7 +72,9 @@ class AttendedClip:
         prediction: Prediction of the clip.
         frames: Index of each sample among the clip's kept frames, rising, shape (S,).
         times: Time of each sample in seconds from the first frame, shape (S,).
-        attention: Location probabilities as seen in the frame, shape (S, K, K), each map summing to 1.
+        attention: Location probabilities as seen in the frame, shape (S, K, K), each map summing to 1; of several
+            layers all that they say of a place.
+        layer_shares: How much of the attention each layer got in each sample, shape (S,), by the layer's name.
         frame_probs: Class probabilities of each time-step, shape (S, C).
         end: End of the clip, in seconds from its first frame.
         own_fps: Frame rate of the clip itself.
@@ -81,6 +85,7 @@ class AttendedClip:
     frames: NDArray[np.int64]
     times: NDArray[np.float64]
     attention: NDArray[np.float32]
+    layer_shares: dict[str, NDArray[np.float64]]
     frame_probs: NDArray[np.float32]
     end: float
     own_fps: float
@@ -114,7 +119,6 @@ class Recognizer:
         prepare_cpu(1 if self._device.type == "cuda" else jobs)
         self._model = self.run.load_model(self._device)
         spec = self.run.manifest.features
-        self._layer = spec.layer
         self._extractor = CubeExtractor(self.run.load_trunk(), device=self._device, precision=spec.precision)
 
     @property
@@ -154,12 +158,13 @@ class Recognizer:
             multilabel=manifest.model.multilabel,
         )
         assert scores.attention is not None
-        K = manifest.features.grid_size
+        attention, K, grids = scores.attention[drawn], manifest.features.grid_size, manifest.features.grids
         return AttendedClip(
             prediction=self._predict(Path(video), clip),
             frames=frames[drawn],
             times=clip.pts[frames[drawn]],
-            attention=scores.attention[drawn].reshape(-1, K, K),
+            attention=on_frame(attention, grids).reshape(-1, K, K),
+            layer_shares=dict(zip([name for name, _, _ in grids], layer_shares(attention, grids).T, strict=True)),
             frame_probs=scores.frame_probs[drawn],
             end=summary.duration_seconds,
             own_fps=summary.effective_fps,
@@ -178,25 +183,29 @@ class Recognizer:
         reader = frame_reader(Path(video), self.run.manifest.features)
         decoded: Iterator[tuple[NDArray[np.uint8], float]] = iter(reader)
         pts: list[float] = []
-        shape: tuple[int, ...] = ()
+        grids = self.run.manifest.features.grids
         (batch,) = self._extractor.batches(1)
-        with tempfile.TemporaryFile() as file:
+        with ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in grids]
             while chunk := list(islice(decoded, len(batch))):
                 np.stack([frame for frame, _ in chunk], out=batch[: len(chunk)])
-                cubes = self._extractor.submit(batch, len(chunk))()[self._layer]
+                cubes = self._extractor.submit(batch, len(chunk))()
                 try:
-                    file.write(cubes.tobytes())
-                    file.flush()
+                    for file, (layer, _, _) in zip(files, grids, strict=True):
+                        file.write(cubes[layer].tobytes())
+                        file.flush()
                 except OSError as error:
                     raise write_error(Path(tempfile.gettempdir()), error) from None
                 pts += [time for _, time in chunk]
-                shape = cubes.shape[1:]
-            mapped: NDArray[np.float16] = np.memmap(file, np.float16, mode="c", shape=(len(pts), *shape))
+            mapped: list[NDArray[np.float16]] = [
+                np.memmap(file, np.float16, mode="c", shape=(len(pts), K, K, D))
+                for file, (_, K, D) in zip(files, grids, strict=True)
+            ]
         assert reader.summary is not None
         return ClipFeatures(mapped, np.array(pts), reader.summary)
 
     def _feed(self, clip: ClipFeatures) -> CubeFeed:
-        return CubeFeed(clip.cubes, self.run.manifest.feature_scale, self._device)
+        return CubeFeed(clip.layers, self.run.manifest.feature_scales, self._device)
 
     def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
         manifest, training = self.run.manifest, self.run.manifest.training

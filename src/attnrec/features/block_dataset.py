@@ -23,7 +23,7 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
         path: A feature store.
         part: `train`, `validation` or `test`.
         split: Name of a split in the store.
-        layer: CNN layer whose features to read; None takes the store's first.
+        layer: CNN layer whose features to read, one of them; None takes the store's first.
         fps: Samples per second, at most the stored rate.
         block_frames: T.
         block_stride: Stored frames between the starts of blocks.

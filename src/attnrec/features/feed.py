@@ -1,13 +1,16 @@
-"""Loads the feature cubes of blocks from a store's mapped array to the device, always into the same memory.
+"""Loads the feature cubes of blocks from a store's mapped arrays to the device, always into the same memory.
 
-Legend: N stored frames, B blocks in a batch, T time-steps, K grid side, L = K * K locations, D channels.
+The cubes of several layers stand side by side: their locations one after another, the channels of each filled up with
+zeros to those of the deepest.
+
+Legend: N stored frames, B blocks in a batch, T time-steps, L locations (K * K, summed over layers), D channels.
 """
 
 import itertools
 import os
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -31,22 +34,29 @@ class CubeFeed:
     next batch into one of two buffers of pinned memory.
 
     Args:
-        features: Stored cubes, shape (N, K, K, D).
-        scale: Factor that cubes are multiplied by.
+        features: Stored cubes of each layer, (N, K, K, D).
+        scales: Factor that the cubes of each layer are multiplied by.
         device: Device that cubes are yielded on.
         way: `mapped` (for the CPU), `resident` or `staged`; None chooses as above.
     """
 
     def __init__(
-        self, features: NDArray[np.float16], scale: float, device: torch.device, *, way: Way | None = None
+        self,
+        features: Sequence[NDArray[np.float16]],
+        scales: Sequence[float],
+        device: torch.device,
+        *,
+        way: Way | None = None,
     ) -> None:
-        self._features = features.reshape(len(features), -1, features.shape[-1])  # (N, L, D)
-        self._scale = scale
+        self._layers = [layer.reshape(len(layer), -1, layer.shape[-1]) for layer in features]  # (N, L, D)
+        self._places = _places(self._layers)
+        self._scales = scales
         self._device = device
-        self.way = way or _way(features.nbytes, device)
+        self.way = way or _way(sum(layer.nbytes for layer in features), device)
         self._buffers: dict[torch.dtype, Tensor] = {}
-        self._file = _MappedFile.of(features)
-        self._resident = torch.from_numpy(self._features).to(device) if self.way == "resident" else None
+        self._files = [file for layer in features if (file := _MappedFile.of(layer)) is not None]
+        resident = self.way == "resident"
+        self._resident = [torch.from_numpy(layer).to(device) for layer in self._layers] if resident else []
 
     def batches(self, batches: Iterable[Rows], dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
         """Yield the cubes of each batch in turn.
@@ -61,21 +71,22 @@ class CubeFeed:
         if self.way == "mapped":
             return self._from_map(batches, dtype)
         stored = self._from_device(batches) if self.way == "resident" else self._staged(batches)
-        return (self._scaled(cubes, dtype) for cubes in stored)
+        return (self._scaled(layers, dtype) for layers in stored)
 
     def _from_map(self, batches: Iterable[Rows], dtype: torch.dtype) -> Iterator[Tensor]:
         for rows, following in _with_next(batches):
-            if following is not None and self._file is not None:
-                self._file.announce(following)
+            if following is not None:
+                for file in self._files:
+                    file.announce(following)
             yield self._gather(rows, dtype)
 
-    def _from_device(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
-        assert self._resident is not None
+    def _from_device(self, batches: Iterable[Rows]) -> Iterator[list[Tensor]]:
         for rows in batches:
-            yield self._resident[torch.from_numpy(rows).to(self._device)]
+            picked = torch.from_numpy(rows).to(self._device)
+            yield [layer[picked] for layer in self._resident]
 
-    def _staged(self, batches: Iterable[Rows]) -> Iterator[Tensor]:
-        slots = itertools.cycle([_PinnedBatch(self._features, self._device) for _ in range(2)])
+    def _staged(self, batches: Iterable[Rows]) -> Iterator[list[Tensor]]:
+        slots = itertools.cycle([_PinnedBatch(self._layers, self._device) for _ in range(2)])
         coming: deque[tuple[_PinnedBatch, Future[None]]] = deque()
         with ThreadPoolExecutor(1, "gather") as thread:
             for rows, following in _with_next(batches):
@@ -87,52 +98,66 @@ class CubeFeed:
                 gathered.result()
                 yield slot.sent()
 
-    def _scaled(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
-        return self._memory(stored.shape[0], stored.shape[1], dtype).copy_(stored).mul_(self._scale)
+    def _scaled(self, stored: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        cubes = self._memory(stored[0].shape[0], stored[0].shape[1], dtype)
+        for place, layer, scale in zip(self._places, stored, self._scales, strict=True):
+            cubes[:, :, *place].copy_(layer).mul_(scale)
+        return cubes
 
     def _gather(self, rows: Rows, dtype: torch.dtype) -> Tensor:
         cubes = self._memory(len(rows), rows.shape[1], dtype)
         for block, samples in zip(cubes, rows, strict=True):
             # A block at a time, so that it is still in the processor's cache when it is scaled.
-            for steps, run in _runs(samples):
-                block[steps].copy_(torch.from_numpy(self._features[run]))
-            if self._scale != 1:
-                block.mul_(self._scale)
+            for place, layer, scale in zip(self._places, self._layers, self._scales, strict=True):
+                part = block[:, *place]
+                for steps, run in _runs(samples):
+                    part[steps].copy_(torch.from_numpy(layer[run]))
+                if scale != 1:
+                    part.mul_(scale)
         return cubes
 
     def _memory(self, B: int, T: int, dtype: torch.dtype) -> Tensor:
         """Memory for a batch, reused: to allocate it takes longer than to copy, and a CUDA graph always reads it."""
         buffer = self._buffers.get(dtype)
         if buffer is None or len(buffer) < B or buffer.shape[1] != T:
+            shape = (self._places[-1][0].stop, max(layer.shape[2] for layer in self._layers))  # L, D
+            make = torch.empty if len(self._layers) == 1 else torch.zeros
             with torch.inference_mode(False):  # a buffer made in scoring must be usable in training
-                buffer = torch.empty(B, T, *self._features.shape[1:], dtype=dtype, device=self._device)
+                buffer = make(B, T, *shape, dtype=dtype, device=self._device)
             self._buffers[dtype] = buffer
         return buffer[:B]
 
 
-class _PinnedBatch:
-    """Pinned host memory for one batch of float16 cubes, copied to the device asynchronously."""
+def _places(layers: Sequence[NDArray[np.float16]]) -> list[tuple[slice, slice]]:
+    """Locations and channels of each layer, (N, L, D), in the tensor of all of them."""
+    ends = itertools.accumulate(layer.shape[1] for layer in layers)
+    return [(slice(end - layer.shape[1], end), slice(layer.shape[2])) for end, layer in zip(ends, layers, strict=True)]
 
-    def __init__(self, features: NDArray[np.float16], device: torch.device) -> None:
-        self._features = features
+
+class _PinnedBatch:
+    """Pinned host memory for the float16 cubes of one batch, layer by layer, copied to the device asynchronously."""
+
+    def __init__(self, layers: Sequence[NDArray[np.float16]], device: torch.device) -> None:
+        self._layers = layers
         self._device = device
-        self._memory = torch.empty(0, dtype=torch.float16)
+        self._memory = [torch.empty(0, dtype=torch.float16) for _ in layers]
         self._copied: torch.cuda.Event | None = None
 
     def gather(self, rows: Rows) -> None:
         """Gather a batch into the memory, once the device has copied the previous one."""
         if self._copied is not None:
             self._copied.synchronize()
-        if len(self._memory) < rows.size:
-            shape = (rows.size, *self._features.shape[1:])
-            self._memory = torch.empty(shape, dtype=torch.float16, pin_memory=self._device.type == "cuda")
-        self._batch = self._memory[: rows.size].view(*rows.shape, *self._features.shape[1:])
-        stored, picked = torch.from_numpy(self._features), torch.from_numpy(rows)
-        torch.index_select(stored, 0, picked.flatten(), out=self._batch.flatten(0, 1))
+        picked = torch.from_numpy(rows).flatten()
+        for i, layer in enumerate(self._layers):
+            if len(self._memory[i]) < rows.size:
+                shape = (rows.size, *layer.shape[1:])
+                self._memory[i] = torch.empty(shape, dtype=torch.float16, pin_memory=self._device.type == "cuda")
+            torch.index_select(torch.from_numpy(layer), 0, picked, out=self._memory[i][: rows.size])
+        self._batch = [memory[: rows.size].view(*rows.shape, *memory.shape[1:]) for memory in self._memory]
 
-    def sent(self) -> Tensor:
+    def sent(self) -> list[Tensor]:
         """The batch on the device, possibly still being copied."""
-        batch = self._batch.to(self._device, non_blocking=True)
+        batch = [layer.to(self._device, non_blocking=True) for layer in self._batch]
         if self._device.type == "cuda":
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record()

@@ -7,7 +7,6 @@ record in JSON, with the CRC-32 of all before it; and the length and CRC-32 of t
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -89,8 +88,8 @@ def part_fingerprint(content_sha256: str, specs: Sequence[FeatureSpec]) -> str:
 
 
 def identity(spec: FeatureSpec) -> dict[str, Any]:
-    """The settings that decide the features: all but the name of the weights, whose hash is among them."""
-    return {name: value for name, value in dataclasses.asdict(spec).items() if name != "weights_id"}
+    """The settings that decide a layer's features: all but the name of the weights, whose hash is among them."""
+    return {name: value for name, value in vars(spec).items() if name not in ("weights_id", "joined")}
 
 
 @contextlib.contextmanager

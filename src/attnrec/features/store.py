@@ -24,7 +24,8 @@ from attnrec.features.hdf5 import UNREADABLE, CheckedFile, decoded, opened_hdf5,
 from attnrec.features.stored_boxes import MOST_SECONDS, read_stored_boxes
 from attnrec.files import reason_of
 from attnrec.runtime import OnProgress, Progress, no_progress
-from attnrec.specs import FeatureSpec
+from attnrec.settings import LAYER_SEPARATOR
+from attnrec.specs import FeatureSpec, joined
 
 FORMAT = "attnrec-features"
 VERSION = 1
@@ -64,13 +65,13 @@ class FeatureStore:
 
     Args:
         path: A file that `attnrec extract` wrote.
-        layer: CNN layer whose features to read; None takes the store's first.
+        layer: CNN layer whose features to read, or several joined by `+`; None takes the store's first.
 
     Attributes:
         multilabel: Whether a video may have several labels.
         specs: Specification of each layer's features.
-        spec: Specification of the features of the layer to read.
-        shape: Shape of the features of the layer to read, (N, K, K, D).
+        spec: Specification of the features to read, of several layers as `specs.joined` gives it.
+        num_frames: N.
         boxes: Annotated boxes of the videos; None if the store has none.
 
     Raises:
@@ -86,11 +87,16 @@ class FeatureStore:
             )
         with self._opened() as file:
             self._read_tables(file)
-        if layer is not None and layer not in self.layers:
-            raise FeatureStoreError(f"{self.path}: no layer {layer!r}; it has {', '.join(self.layers)}")
-        chosen = 0 if layer is None else self.layers.index(layer)
-        self.spec = self.specs[chosen]
-        self.shape, self._offset = self._arrays[chosen]
+        names = self.layers[:1] if layer is None else layer.split(LAYER_SEPARATOR)
+        for name in names:
+            if name not in self.layers:
+                raise FeatureStoreError(f"{self.path}: no layer {name!r}; it has {', '.join(self.layers)}")
+        if len(set(names)) < len(names):
+            raise FeatureStoreError(f"{self.path}: layers must differ, got {layer}")
+        chosen = [self.layers.index(name) for name in names]
+        self.spec = joined([self.specs[i] for i in chosen])
+        self._chosen = [self._arrays[i] for i in chosen]
+        self.num_frames = len(self.pts)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[CheckedFile]:
@@ -194,8 +200,15 @@ class FeatureStore:
                 raise ValueError("videos of several labels with a single one")
 
     def features(self) -> NDArray[np.float16]:
-        """Map all feature cubes from the file, shape (N, K, K, D); writes to the array do not reach the file."""
-        return np.memmap(self.path, dtype="<f2", mode="c", offset=self._offset, shape=self.shape)
+        """Map the feature cubes of the one layer to read, shape (N, K, K, D); as `layer_features`."""
+        (features,) = self.layer_features()
+        return features
+
+    def layer_features(self) -> list[NDArray[np.float16]]:
+        """Map the feature cubes of each layer to read, (N, K, K, D); writes to the arrays do not reach the file."""
+        return [
+            np.memmap(self.path, dtype="<f2", mode="c", offset=offset, shape=shape) for shape, offset in self._chosen
+        ]
 
     def pts_of(self, video: int) -> NDArray[np.float64]:
         """Times of a video's stored frames in seconds, from the first frame."""
@@ -282,8 +295,8 @@ class FeatureStore:
         Raises:
             FeatureStoreError: Some of the features are NaN or infinite; names the videos.
         """
-        features, ends = self.features(), np.cumsum(self.videos.num_frames)
-        bad = [row for row in np.unique(rows) if not np.isfinite(features[row]).all()]
+        features, ends = self.layer_features(), np.cumsum(self.videos.num_frames)
+        bad = [row for row in np.unique(rows) if not all(np.isfinite(layer[row]).all() for layer in features)]
         names = list(dict.fromkeys(self.path_of(int(np.searchsorted(ends, row, side="right"))) for row in bad))
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -294,7 +307,8 @@ class FeatureStore:
 
 
 def _spec_of(file: CheckedFile, dataset: h5py.Dataset) -> FeatureSpec:
-    values: dict[str, Any] = {field.name: file.attribute(field.name, dataset) for field in fields(FeatureSpec)}
+    names = [field.name for field in fields(FeatureSpec) if field.name != "joined"]
+    values: dict[str, Any] = {name: file.attribute(name, dataset) for name in names}
     values = {name: text(value) if isinstance(value, bytes) else value for name, value in values.items()}
     if values["sample_fps"] == math.inf:
         values["sample_fps"] = None

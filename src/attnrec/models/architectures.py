@@ -25,6 +25,7 @@ def _attention(config: ModelConfig) -> nn.Module:
         dropout=config.dropout,
         input_dropout=config.input_dropout,
         add_mean=config.add_mean,
+        layers=config.layers,
     )
 
 
@@ -39,6 +40,7 @@ def _pooled(pooling: str) -> Callable[[ModelConfig], nn.Module]:
             init_layers=config.init_layers,
             dropout=config.dropout,
             input_dropout=config.input_dropout,
+            layers=config.layers,
         )
 
     return build
@@ -46,7 +48,10 @@ def _pooled(pooling: str) -> Callable[[ModelConfig], nn.Module]:
 
 def _softmax(config: ModelConfig) -> nn.Module:
     return SoftmaxRegression(
-        feature_dim=config.feature_dim, num_locations=config.num_locations, num_classes=config.num_classes
+        feature_dim=config.feature_dim,
+        num_locations=config.num_locations,
+        num_classes=config.num_classes,
+        layers=config.layers,
     )
 
 

@@ -4,11 +4,14 @@ Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channe
 units, C classes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.late import LateCell
+from attnrec.models.layers import LayerMaps
 from attnrec.models.recurrence import (
     LSTMState,
     MaskSource,
@@ -36,16 +39,17 @@ class ContentScorer(nn.Module):
         self.from_hidden = nn.Linear(hidden_dim, attention_dim)
         self.score = nn.Linear(attention_dim, 1)
 
-    def project(self, cubes: Tensor) -> Tensor:
+    def project(self, cubes: Tensor, maps: LayerMaps | None = None) -> Tensor:
         """Compute the part of the scores that depends on the frames only: Wc X, through any further layers.
 
         Args:
             cubes: Feature cubes, shape (B, T, L, D).
+            maps: What brings several layers to the same D.
 
         Returns:
             Projected cubes, shape (B, T, L, A).
         """
-        projected: Tensor = self.from_feature(cubes)
+        projected: Tensor = self.from_feature(cubes) if maps is None else maps.projected(self.from_feature, cubes)
         for layer in self.deeper:
             projected = torch.tanh(layer(projected))
         return projected
@@ -74,11 +78,12 @@ class AttentionLSTM(nn.Module):
 
     Beyond the paper, `attention="saliency"` attends to what stands out in the frames, whatever the state; and with
     `add_mean` the LSTM's input is the mean slice and the glimpse's difference from it, instead of the glimpse: under
-    uniform attention this is the average-pooled LSTM.
+    uniform attention this is the average-pooled LSTM. With several `layers` one softmax chooses among the locations of
+    all of them, as the paper's section 4 proposes, see `LayerMaps`.
 
     Args:
-        feature_dim: D, channels of a feature slice.
-        num_locations: L, cells of a feature cube.
+        feature_dim: D, channels of a feature slice; with several layers those of the deepest.
+        num_locations: L, cells of a feature cube; with several layers those of all together.
         num_classes: C.
         hidden_dim: H, width of every LSTM layer and of the class head.
         num_layers: Number of LSTM layers.
@@ -90,6 +95,7 @@ class AttentionLSTM(nn.Module):
         dropout: Dropout probability on every non-recurrent connection except the scorer's input.
         input_dropout: Dropout probability on the LSTM's input; None takes `dropout`.
         add_mean: Also give the LSTM the mean slice.
+        layers: Locations and channels of each of several layers, whose cubes stand side by side; empty for one.
 
     Raises:
         ValueError: `attention` is not one of these forms.
@@ -110,12 +116,15 @@ class AttentionLSTM(nn.Module):
         dropout: float = 0.5,
         input_dropout: float | None = None,
         add_mean: bool = False,
+        layers: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
+        self.maps = LayerMaps(layers) if layers else None
+        feature_dim = self.maps.feature_dim if self.maps else feature_dim
         if attention == "location":
             self.location_scorer = nn.Linear(hidden_dim, num_locations, bias=False)
         elif attention == "saliency":
-            self.saliency_scorer = SaliencyScorer()
+            self.saliency_scorer = SaliencyScorer([locations for locations, _ in layers])
         elif attention == "content":
             self.content_scorer = ContentScorer(
                 feature_dim=feature_dim,
@@ -146,9 +155,9 @@ class AttentionLSTM(nn.Module):
         Returns:
             Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
         """
-        state = initial_state(
-            cubes.mean(dim=(1, 2), dtype=self.head.logits.weight.dtype), self.init_hidden, self.init_cell
-        )
+        dtype = self.head.logits.weight.dtype
+        mean = cubes.mean(dim=(1, 2), dtype=dtype) if self.maps is None else self.maps.means(cubes, dtype).mean(dim=1)
+        state = initial_state(mean, self.init_hidden, self.init_cell)
         masks = self._masks(cubes, generator)
         if given is None and self.attention == "saliency":
             given = self.saliency_scorer(cubes).softmax(dim=-1)
@@ -161,7 +170,7 @@ class AttentionLSTM(nn.Module):
     def _look_around(self, cubes: Tensor, state: LSTMState, masks: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         """Compute Eqs. 1-5 step by step: h_t of the top layer (B, T, H) and attention (B, T, L)."""
         # Wc X does not depend on the state: all steps in one product, (B, T, L, A).
-        projected = self.content_scorer.project(cubes).unbind(1) if self.attention == "content" else None
+        projected = self.content_scorer.project(cubes, self.maps).unbind(1) if self.attention == "content" else None
         cells = [LateCell(cell) for cell in self.cells] if torch.is_grad_enabled() else self.cells
         top, attention = [], []
         for t, cube in enumerate(cubes.unbind(1)):  # (B, L, D)
@@ -187,6 +196,8 @@ class AttentionLSTM(nn.Module):
         if self.add_mean:
             uniform = torch.full_like(weights, 1 / weights.shape[2])
             weights = torch.cat([uniform, weights - uniform], dim=1)  # (N, 2, L)
+        if self.maps is not None:
+            return self.maps.weighted(weights.to(cubes.dtype), cubes).flatten(1)
         with torch.autocast(cubes.device.type, enabled=False):  # to cast all cubes takes longer than it saves
             return torch.bmm(weights.to(cubes.dtype), cubes).flatten(1)
 

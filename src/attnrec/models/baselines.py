@@ -5,10 +5,13 @@ A fourth one, not in the paper, sees both pooled slices: the fair comparison for
 Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channels, C classes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from attnrec.models.head import ClassHead, RecognizerOutput
+from attnrec.models.layers import LayerMaps, layer_parts
 from attnrec.models.recurrence import (
     MaskSource,
     init_mlps,
@@ -20,11 +23,22 @@ from attnrec.models.recurrence import (
 
 
 class SoftmaxRegression(nn.Module):
-    """Linear classifier on the complete feature cube of each time-step."""
+    """Linear classifier on the complete feature cube of each time-step, with several `layers` on those of all.
 
-    def __init__(self, *, feature_dim: int, num_locations: int, num_classes: int) -> None:
+    Args:
+        feature_dim: D.
+        num_locations: L.
+        num_classes: C.
+        layers: Locations and channels of each of several layers, whose cubes stand side by side; empty for one.
+    """
+
+    def __init__(
+        self, *, feature_dim: int, num_locations: int, num_classes: int, layers: Sequence[tuple[int, int]] = ()
+    ) -> None:
         super().__init__()
-        self.logits = nn.Linear(num_locations * feature_dim, num_classes)
+        self.layers = tuple(layers)
+        width = sum(locations * channels for locations, channels in layers) or num_locations * feature_dim
+        self.logits = nn.Linear(width, num_classes)
 
     def forward(self, cubes: Tensor, generator: MaskSource = None) -> RecognizerOutput:
         """Score each time-step independently.
@@ -36,7 +50,8 @@ class SoftmaxRegression(nn.Module):
         Returns:
             Class logits (B, T, C), no attention.
         """
-        return RecognizerOutput(self.logits(cubes.flatten(2)).to(self.logits.weight.dtype), None)
+        whole = [part.flatten(2) for part in layer_parts(cubes, self.layers)] if self.layers else [cubes.flatten(2)]
+        return RecognizerOutput(self.logits(torch.cat(whole, dim=-1)).to(self.logits.weight.dtype), None)
 
 
 class PooledLSTM(nn.Module):
@@ -51,6 +66,8 @@ class PooledLSTM(nn.Module):
         init_layers: Number of layers of Eq. 6's perceptrons.
         dropout: Dropout probability on every non-recurrent connection.
         input_dropout: Dropout probability on the pooled slice; None takes `dropout`.
+        layers: Locations and channels of each of several layers, pooled over the locations of all once they are
+            brought to the same D; empty for one.
 
     Raises:
         ValueError: `pooling` is not one of these.
@@ -67,8 +84,11 @@ class PooledLSTM(nn.Module):
         init_layers: int = 2,
         dropout: float = 0.5,
         input_dropout: float | None = None,
+        layers: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
+        self.maps = LayerMaps(layers) if layers else None
+        feature_dim = self.maps.feature_dim if self.maps else feature_dim
         if pooling not in ("avg", "max", "avg-max"):
             raise ValueError(f"pooling must be 'avg', 'max' or 'avg-max', got {pooling!r}")
         self.pooling = pooling
@@ -91,7 +111,8 @@ class PooledLSTM(nn.Module):
         """
         T, dtype = cubes.shape[1], self.head.logits.weight.dtype
         slices = self._pooled(cubes, dtype)
-        state = initial_state(cubes.mean(dim=(1, 2), dtype=dtype), self.init_hidden, self.init_cell)
+        mean = cubes.mean(dim=(1, 2), dtype=dtype) if self.maps is None else self.maps.means(cubes, dtype).mean(dim=1)
+        state = initial_state(mean, self.init_hidden, self.init_cell)
         masks = None
         if self.training and (self.dropout or self.input_dropout):
             masks = layer_input_masks(self.cells, T, self.dropout, slices[:, 0], generator, self.input_dropout)
@@ -101,7 +122,8 @@ class PooledLSTM(nn.Module):
         """Pool the cubes to slices (B, T, D), or (B, T, 2D) with both poolings."""
         pooled = []
         if "avg" in self.pooling:
-            pooled.append(cubes.mean(dim=2, dtype=dtype))
+            pooled.append(cubes.mean(dim=2, dtype=dtype) if self.maps is None else self.maps.means(cubes, dtype))
         if "max" in self.pooling:
-            pooled.append(cubes.amax(dim=2).to(dtype))
+            mapped = cubes if self.maps is None else self.maps.mapped(cubes)
+            pooled.append(mapped.amax(dim=2).to(dtype))
         return torch.cat(pooled, dim=-1)

@@ -3,6 +3,8 @@
 Legend: B blocks in a batch, T time-steps, L = K * K locations, D feature channels.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +22,18 @@ class SaliencyScorer(nn.Module):
     This is not in the paper or its code. A scorer that must first learn where anything happens does not do so on
     frozen features of a few hundred videos; this one points at the actor from the start, and has too few weights to
     unlearn it. It sees the whole block, as Eq. 6 does, and does not depend on the LSTM's state.
+
+    Args:
+        locations: Number of locations of each of several layers, within each of which the measures are standardised;
+            empty for one layer.
     """
 
     # Weights of norm and change; chosen on J-HMDB's training videos by how often the peak is on the person.
     START = (1.0, 2.0)
 
-    def __init__(self) -> None:
+    def __init__(self, locations: Sequence[int] = ()) -> None:
         super().__init__()
+        self.locations = list(locations)
         self.weight = nn.Parameter(torch.empty(2))
         self.reset_parameters()
 
@@ -44,8 +51,10 @@ class SaliencyScorer(nn.Module):
         Returns:
             Location scores, shape (B, T, L), of the parameters' type.
         """
+        layers = torch.split(cubes, self.locations, dim=2) if self.locations else (cubes,)
+        measures = torch.cat([saliency(layer, self.weight.dtype) for layer in layers], dim=2)
         # Not as a matrix product, which autocast would round.
-        return (saliency(cubes, self.weight.dtype) * self.weight).sum(dim=-1)
+        return (measures * self.weight).sum(dim=-1)
 
 
 def saliency(cubes: Tensor, dtype: torch.dtype) -> Tensor:

@@ -49,7 +49,7 @@ class Look:
     boxes: Mapping[int, Sequence[Region]] = field(default_factory=dict)
     """Corners x0, y0, x1, y1 of the boxes in a sample's frame, in px of `size`, half-open, by the sample's index;
     samples without boxes are left out."""
-    note: str = ""  # note on the attention; empty if the picture shows it well
+    note: str = ""  # notes on the attention: that it is even, and how it is shared among several layers
 
     def __len__(self) -> int:
         return len(self.times)
@@ -156,8 +156,15 @@ def look_at(
         size=size,
         region=(x0 / info.width, y0 / info.height, x1 / info.width, y1 / info.height),
         boxes={} if boxes is None else sample_boxes(boxes, clip, attended, times, size, spec.sample_fps),
-        note=gaze_note(float(entropy.mean())),
+        note="; ".join(filter(None, [gaze_note(float(entropy.mean())), _shares_note(attended, chosen)])),
     )
+
+
+def _shares_note(attended: AttendedClip, chosen: NDArray[np.int64]) -> str:
+    """How much of the attention each of several layers got in the drawn samples, as text; empty for one layer."""
+    shares = {layer: float(share[chosen].mean()) for layer, share in attended.layer_shares.items()}
+    listed = ", ".join(f"{layer} {share:.0%}" for layer, share in shares.items())
+    return f"attention by layer: {listed}" if len(shares) > 1 else ""
 
 
 def _drawn_part(attended: AttendedClip, clip: Path, config: PictureConfig) -> tuple[NDArray[np.int64], float]:

@@ -46,7 +46,7 @@ class TrainPlan:
     num_validation_blocks: int
     updates: int  # maximum number of optimiser steps, without those of `--retrain`
     processes: int  # number of processes that share each batch
-    feature_scale: float  # factor on stored features before they enter the model
+    feature_scales: tuple[float, ...]  # factor on the stored features of each layer before they enter the model
     parts: dict[str, int]  # number of videos in each part of the split
     leaking_groups: list[str]  # groups with videos on both sides of the split
     num_parameters: int  # parameters of the model
@@ -128,7 +128,7 @@ def prepare_again(run: Run, store: FeatureStore, recipe: Recipe, world: World) -
     session, manifest = prepare(store.path, recipe, world), run.manifest
     if session.model_config != manifest.model or session.store.spec != manifest.features:
         raise RunError(f"{run.path}: was begun by a version of attnrec with another model; train anew")
-    plan = dataclasses.replace(session.plan, feature_scale=manifest.feature_scale, run_name=run.name, notes=[])
+    plan = dataclasses.replace(session.plan, feature_scales=manifest.feature_scales, run_name=run.name, notes=[])
     return dataclasses.replace(session, plan=plan)
 
 
@@ -182,6 +182,7 @@ def _model_config(store: FeatureStore, recipe: Recipe) -> ModelConfig:
         feature_dim=store.spec.feature_dim,
         num_locations=store.spec.num_locations,
         num_classes=len(store.classes),
+        layers=store.spec.layer_sizes,
         attention=recipe.attention,
         hidden_dim=recipe.hidden_dim,
         num_layers=recipe.num_layers,
@@ -204,7 +205,7 @@ def _plan(
     validation: BlockTable,
     world: World,
 ) -> TrainPlan:
-    num_parameters, scale = count_parameters(model_config), _feature_scale(store, train)
+    num_parameters, scales = count_parameters(model_config), _feature_scales(store, train)
     updates = recipe.epochs * math.ceil(len(train) / recipe.batch_size)
     present = store.label_matrix[np.unique(train.video)].sum(axis=0, dtype=int).tolist()
     cube_bytes = 4 * recipe.block_frames * store.spec.num_locations * store.spec.feature_dim
@@ -216,7 +217,8 @@ def _plan(
         num_validation_blocks=len(validation),
         updates=min(updates, recipe.max_steps or updates),
         processes=world.size,
-        feature_scale=scale if recipe.preset == "auto" else 1.0,
+        # Layers differ in scale, so several are scaled whatever the preset.
+        feature_scales=scales if recipe.preset == "auto" or len(scales) > 1 else (1.0,),
         parts={part: len(store.split_members(recipe.split, part)) for part in SPLIT_PARTS[:3]},
         leaking_groups=leaking_groups(store.split(recipe.split), store.groups),
         num_parameters=num_parameters,
@@ -228,18 +230,21 @@ def _plan(
     )
 
 
-def _feature_scale(store: FeatureStore, blocks: BlockTable) -> float:
-    """Factor that scales the training features to unit mean square, so that one learning rate suits every backbone.
+def _feature_scales(store: FeatureStore, blocks: BlockTable) -> tuple[float, ...]:
+    """Factors that scale each layer's training features to unit mean square: one learning rate suits every backbone.
 
     Raises:
         FeatureStoreError: Some of the features are NaN or infinite.
     """
     rows = np.unique(blocks.frames)
     picked = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALE_SAMPLE_FRAMES)).astype(int)]
-    mean_square = float(np.square(store.features()[picked].astype(np.float32)).mean(dtype=np.float64))
-    if not math.isfinite(mean_square):
-        store.require_finite(picked)
-    return 1 / math.sqrt(mean_square) if mean_square > 0 else 1.0
+    scales = []
+    for features in store.layer_features():
+        mean_square = float(np.square(features[picked].astype(np.float32)).mean(dtype=np.float64))
+        if not math.isfinite(mean_square):
+            store.require_finite(picked)
+        scales.append(1 / math.sqrt(mean_square) if mean_square > 0 else 1.0)
+    return tuple(scales)
 
 
 def _require_memory(plan: TrainPlan, model: ModelConfig, device: torch.device) -> None:
@@ -272,7 +277,7 @@ def manifest_of(session: Session) -> RunManifest:
         model=session.model_config,
         training=session.recipe,
         features=store.spec,
-        feature_scale=plan.feature_scale,
+        feature_scale=plan.feature_scales if len(plan.feature_scales) > 1 else plan.feature_scales[0],
         classes=store.classes,
         store={
             "path": str(store.path.absolute()),

@@ -112,7 +112,8 @@ class RunManifest:
     model: ModelConfig  # architecture and sizes
     training: Recipe  # settings of `train`, as the preset filled them in
     features: FeatureSpec  # settings of its features; those of a clip must be equal
-    feature_scale: float  # factor on stored features before they enter the model
+    # Factor on stored features before they enter the model; for several layers, on those of each
+    feature_scale: float | tuple[float, ...]
     classes: list[str]  # class names, which the model's outputs index
     store: StoreOrigin  # path, fingerprint, dataset and videos folder of the feature store
     split: SplitOrigin  # name and hash of the split, its leaking groups, and the number of videos in each part
@@ -123,6 +124,11 @@ class RunManifest:
     finished_at: str | None = None  # UTC, ISO 8601; None while training or after an interruption
     # Best epoch, its validation figures, training time
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def feature_scales(self) -> tuple[float, ...]:
+        """Factor on the stored features of each layer."""
+        return self.feature_scale if isinstance(self.feature_scale, tuple) else (self.feature_scale,)
 
 
 def write_manifest(config: Path, manifest: RunManifest) -> None:
@@ -168,8 +174,10 @@ def _check(manifest: RunManifest) -> None:
         require_type(float, manifest.result.get("seconds"), "result: seconds")
     require_type(RunResult, manifest.result, "result")
     require_type(list[dict[str, Any]], manifest.machine.get("resumed_on", []), "machine: resumed_on")
-    if not manifest.feature_scale > 0:
-        raise ConfigError(f"feature_scale must be over 0, got {manifest.feature_scale}")
+    if len(manifest.feature_scales) != len(features.grids) or not min(manifest.feature_scales) > 0:
+        raise ConfigError(f"feature_scale must be over 0 for each layer, got {manifest.feature_scale}")
+    if model.layers != features.layer_sizes:
+        raise ConfigError("the model is of other layers than the features")
     if manifest.given is not None:
         config_from_dict(TrainConfig, manifest.given)
 

@@ -30,6 +30,7 @@ from attnrec.files import (
     write_text,
 )
 from attnrec.runtime import OnProgress, Progress, no_progress
+from attnrec.settings import LAYER_SEPARATOR
 from attnrec.training.records import RunManifest, read_evaluation, read_log, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -136,13 +137,14 @@ class Run:
         from attnrec.features.state_dicts import weights_sha256
 
         spec = self.manifest.features
-        trunk = Trunk(spec.backbone, layers=[spec.layer], grid_size=spec.grid_size)
+        trunk = Trunk(spec.backbone, layers=[name for name, _, _ in spec.grids], grid_size=spec.grid_size)
         try:
             state = _load_tensors(self.path / BACKBONE, network_bytes(spec.backbone))
             trunk.load_weights_state(state, str(self.path / BACKBONE))
         except WeightsError as error:
             raise RunError(f"{error}; train again") from None
-        if weights_sha256(trunk.weights_state()) != spec.weights_sha256:
+        found = LAYER_SEPARATOR.join(weights_sha256(trunk.weights_state(layer)) for layer in trunk.layers)
+        if found != spec.weights_sha256:
             raise RunError(f"{self.path / BACKBONE}: not the weights that made the run's features; train again")
         return trunk
 

@@ -54,7 +54,7 @@ class RunBlocks:
 
     def feed(self, model: nn.Module) -> CubeFeed:
         """A feed of the store's cubes for the run's recogniser, with its feature scale and on its device."""
-        return CubeFeed(self.store.features(), self.run.manifest.feature_scale, next(model.parameters()).device)
+        return CubeFeed(self.store.layer_features(), self.run.manifest.feature_scales, next(model.parameters()).device)
 
 
 def score_blocks(

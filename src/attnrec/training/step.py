@@ -96,7 +96,7 @@ class Stepper:
     def __init__(self, session: Session, world: World) -> None:
         self.session = session
         self.world = world
-        self.feed = CubeFeed(session.store.features(), session.plan.feature_scale, session.device)
+        self.feed = CubeFeed(session.store.layer_features(), session.plan.feature_scales, session.device)
         self.targets = torch.from_numpy(session.store.targets)
         recipe = session.recipe
         torch.manual_seed(derived_seed(recipe.seed, "parameters"))
