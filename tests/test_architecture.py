@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "comparison": COMMON | {"distributed", "datasets", "features", "models", "training", "evaluation", "pictures"},
     "demo": COMMON | {"video", "datasets", "features", "training", "evaluation", "pictures", "comparison"},
     "info": COMMON | {"capture", "video", "datasets", "features", "training"},
-    "cli": COMMON | {"distributed", "features", "training", "evaluation", "pictures", "comparison", "demo", "info"},
+    "cli": COMMON
+    | {"distributed", "datasets", "features", "training", "evaluation", "pictures", "comparison", "demo", "info"},
     "__init__": COMMON | {"features", "models", "training", "evaluation", "pictures", "comparison"},
     "__main__": {"cli"},
 }

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from attnrec.errors import AttnrecError, ConfigError
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that spreadsheets run as formulas
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that spreadsheets run as formulas
 
 
 @contextlib.contextmanager
@@ -132,7 +132,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 def _inert(cell: Any) -> Any:
     """Make a cell safe from being run as a formula; numbers stay as they are."""
-    if not isinstance(cell, str) or not cell.startswith(_FORMULA_STARTS) or _is_number(cell):
+    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS) or _is_number(cell):
         return cell
     return f"'{cell}"
 

@@ -6,8 +6,8 @@ from dataset_trees import make_files, write_lists
 
 from attnrec.datasets.dataset import Reading
 from attnrec.datasets.splits import TEST, TRAIN, UNUSED, VALIDATION
-from attnrec.datasets.tables import read_labels, read_splits, read_table
-from attnrec.errors import DataError
+from attnrec.datasets.tables import read_labels, read_splits, read_table, write_labels_template
+from attnrec.errors import AttnrecError, DataError
 
 
 def table(tmp_path: Path, text: str | bytes) -> Path:
@@ -194,3 +194,28 @@ def test_bad_splits(tmp_path, text, message):
 def test_splits_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
         read_splits(tmp_path / "none.csv")
+
+
+# A table to fill in
+
+
+def test_a_template_names_every_video_and_is_read_once_it_is_filled_in(tmp_path):
+    names = ["=a.mp4", "b, c.mp4", "run/d.mp4", "sub\nfolder/e é.mp4"]
+    videos = make_files(tmp_path / "videos", *names)
+    path = tmp_path / "labels.csv"
+    assert write_labels_template(path, videos) == len(names)
+    assert videos_of(read_labels(path, videos))["run/d.mp4"][0] == ("run",)  # the folder's
+    lines = path.read_bytes().decode().split("\r\n")
+    filled = [lines[0], *(f"{line.rpartition(',')[0]},jump" for line in lines[1:-1])]
+    path.write_bytes("\r\n".join(filled).encode())
+    reading = read_labels(path, videos)
+    assert {name: labels for name, (labels, _) in videos_of(reading).items()} == dict.fromkeys(names, ("jump",))
+    assert not problems_of(reading)
+
+
+def test_a_template_replaces_no_table(tmp_path):
+    videos = make_files(tmp_path / "videos", "a.mp4")
+    path = table(tmp_path, "path,label\na.mp4,run\n")
+    with pytest.raises(AttnrecError, match="exists"):
+        write_labels_template(path, videos)
+    assert "run" in path.read_text()

@@ -1,13 +1,15 @@
 """`attnrec extract`."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnrec.cli.options import DryRunOption, JsonOption, QuietOption, examples, takes
+from attnrec.cli.options import CSV_SUFFIXES, DryRunOption, ForceOption, JsonOption, QuietOption, examples, takes
 from attnrec.cli.output import Output, counted, say, size
+from attnrec.files import require_free
 from attnrec.runtime import duration
 from attnrec.settings import ExtractConfig
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "attnrec extract videos/ out.h5",
     "attnrec extract UCF-101/ ucf101.h5 --splits ucfTrainTestlist",
+    "attnrec extract videos/ --labels-template labels.csv",
     "attnrec extract videos/ out.h5 --labels labels.csv",
     "attnrec extract videos/ out.h5 --backbone squeezenet1_0 --weights squeezenet1_0.pth",
     "attnrec extract videos/ out.h5 --layer inception4e,inception5b --grid-size 0",
@@ -31,8 +34,16 @@ def extract(
     videos: Annotated[
         Path, typer.Argument(help="Folder of videos with one subfolder per class, a CSV of labels, or one video.")
     ],
-    out: Annotated[Path, typer.Argument(help="Feature store to write, an HDF5 file.")],
     config: ExtractConfig,
+    out: Annotated[Path | None, typer.Argument(help="Feature store to write, an HDF5 file.", metavar="OUT")] = None,
+    labels_template: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead write a CSV with every video's path, to fill in labels and give it by --labels.",
+            metavar="FILE",
+        ),
+    ] = None,
+    force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -48,6 +59,11 @@ def extract(
     from attnrec.features.plan import plan_extraction
 
     with Output(json=json, quiet=quiet) as output:
+        if labels_template is not None:
+            _write_template(videos, labels_template, force, output)
+            return
+        if out is None:
+            raise typer.BadParameter("name the feature store to write, such as out.h5", param_hint="OUT")
         if dry_run:
             plan = plan_extraction(videos, out, config)
             output.result(_document(plan), lambda: _show_plan(plan))
@@ -60,13 +76,29 @@ def extract(
         for path, status in report.damaged:
             output.warn(f"{path}: {status}; what could be decoded was kept")
         _warn(report, output)
-        if not report.data.leaking_splits and len(report.data.classes) > 1:
+        if len(report.data.classes) < 2:
+            output.note(f"to label videos: {_template_command(videos)}")
+        elif not report.data.leaking_splits:
             output.note("next: attnrec train")
         if report.skipped:
             output.warn(f"{len(report.skipped)} of {len(report.skipped) + report.data.num_videos} videos were skipped:")
             for path, reason in report.skipped:
                 output.warn(f"  {path}: {reason}")
             raise typer.Exit(1)
+
+
+def _write_template(videos: Path, table: Path, force: bool, output: Output) -> None:
+    from attnrec.datasets.tables import write_labels_template
+
+    require_free(table, overwrite=force, suffixes=CSV_SUFFIXES)
+    count = write_labels_template(table, videos, overwrite=force)
+    output.result({"labels": str(table), "num_videos": count}, lambda: say(f"{table}: {counted(count, 'video')}"))
+    command = shlex.join(["attnrec", "extract", str(videos), "out.h5", "--labels", str(table)])
+    output.note(f"fill in the column label, then: {command}")
+
+
+def _template_command(videos: Path) -> str:
+    return shlex.join(["attnrec", "extract", str(videos), "--labels-template", "labels.csv"])
 
 
 def _document(report: "ExtractPlan | ExtractReport") -> dict[str, Any]:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attnrec.datasets.dataset import Findings, Reading, VideoEntry
-from attnrec.datasets.folders import Finder, dataset_root, find_videos, group_by_name
+from attnrec.datasets.folders import Finder, dataset_root, find_videos, group_by_name, scan_videos
 from attnrec.datasets.lists import PARTS, SplitList, bad_line, read_list_folder, read_text, split_list
 from attnrec.datasets.splits import UNUSED
 from attnrec.errors import DataError
+from attnrec.files import FORMULA_STARTS, write_table
 
 LABEL_COLUMNS = ("path", "label", "group")
 
@@ -174,6 +175,29 @@ def read_labels(table: Path, videos: Path) -> Reading:
         multilabel=any(len(entry.labels) > 1 for entry in entries),
         findings=findings,
     )
+
+
+def write_labels_template(table: Path, videos: Path, *, overwrite: bool = False) -> int:
+    """Write a CSV file for `read_labels`, to be filled in: a row for each video, with the label that its place gives.
+
+    Args:
+        table: The file.
+        videos: Folder of videos.
+        overwrite: Replace an existing file.
+
+    Returns:
+        Number of videos.
+
+    Raises:
+        DataError: The folder is not there or holds no video.
+        AttnrecError: The file exists already, or cannot be written.
+    """
+    entries = scan_videos(videos)
+    # In front of what a spreadsheet takes for a formula, and which would be read as another name.
+    rows = ((f"./{path}" if str(path).startswith(FORMULA_STARTS) else str(path), label)
+            for path, label in ((entry.path, ";".join(entry.labels)) for entry in entries))  # fmt: skip
+    write_table(table, ["path", "label"], rows, overwrite=overwrite)
+    return len(entries)
 
 
 @dataclass

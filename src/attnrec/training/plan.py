@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,11 @@ def prepare(
     device = resolve_device(asked.device, world.local_rank if world.size > 1 else None)
     if len(store.classes) < 2:
         found = "one class" if store.classes else "no classes"
-        raise ConfigError(f"{store.path}: has {found}; a recogniser needs two, each in a folder of its own")
+        label = shlex.join(["attnrec", "extract", store.videos_dir, "--labels-template", "labels.csv"])
+        raise ConfigError(
+            f"{store.path}: has {found}; a recogniser needs two: put each into a folder of its own, or fill in a table "
+            f"of labels: `{label}`"
+        )
     split = asked.split if asked.split is not None else preferred_split(store.split_names)
     sampling = sampling_of(asked, split, _typical_frames(store, asked.fps))
     train, validation = (run_blocks(store, sampling, part) for part in ("train", "validation"))
