@@ -116,6 +116,8 @@ def test_retraining_goes_on_as_well(tiny_store, tmp_path, event):
     "changes",
     [
         {"model": "avg-max-pool"},
+        {"glimpse": "hard"},
+        {"glimpse": "hard", "retrain": True},
         {"optimizer": "sgd", "batch_size": 5},
         {"precision": "bf16"},
         {"attention": "saliency", "add_mean": True},

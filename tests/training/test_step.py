@@ -51,6 +51,7 @@ def assert_follows(run: Path, single: Path) -> None:
     ("size", "changes"),
     [
         (2, {"attention_penalty": 1.0, "dropout": 0.5, "epochs": 3, "num_layers": 2}),
+        (2, {"glimpse": "hard", "dropout": 0.5, "epochs": 3}),
         (3, {"batch_size": 2, "max_steps": 12}),  # a process of each three has no row
     ],
 )

@@ -25,6 +25,7 @@ def _attention(config: ModelConfig) -> nn.Module:
         dropout=config.dropout,
         input_dropout=config.input_dropout,
         add_mean=config.add_mean,
+        glimpse=config.glimpse,
     )
 
 
