@@ -105,8 +105,8 @@ def test_what_no_training_takes_is_refused_before_any(changes, message):
 
 
 OTHERS = {
-    "model": "softmax", "attention": "content", "preset": "paper", "optimizer": "sgd", "decay_per": "batch",
-    "penalty_reduction": "mean", "block_starts": "by-frame", "reduction": "vote", "precision": "bf16", "retrain": True,
+    "model": "softmax", "attention": "content", "glimpse": "hard", "preset": "paper", "optimizer": "sgd",
+    "decay_per": "batch", "penalty_reduction": "mean", "block_starts": "by-frame", "reduction": "vote", "precision": "bf16", "retrain": True,
     "max_steps": None, "overfit": None,
 }  # fmt: skip
 

@@ -223,7 +223,7 @@ class AttentionLSTM(nn.Module):
 
     def _looks(self, cubes: Tensor, generator: MaskSource, noise: Tensor | None) -> Looks:
         if self.training and noise is None:
-            return drawn_looks(*cubes.shape[1:3], cubes[:, 0, 0], generator)
+            return drawn_looks(cubes.shape[1], cubes.shape[2], cubes[:, 0, 0], generator)
         return Looks(noise)
 
     def _masks(self, cubes: Tensor, generator: MaskSource) -> list[Tensor] | None:

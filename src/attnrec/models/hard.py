@@ -58,8 +58,9 @@ def drawn_looks(num_steps: int, num_locations: int, like: Tensor, generator: Mas
         like: Tensor (B, ...) whose device and, unless it is less precise than float32, type the noise takes.
         generator: Source of randomness on that device.
     """
-    uniform = uniform_noise((like.shape[0], num_steps * num_locations + 1), like, generator)
-    return Looks(gumbel(uniform[:, 1:]).unflatten(1, (num_steps, num_locations)), uniform[:, 0] < EXPECTED_SHARE)
+    B = like.shape[0]
+    uniform = uniform_noise((B, num_steps * num_locations + 1), like, generator)
+    return Looks(gumbel(uniform[:, 1:]).view(B, num_steps, num_locations), uniform[:, 0] < EXPECTED_SHARE)
 
 
 def gumbel(uniform: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 from attnrec.video.decode import FrameReader, Region, probe, seen_region
 
-_PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy")
+_PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy", "looked_at")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Look:
     """Corners x0, y0, x1, y1 of the boxes in a sample's frame, in px of `size`, half-open, by the sample's index;
     samples without boxes are left out."""
     note: str = ""  # note on the attention; empty if the picture shows it well
+    looked_at: NDArray[np.bool_] | None = None  # cells that hard attention looked at, shape (S, K, K); None for soft
 
     def __len__(self) -> int:
         return len(self.times)
@@ -83,6 +84,17 @@ class Look:
         across, down = width / self.size[0], height / self.size[1]
         return [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in self.boxes.get(step, ())]
 
+    def cells_in(self, step: int, width: int, height: int) -> list[Region]:
+        """The cells that hard attention looked at in a sample, in a frame of this size, in px."""
+        if self.looked_at is None:
+            return []
+        K, (x0, y0, x1, y1) = self.looked_at.shape[1], self.region_in(width, height)
+        across, down = (x1 - x0) / K, (y1 - y0) / K
+        return [
+            (x0 + column * across, y0 + row * down, x0 + (column + 1) * across, y0 + (row + 1) * down)
+            for row, column in np.argwhere(self.looked_at[step]).tolist()
+        ]
+
     def equal_steps(self, number: int) -> NDArray[np.int64]:
         """Indices of `number` equally spaced samples from the first to the last; all if there are fewer."""
         return np.unique(np.rint(np.linspace(0, len(self) - 1, number)).astype(np.int64))
@@ -93,7 +105,7 @@ class Look:
 
     def every(self, step: int) -> "Look":
         """The look thinned to its first sample and every `step`-th after it."""
-        columns = {name: getattr(self, name)[::step] for name in _PER_SAMPLE}
+        columns = {name: column[::step] for name in _PER_SAMPLE if (column := getattr(self, name)) is not None}
         boxes = {index // step: found for index, found in self.boxes.items() if index % step == 0}
         return replace(self, boxes=boxes, **columns)
 
@@ -156,8 +168,18 @@ def look_at(
         size=size,
         region=(x0 / info.width, y0 / info.height, x1 / info.width, y1 / info.height),
         boxes={} if boxes is None else sample_boxes(boxes, clip, attended, times, size, spec.sample_fps),
-        note=gaze_note(float(entropy.mean())),
+        note="; ".join(filter(None, (_looks_note(attended, recognizer.samples), gaze_note(float(entropy.mean()))))),
+        looked_at=None if attended.looked_at is None else attended.looked_at[chosen] > 0,
     )
+
+
+def _looks_note(attended: AttendedClip, samples: int) -> str:
+    """Note that hard attention looks at the outlined cells only; empty for soft attention."""
+    if attended.looked_at is None:
+        return ""
+    K = attended.looked_at.shape[1]
+    often = f"drawn {samples} times, all outlined" if samples else "outlined"
+    return f"looks at one cell of {K} x {K} at a time ({often}); the light is where it might have looked"
 
 
 def _drawn_part(attended: AttendedClip, clip: Path, config: PictureConfig) -> tuple[NDArray[np.int64], float]:
