@@ -168,6 +168,15 @@ def test_a_grid_is_trained_evaluated_and_tabulated(done):
         assert (row.seeds, row.splits, row.flags, len(row.runs)) == ([0, 1], ["cv3-1", "cv3-2"], [], 4)
 
 
+def test_soft_and_hard_are_rows_with_their_spread_over_seeds(tiny_store, tmp_path):
+    grid = small_grid(models=("attention",), glimpse=("soft", "hard"), num_seeds=2)
+    (table,) = compare(grid=grid, store=tiny_store, runs_dir=tmp_path).tables
+    assert [(row.name, row.settings["glimpse"]) for row in table.rows] == [
+        ("attention-soft", "soft"), ("attention-hard", "hard"),
+    ]  # fmt: skip
+    assert all(row.sd is not None and row.seeds == [0, 1] for row in table.rows)
+
+
 def test_a_second_call_does_nothing_and_says_the_same(done, tiny_store):
     grid, folder, report = done
     before = files(folder)
