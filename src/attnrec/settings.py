@@ -14,6 +14,7 @@ from attnrec.errors import ConfigError
 
 ArchitectureName = Literal["attention", "avg-pool", "max-pool", "avg-max-pool", "softmax"]
 AttentionForm = Literal["location", "content", "saliency"]
+Glimpse = Literal["soft", "hard"]
 Preset = Literal["auto", "paper", "authors-code"]
 Resize = Literal["stretch", "crop"]
 Reduction = Literal["mean", "vote"]
@@ -155,6 +156,15 @@ class TrainConfig:
             of_attention=True,
         ),
     ] = None
+    glimpse: Annotated[
+        Glimpse,
+        Setting(
+            "What the LSTM sees of a frame: the mean over all locations, weighted by the attention (soft, as in the "
+            "paper), or one location that the attention draws (hard).",
+            short="",
+            of_attention=True,
+        ),
+    ] = "soft"
     attention_penalty: Annotated[
         float,
         Setting(
@@ -246,6 +256,24 @@ class TrainConfig:
         int | None,
         Setting("Units of the content-attention scorer.", Range(1, MAX_CHANNELS), of_attention=True, has_option=False),
     ] = None
+    reinforce_weight: Annotated[
+        float,
+        Setting(
+            "Hard attention: weight of the gradient of the choices; 1 makes the whole that of the expected loss.",
+            Range(0, 10**6),
+            of_attention=True,
+            has_option=False,
+        ),
+    ] = 1.0
+    entropy_weight: Annotated[
+        float,
+        Setting(
+            "Hard attention: weight of the attention's entropy, which keeps it from settling early.",
+            Range(0, 10**6),
+            of_attention=True,
+            has_option=False,
+        ),
+    ] = 0.002
     input_dropout: Annotated[
         float | None,
         Setting("Dropout probability on the first LSTM layer's input.", _DROPOUT, has_option=False),
@@ -296,6 +324,10 @@ class TrainConfig:
             raise ConfigError(f"last_steps {self.last_steps}: a block has {self.block_frames} frames")
 
 
+OF_CHOICES = {name: getattr(TrainConfig, name) for name in ("reinforce_weight", "entropy_weight")}
+"""The settings of hard attention's choices, at their defaults."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(TrainConfig):
     """Settings of `train` with every gap filled in by the preset."""
@@ -324,7 +356,7 @@ class Recipe(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """The grid that `compare` trains: models x rates x layers x splits x seeds, attention by form and lambda."""
+    """The grid that `compare` trains: models x rates x layers x splits x seeds, attention by form, glimpse, lambda."""
 
     models: Annotated[
         tuple[ArchitectureName, ...],
@@ -337,6 +369,10 @@ class GridConfig:
     attention: Annotated[
         tuple[AttentionForm, ...],
         Setting("Grid: forms of attention: location, content, saliency.", metavar="NAMES"),
+    ] = ()
+    glimpse: Annotated[
+        tuple[Glimpse, ...],
+        Setting("Grid: what attention models see of a frame: soft, hard.", metavar="NAMES"),
     ] = ()
     penalties: Annotated[
         tuple[float, ...],
@@ -379,11 +415,13 @@ class GridConfig:
         rows = []
         for model in self.models:
             forms = self.attention or (self.training.attention,) if model == "attention" else (None,)
+            glimpses = self.glimpse or (self.training.glimpse,) if model == "attention" else ("soft",)
             penalties = self.penalties if model == "attention" else (0.0,)
             rates, layers = self.fps or (self.training.fps,), self.layers or (self.training.layer,)
-            for form, penalty, fps, layer in itertools.product(forms, penalties, rates, layers):
-                changes: dict[str, Any] = {"attention": form, "attention_penalty": penalty, "fps": fps, "layer": layer}
-                rows.append(dataclasses.replace(self.training, model=model, **changes))
+            for form, glimpse, penalty, fps, layer in itertools.product(forms, glimpses, penalties, rates, layers):
+                changes: dict[str, Any] = {"model": model, "attention": form, "attention_penalty": penalty, "fps": fps}
+                changes |= {"layer": layer, "glimpse": glimpse} | ({} if glimpse == "hard" else OF_CHOICES)
+                rows.append(dataclasses.replace(self.training, **changes))
         return list(dict.fromkeys(rows))
 
     def seeds(self) -> range:

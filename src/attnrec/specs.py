@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from attnrec.checks import MAX_CHANNELS, MAX_GRID, Range, check
-from attnrec.settings import LAYER_SEPARATOR, ArchitectureName, AttentionForm, Resize
+from attnrec.settings import LAYER_SEPARATOR, ArchitectureName, AttentionForm, Glimpse, Resize
 
 LayerGrid = tuple[str, int, int]  # name of a layer, side K of its grid, and its channels D
 _Dropout = Annotated[float, Range(0, 1, open="high")]
@@ -93,6 +93,7 @@ class ModelConfig:
     attention_dim: Annotated[int | None, Range(1, MAX_CHANNELS)] = None  # A, the content scorer's width; None for H
     input_dropout: _Dropout | None = None  # dropout probability on the first LSTM layer's input; None for `dropout`
     add_mean: bool = False  # whether an attention model sees the mean slice beside the glimpse
+    glimpse: Glimpse = "soft"  # the expected slice, or that of one location
 
     def __post_init__(self) -> None:
         check(self)

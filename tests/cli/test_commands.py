@@ -393,6 +393,28 @@ def test_predict_visualize_and_evaluate_agree_on_a_video(folder):
         assert document(picture)["truth"] == video["label"]
 
 
+def test_drawn_passes_agree_on_a_video_and_are_hard_attentions_only(folder):
+    assert_refused(attnrec("predict", CLIP, "--samples", "3"), "--samples 3: .* draws no locations")
+    assert attnrec("train", "--glimpse", "hard", *QUICK).exit_code == 0
+    drawn = ["--samples", "3", "--jobs", "1"]
+    evaluated = document(attnrec("evaluate", "--json", *drawn))
+    assert (evaluated["samples"], Path(evaluated["run"]).name.startswith("attention-hard-")) == (3, True)
+    assert "drawn 3 times, in" in attnrec("evaluate", *drawn).stdout
+    for video in evaluated["videos"]:
+        clip = Path("videos", video["path"])
+        (prediction,) = document(attnrec("predict", clip, "--json", *drawn))["predictions"]
+        assert prediction["probability"] == pytest.approx(video["probability"], rel=0, abs=1e-6)
+        picture = attnrec("visualize", clip, "--out", "p.gif", "--width", "64", "--force", "--json", *drawn)
+        assert document(picture)["probability"] == prediction["probability"]
+    soft, hard = (run.path for run in find_runs(Path("runs")))
+    assert_refused(
+        attnrec("visualize", CLIP, "--out", "v.png", "--versus", f"{hard},{soft}", *drawn), "draws no locations"
+    )
+    assert attnrec("visualize", CLIP, "--out", "v.png", "--versus", f"{hard},{soft}", "--jobs", "1").exit_code == 0
+    assert_refused(attnrec("visualize", "--gallery", "test", *drawn), "leave out --samples")
+    assert attnrec("visualize", "--gallery", "test", "--run", hard, "--jobs", "1").exit_code == 0
+
+
 def test_predictions_of_a_folder_go_to_csv_and_skip_what_is_no_video(folder):
     shutil.rmtree("videos/wave")
     for group in (3, 4, 5):

@@ -18,7 +18,7 @@ from attnrec.evaluation.evaluate import evaluate
 from attnrec.runtime import Progress, resolve_device, resolve_precision
 from attnrec.settings import GridConfig, TrainConfig, settings_of
 from attnrec.training.checkpoint import sole_trainer
-from attnrec.training.identity import identity
+from attnrec.training.identity import identity, run_name
 from attnrec.training.run import Run, find_runs
 from attnrec.training.train import train
 
@@ -83,6 +83,15 @@ def test_the_rows_are_every_combination_once(seed):
     assert grid.split_names() == (list(splits) or [None])
 
 
+def test_each_glimpse_is_a_row_of_attention_models_only():
+    training = TrainConfig(reinforce_weight=0.5)
+    rows = GridConfig(models=("attention", "softmax"), glimpse=("soft", "hard"), training=training).rows()
+    assert [(row.model, row.glimpse, row.reinforce_weight) for row in rows] == [
+        ("attention", "soft", 1.0), ("attention", "hard", 0.5), ("softmax", "soft", 1.0),
+    ]  # fmt: skip
+    assert [run_name(row) for row in rows] == ["attention", "attention-hard-reinforceweight0.5", "softmax"]
+
+
 def test_what_is_asked_for_twice_is_one_row():
     grid = GridConfig(models=("softmax", "softmax"), fps=(6.0, 6.0), penalties=(0.0, 1.0), splits=("a", "a"))
     assert (len(grid.rows()), grid.split_names()) == (1, ["a"])
@@ -92,6 +101,7 @@ def test_what_is_asked_for_twice_is_one_row():
     ("changes", "message"),
     [
         ({"models": ("attention", "transformer")}, "models must be one of attention, avg-pool, .* got 'transformer'"),
+        ({"glimpse": ("firm",)}, "glimpse must be one of soft, hard"),
         ({"attention": ("everywhere",)}, "attention must be one of location, content"),
         ({"penalties": (0.0, -1.0)}, "penalties must be from 0 to"),
         ({"fps": (0.0,)}, "fps must be over 0"),
@@ -105,9 +115,9 @@ def test_what_no_training_takes_is_refused_before_any(changes, message):
 
 
 OTHERS = {
-    "model": "softmax", "attention": "content", "preset": "paper", "optimizer": "sgd", "decay_per": "batch",
-    "penalty_reduction": "mean", "block_starts": "by-frame", "reduction": "vote", "precision": "bf16", "retrain": True,
-    "max_steps": None, "overfit": None,
+    "model": "softmax", "attention": "content", "glimpse": "hard", "preset": "paper", "optimizer": "sgd",
+    "decay_per": "batch", "penalty_reduction": "mean", "block_starts": "by-frame", "reduction": "vote",
+    "precision": "bf16", "retrain": True, "max_steps": None, "overfit": None,
 }  # fmt: skip
 
 
@@ -156,6 +166,15 @@ def test_a_grid_is_trained_evaluated_and_tabulated(done):
     assert (table.against, table.splits) == ("attention-lambda0", ["cv3-1", "cv3-2"])
     for row in table.rows:
         assert (row.seeds, row.splits, row.flags, len(row.runs)) == ([0, 1], ["cv3-1", "cv3-2"], [], 4)
+
+
+def test_soft_and_hard_are_rows_with_their_spread_over_seeds(tiny_store, tmp_path):
+    grid = small_grid(models=("attention",), glimpse=("soft", "hard"), num_seeds=2)
+    (table,) = compare(grid=grid, store=tiny_store, runs_dir=tmp_path).tables
+    assert [(row.name, row.settings["glimpse"]) for row in table.rows] == [
+        ("attention-soft", "soft"), ("attention-hard", "hard"),
+    ]  # fmt: skip
+    assert all(row.sd is not None and row.seeds == [0, 1] for row in table.rows)
 
 
 def test_a_second_call_does_nothing_and_says_the_same(done, tiny_store):

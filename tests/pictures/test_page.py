@@ -13,7 +13,7 @@ from looks import predicting
 from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
-from attnrec.pictures.boxes import outlined
+from attnrec.pictures.boxes import outlined, outlined_cells
 from attnrec.pictures.light import attended_frame, upsample
 from attnrec.pictures.look import Look
 from attnrec.pictures.page import clip_page
@@ -183,7 +183,9 @@ def test_a_browser_shows_the_step_that_is_asked_for(tmp_path):
 
 def test_a_browser_draws_what_other_pictures_show(tmp_path):
     """Pages of all styles side by side, against the pictures that Python makes."""
-    look = made_look(boxes={2: [(100, 50, 180, 150)]})
+    looked_at = np.zeros((S, K, K), bool)
+    looked_at[2, 3, 1] = True
+    look = made_look(boxes={2: [(100, 50, 180, 150)]}, looked_at=looked_at)
     (tmp_path / "clip.html").write_text(page_of(look), encoding="utf-8")
     step, styles = 2, ("paper", "grid")
     places = ["#t=0&style=none", *(f"#t=0.2&scale=clip&style={style}" for style in styles)]
@@ -206,6 +208,7 @@ def test_a_browser_draws_what_other_pictures_show(tmp_path):
             full=float(look.full(style, "clip")[step]),
             region=look.region_in(WIDTH, HEIGHT),
         )
+        expected = outlined_cells(expected, look.cells_in(step, WIDTH, HEIGHT))
         expected = outlined(expected, look.boxes_in(step, WIDTH, HEIGHT))
         error = np.abs(picture[np.ix_(rows, columns)] - expected).max(axis=2)[6:-6, 6:-6]  # corners are round
         # JPEG and lines' ends aside; the weights on the cells of `grid` are in another font.

@@ -110,13 +110,19 @@ def class_scores(params, h):
     return affine(params, "head.logits", np.tanh(affine(params, "head.hidden", h)))
 
 
-def recognize(params, X, kind, given=None):
+def chosen_location(l_t, noise_t):
+    """Hard attention (Xu et al. 2015): the location with the largest log-probability plus noise."""
+    scores = [np.log(l_t[i]) + noise_t[i] for i in range(len(l_t))]
+    return max(range(len(l_t)), key=lambda i: scores[i])
+
+
+def recognize(params, X, kind, given=None, noise=None):
     """Logits (T, C) and attention (T, L) of one block X, shape (T, L, D).
 
     `kind` says where the input of the LSTM comes from: attention (`location`, `content`, `saliency`) or pooling (`avg`,
     `max`, `avg-max`);
     `softmax` is the regression on the whole cube, without an LSTM. Only attention gives the second. `given` (T, L)
-    takes the place of Eq. 1.
+    takes the place of Eq. 1. With `noise` (T, L) the LSTM sees the slice of `chosen_location` only.
     """
     T, L, D = X.shape
     if kind == "softmax":
@@ -132,7 +138,7 @@ def recognize(params, X, kind, given=None):
             x = np.concatenate([mean_slice(X[t]), maximum(X[t])])
         else:
             attention.append(location_softmax(params, h[-1], X, t) if given is None else given[t])
-            x = glimpse(attention[t], X[t])
+            x = glimpse(attention[t], X[t]) if noise is None else X[t][chosen_location(attention[t], noise[t])]
             if params["cells.0.weight_ih"].shape[1] == 2 * D:  # the mean, and what the glimpse differs from it
                 x = np.concatenate([mean_slice(X[t]), x - mean_slice(X[t])])
         for layer in range(len(h)):
@@ -142,9 +148,10 @@ def recognize(params, X, kind, given=None):
     return np.array(logits), np.array(attention) if attention else None
 
 
-def recognize_batch(params, cubes, kind, given=None):
+def recognize_batch(params, cubes, kind, given=None, noise=None):
     """`recognize` for each block of (B, T, L, D)."""
-    blocks = [recognize(params, X, kind, None if given is None else given[b]) for b, X in enumerate(cubes)]
+    maps = [[None] * len(cubes) if each is None else each for each in (given, noise)]
+    blocks = [recognize(params, X, kind, *own) for X, *own in zip(cubes, *maps, strict=True)]
     attention = None if blocks[0][1] is None else np.stack([l for _, l in blocks])  # noqa: E741
     return np.stack([logits for logits, _ in blocks]), attention
 

@@ -101,9 +101,11 @@ def test_a_run_that_ends_again_and_again(whole, tiny_store, tmp_path):
     assert_same(run, whole)
 
 
-@pytest.mark.parametrize("event", [3, 9, 12, 15])
-def test_retraining_goes_on_as_well(tiny_store, tmp_path, event):
-    config = quick(epochs=1, retrain=True, save_every=0.0)
+@pytest.mark.parametrize(
+    ("event", "glimpse"), [(3, "soft"), (9, "soft"), (12, "soft"), (15, "soft"), (9, "hard"), (15, "hard")]
+)
+def test_retraining_goes_on_as_well(tiny_store, tmp_path, event, glimpse):
+    config = quick(epochs=1, retrain=True, save_every=0.0, glimpse=glimpse)
     uninterrupted = Path(train(tiny_store, config, runs_dir=tmp_path / "whole").run)
     with pytest.raises(_KilledError):
         train(tiny_store, config, runs_dir=tmp_path / "killed", on_progress=kill_at(event))
@@ -116,6 +118,7 @@ def test_retraining_goes_on_as_well(tiny_store, tmp_path, event):
     "changes",
     [
         {"model": "avg-max-pool"},
+        {"glimpse": "hard"},
         {"optimizer": "sgd", "batch_size": 5},
         {"precision": "bf16"},
         {"attention": "saliency", "add_mean": True},
@@ -302,11 +305,16 @@ def of_other_shapes(optimizer: dict) -> dict:
     return optimizer | {"state": state}
 
 
+def with_usual_losses(text: str) -> str:
+    return json.dumps(json.loads(text) | {"usual_losses": [1.0, 2.0]})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"position": lambda _: "[" * 100_000}, "recursion"),
         ({"position": lambda _: "7"}, "cannot be used"),
+        ({"position": with_usual_losses}, "not a position in a training with this attention"),
         ({"position": lambda text: text.replace('"epoch": 1', '"epoch": "one"')}, "Position: epoch cannot be 'one'"),
         ({"model": without_numbers}, "weights that are NaN or infinite"),
         ({"model": lambda _: {}}, "weights of another model"),

@@ -51,6 +51,7 @@ def assert_follows(run: Path, single: Path) -> None:
     ("size", "changes"),
     [
         (2, {"attention_penalty": 1.0, "dropout": 0.5, "epochs": 3, "num_layers": 2}),
+        (2, {"glimpse": "hard", "dropout": 0.5, "epochs": 3}),
         (3, {"batch_size": 2, "max_steps": 12}),  # a process of each three has no row
     ],
 )
@@ -167,10 +168,10 @@ def test_every_batch_of_full_size_is_one_step_on_the_same_memory(tiny_store):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("model", ["attention", "avg-pool"])
-def test_a_recorded_step_is_the_step(tiny_store, tmp_path, monkeypatch, precision, model):
+@pytest.mark.parametrize("changes", [{"model": "attention"}, {"model": "avg-pool"}, {"glimpse": "hard"}])
+def test_a_recorded_step_is_the_step(tiny_store, tmp_path, monkeypatch, precision, changes):
     """The curve and the weights are those without a CUDA graph, the last, smaller batch of an epoch among them."""
-    config = quick(precision=precision, model=model, dropout=0.5, epochs=3, batch_size=5, clip=0.5, device="cuda")
+    config = quick(precision=precision, **changes, dropout=0.5, epochs=3, batch_size=5, clip=0.5, device="cuda")
     monkeypatch.delenv(SWITCH, raising=False)
     plain = Path(train(tiny_store, config, runs_dir=tmp_path / "plain").run)
     monkeypatch.setenv(SWITCH, "1")

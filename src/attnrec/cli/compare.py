@@ -42,7 +42,7 @@ _TRAINING = (
     "preset", "add_mean", "block_frames", "block_stride", "retrain", "hidden_dim", "num_layers", "batch_size",
     "epochs", "learning_rate", "max_steps", "precision", "seed", "device", "jobs",
 )  # fmt: skip
-_OF_GRID = ("model", "attention", "attention_penalty", "fps", "layer", "split")
+_OF_GRID = ("model", "attention", "glimpse", "attention_penalty", "fps", "layer", "split")
 
 
 @takes(GridConfig, "grid")

@@ -14,6 +14,7 @@ from attnrec.cli.options import (
     PartOption,
     QuietOption,
     RunsDirOption,
+    SamplesOption,
     examples,
     listed,
 )
@@ -60,6 +61,7 @@ def evaluate(
         int | None,
         typer.Option(help="Also report how often the true class is among the K most probable.", min=1, metavar="K"),
     ] = None,
+    samples: SamplesOption = 0,
     faithfulness: Annotated[
         bool,
         typer.Option(
@@ -84,7 +86,8 @@ def evaluate(
 ) -> None:
     """Evaluate a run on the test part of its split: accuracy or mAP, per class, with confusion.
 
-    Writes evaluation-<part>.json and predictions-<part>.npz into the run.
+    Writes evaluation-<part>.json and predictions-<part>.npz into the run; with --samples N, evaluation-<part>-samplesN
+    and so on.
     --faithfulness takes as long as about eight evaluations, and 37 passes over at most four blocks per video.
     For means over seeds and folds, use `attnrec compare`.
     """
@@ -107,6 +110,7 @@ def evaluate(
             last_steps=last_steps,
             block_stride=block_stride,
             top_k=top_k,
+            samples=samples,
             faithfulness=faithfulness,
             boxes=boxes,
             device=device,

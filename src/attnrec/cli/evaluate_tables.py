@@ -48,7 +48,8 @@ def show_evaluation(report: "EvaluationReport") -> None:
         _show_worst(report, report.confusion)
     if report.faithfulness is not None:
         _show_faithfulness(report.faithfulness)
-    say(f"{counted(report.num_blocks, 'block')} in {duration(report.seconds)}")
+    drawn = f", drawn {counted(report.samples, 'time')}," if report.samples else ""
+    say(f"{counted(report.num_blocks, 'block')}{drawn} in {duration(report.seconds)}")
 
 
 def _figure(report: "EvaluationReport", name: str) -> str:

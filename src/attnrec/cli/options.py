@@ -36,6 +36,16 @@ FeaturesOption = Annotated[
 DeviceOption = Annotated[str, option(settings_of(TrainConfig)["device"])]
 SeedOption = Annotated[int, option(settings_of(TrainConfig)["seed"])]
 JobsOption = Annotated[int | None, option(settings_of(TrainConfig)["jobs"])]
+SamplesOption = Annotated[
+    int,
+    typer.Option(
+        help="Hard attention: average over N passes that draw where they look, by the run's seed; 0 looks at the most "
+        "probable locations, once.",
+        min=0,
+        max=10_000,
+        metavar="N",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates, and stop.")]

@@ -14,6 +14,7 @@ from attnrec.cli.options import (
     QuietOption,
     RunOption,
     RunsDirOption,
+    SamplesOption,
     examples,
 )
 from attnrec.cli.output import Output, table
@@ -34,6 +35,7 @@ def predict(
     csv_path: Annotated[
         Path | None, typer.Option("--csv", help="Also write the probabilities as CSV.", metavar="FILE")
     ] = None,
+    samples: SamplesOption = 0,
     force: ForceOption = False,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",
@@ -52,7 +54,7 @@ def predict(
             output.note(f"run {chosen.path}")
         from attnrec.evaluation import predict as workflow  # takes seconds, which an error above need not wait for
 
-        recognizer = workflow.Recognizer(chosen, device=device, jobs=jobs)
+        recognizer = workflow.Recognizer(chosen, device=device, jobs=jobs, samples=samples)
         report = workflow.predict(recognizer, videos, on_progress=output.progress)
         if csv_path is not None:
             _write_csv(csv_path, report, recognizer.classes, force)

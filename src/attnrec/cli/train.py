@@ -181,6 +181,7 @@ def _show_plan(plan: "TrainPlan") -> None:
     if recipe.model == "attention":
         beside = ", with the mean beside the glimpse" if recipe.add_mean else ""
         deep = f", {counted(recipe.scorer_layers, 'scoring layer')}" if recipe.attention == "content" else ""
-        say(f"attention   {recipe.attention}{deep}{beside}")
+        hard = ", hard: one location a step" if recipe.glimpse == "hard" else ""
+        say(f"attention   {recipe.attention}{deep}{hard}{beside}")
     for note in plan.notes:
         say(f"note        {note}")

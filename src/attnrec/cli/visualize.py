@@ -15,6 +15,7 @@ from attnrec.cli.options import (
     QuietOption,
     RunOption,
     RunsDirOption,
+    SamplesOption,
     examples,
     listed,
     takes,
@@ -87,6 +88,7 @@ def visualize(
         ),
     ] = None,
     no_boxes: Annotated[bool, typer.Option("--no-boxes", help="Draw no boxes.")] = False,
+    samples: SamplesOption = 0,
     force: ForceOption = False,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",
@@ -100,10 +102,13 @@ def visualize(
     config = dataclasses.replace(config, boxes=not no_boxes)
     with Output(json=json, quiet=quiet) as output:
         asked = {"boxes": boxes, "overwrite": force, "on_progress": output.progress}
-        work = _Work(output, config, run, runs, {"device": device, "jobs": jobs}, asked)
+        work = _Work(output, config, run, runs, {"device": device, "jobs": jobs, "samples": samples}, asked)
         if gallery is not None:
             if clips or versus or raw:
                 raise ConfigError("--gallery takes its clips from the run's split: leave out CLIPS, --versus and --raw")
+            if samples:
+                raise ConfigError("--gallery sorts clips by the most probable locations: leave out --samples")
+            del work.machine["samples"]
             _draw_gallery(work, gallery, out, num_right=right, num_wrong=wrong, videos=videos, store=features)
         elif versus:
             if not clips or len(clips) > 1 or raw:
@@ -126,7 +131,7 @@ class _Work(NamedTuple):
     config: PictureConfig
     run: Path | None
     runs: Path
-    machine: dict[str, Any]  # device and CPU threads
+    machine: dict[str, Any]  # device, CPU threads and samples
     asked: dict[str, Any]  # boxes, overwrite, on_progress
 
     def chosen(self) -> "Run":

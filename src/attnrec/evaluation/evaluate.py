@@ -30,7 +30,7 @@ from attnrec.settings import Reduction
 from attnrec.training.origin import store_of_run
 from attnrec.training.plan import run_blocks
 from attnrec.training.run import Run
-from attnrec.training.score import BATCH_BLOCKS, RunBlocks, score_blocks
+from attnrec.training.score import BATCH_BLOCKS, RunBlocks, passes_of, require_draws, score_blocks
 
 DEFAULT_TOP_K = 5
 CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # blocks whose time-steps and attention are in memory at a time
@@ -45,6 +45,7 @@ def evaluate(
     last_steps: int | None = None,
     block_stride: int | None = None,
     top_k: int | None = None,
+    samples: int = 0,
     faithfulness: bool = False,
     boxes: str | Path | None = None,
     device: str = "auto",
@@ -53,7 +54,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Evaluate a run on a part of the split that it was trained with.
 
-    Writes `evaluation-<part>.json` and `predictions-<part>.npz` into the run. If writing fails, possibly after hours,
+    Writes `evaluation-<part>.json` and `predictions-<part>.npz` into the run; with samples, the part's name in theirs
+    is followed by `-samples<N>`, so that the figures that `compare` reads stay. If writing fails, possibly after hours,
     the figures are returned all the same, with the reason in `unsaved`.
 
     Args:
@@ -65,6 +67,8 @@ def evaluate(
         last_steps: Number of last time-steps of a block to predict from; None takes the run's.
         block_stride: Stored frames between the starts of blocks; None takes the run's.
         top_k: k of the top-k accuracy; None takes 5 if there are more classes.
+        samples: Number of passes to average over in which hard attention draws where it looks; 0 for one that looks at
+            the most probable locations.
         faithfulness: Test the attention as well; otherwise an earlier test of the same weights, videos and settings
             is kept in the report.
         boxes: A file of boxes or points for that test, see `features.boxes.read_boxes`; None takes the store's boxes,
@@ -89,8 +93,11 @@ def evaluate(
         raise ConfigError(f"--boxes {boxes}: boxes are for --faithfulness; give that as well")
     if faithfulness:
         require_attention(run)
+        if samples:
+            raise ConfigError(f"--samples {samples}: --faithfulness tests the most probable locations; leave one out")
+    require_draws(run, samples)
     features = store_of_run(run, store, on_progress)
-    settings = _settings(run, features, reduction, last_steps, block_stride, top_k)
+    settings = _settings(run, features, reduction, last_steps, block_stride, top_k, samples)
     prepare_cpu(jobs)
     model = run.load_model(resolve_device(device))
     table = run_blocks(features, run.manifest.training, part, settings.block_stride)
@@ -102,7 +109,7 @@ def evaluate(
     on_progress(Progress("evaluate", message=f"{run.name}: {number}, one every {stride} stored frames"))
     if targets is not None and (note := _note_on_boxes(features, targets, boxes)) is not None:
         on_progress(Progress("evaluate", message=note))
-    block_probs, gaze = _score(blocks, model, settings.last_steps, on_progress)
+    block_probs, gaze = _score(blocks, model, settings, on_progress)
     probs = reduce_blocks(block_probs[:, None], table.video, settings.reduction)
     tested = None
     if faithfulness:
@@ -115,7 +122,7 @@ def evaluate(
             on_progress=on_progress,
         )
     report = _report(blocks, probs, gaze, part, settings, tested, started)
-    if tested is None and (kept := _kept_faithfulness(run, report)) is not None:
+    if tested is None and not samples and (kept := _kept_faithfulness(run, report)) is not None:
         report = replace(report, faithfulness=kept)
         on_progress(Progress("evaluate", message=f"{run.name}: the test of its attention is that of an earlier call"))
     try:
@@ -193,6 +200,7 @@ class _Settings(NamedTuple):
     last_steps: int
     block_stride: int
     top_k: int | None
+    samples: int
 
 
 def _settings(
@@ -202,6 +210,7 @@ def _settings(
     last_steps: int | None,
     block_stride: int | None,
     top_k: int | None,
+    samples: int,
 ) -> _Settings:
     training, multilabel, C = run.manifest.training, run.manifest.model.multilabel, len(store.classes)
     chosen = reduction or training.reduction
@@ -217,29 +226,33 @@ def _settings(
         last_steps or training.last_steps,
         block_stride or training.block_stride,
         top_k or (DEFAULT_TOP_K if C > DEFAULT_TOP_K and not multilabel else None),
+        samples,
     )
 
 
 def _score(
-    blocks: RunBlocks, model: nn.Module, last_steps: int, on_progress: OnProgress
+    blocks: RunBlocks, model: nn.Module, settings: _Settings, on_progress: OnProgress
 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
     """Class probabilities of all blocks, shape (M, C), and figures of their attention by their names in the report."""
     probs: list[NDArray[np.float64]] = []
     gaze: dict[str, Any] = {}
     run, table, feed = blocks.run, blocks.table, blocks.feed(model)
+    passes = passes_of(run, settings.samples, table.video)
     for start in range(0, len(table), CHUNK_BLOCKS):
+        chunk = slice(start, start + CHUNK_BLOCKS)
         scores = score_blocks(
             model,
             feed,
-            table.frames[start : start + CHUNK_BLOCKS],
+            table.frames[chunk],
             multilabel=run.manifest.model.multilabel,
             keep_attention=True,
+            passes=passes and passes._replace(places=passes.places[chunk]),
             on_batch=lambda done, start=start: on_progress(Progress("evaluate", start + done, len(table))),  # type: ignore[misc]
         )
         if not np.isfinite(scores.frame_probs).all():
-            blocks.store.require_finite(table.frames[start : start + CHUNK_BLOCKS])
+            blocks.store.require_finite(table.frames[chunk])
             raise RunError(f"{run.path}: its predictions are NaN or infinite; train again with a lower --learning-rate")
-        probs.append(block_means(scores.frame_probs, last_steps))
+        probs.append(block_means(scores.frame_probs, settings.last_steps))
         if scores.attention is not None:
             for name, figure in _gaze(scores.attention).items():
                 gaze[name] = gaze.get(name, 0.0) + figure * len(scores.attention) / len(table)
@@ -323,4 +336,5 @@ def _write(
         "block_start_seconds": store.pts[table.frames[:, 0]],
         "block_probs": block_probs.astype(np.float32),
     } | label
-    blocks.run.write_evaluation(report.part, asdict(report), arrays)
+    part = f"{report.part}-samples{report.samples}" if report.samples else report.part
+    blocks.run.write_evaluation(part, asdict(report), arrays)

@@ -23,7 +23,7 @@ from attnrec.files import write_error
 from attnrec.metrics import reduce_blocks
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
 from attnrec.training.run import Run
-from attnrec.training.score import score_blocks
+from attnrec.training.score import passes_of, require_draws, score_blocks
 from attnrec.video.decode import DecodeSummary
 
 
@@ -79,6 +79,7 @@ class AttendedClip:
         end: End of the clip, in seconds from its first frame.
         own_fps: Frame rate of the clip itself.
         is_variable_rate: Whether the clip's frame intervals vary, so that frame numbers do not give times.
+        looked_at: Share of the passes in which hard attention looked at each cell, shape (S, K, K); None for soft.
     """
 
     prediction: Prediction
@@ -90,6 +91,7 @@ class AttendedClip:
     end: float
     own_fps: float
     is_variable_rate: bool
+    looked_at: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,20 @@ class Recognizer:
         run: The run or its folder.
         device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
+        samples: Number of passes in which hard attention draws where it looks, see `score.Passes`; 0 for one that looks
+            at the most probable locations.
 
     Raises:
         RunError: The run cannot be used.
+        ConfigError: Samples are asked of a run without hard attention.
     """
 
-    def __init__(self, run: str | Path | Run, *, device: str = "auto", jobs: int | None = None) -> None:
+    def __init__(
+        self, run: str | Path | Run, *, device: str = "auto", jobs: int | None = None, samples: int = 0
+    ) -> None:
         self.run = run if isinstance(run, Run) else Run(run)
+        require_draws(self.run, samples)
+        self.samples = samples
         self._device = resolve_device(device)
         prepare_cpu(1 if self._device.type == "cuda" else jobs)
         self._model = self.run.load_model(self._device)
@@ -156,9 +165,11 @@ class Recognizer:
             frames,
             keep_attention=True,
             multilabel=manifest.model.multilabel,
+            passes=passes_of(self.run, self.samples, np.zeros(len(frames), np.int64)),
         )
         assert scores.attention is not None
         attention, K, grids = scores.attention[drawn], manifest.features.grid_size, manifest.features.grids
+        looked_at = None if scores.looked_at is None else on_frame(scores.looked_at[drawn], grids).reshape(-1, K, K)
         return AttendedClip(
             prediction=self._predict(Path(video), clip),
             frames=frames[drawn],
@@ -169,6 +180,7 @@ class Recognizer:
             end=summary.duration_seconds,
             own_fps=summary.effective_fps,
             is_variable_rate=summary.is_variable_rate,
+            looked_at=looked_at,
         )
 
     def features(self, video: str | Path) -> ClipFeatures:
@@ -210,8 +222,11 @@ class Recognizer:
     def _predict(self, video: Path, clip: ClipFeatures) -> Prediction:
         manifest, training = self.run.manifest, self.run.manifest.training
         frames = blocks_of(clip.pts, training.fps, training.block_frames, training.block_stride, training.block_starts)
-        scores = score_blocks(self._model, self._feed(clip), frames, multilabel=manifest.model.multilabel)
         owner = np.zeros(len(frames), np.int64)
+        passes = passes_of(self.run, self.samples, owner)
+        scores = score_blocks(
+            self._model, self._feed(clip), frames, multilabel=manifest.model.multilabel, passes=passes
+        )
         probs = reduce_blocks(scores.frame_probs, owner, training.reduction, training.last_steps)[0]
         best = int(probs.argmax())
         likely = np.flatnonzero(probs >= 0.5) if manifest.model.multilabel else [best]

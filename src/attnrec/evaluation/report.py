@@ -123,6 +123,7 @@ class EvaluationReport:
     reduction: str  # how the probabilities of blocks are reduced to a video's, `mean` or `vote`
     last_steps: int  # number of last time-steps of a block to predict from
     block_stride: int  # stored frames between the starts of blocks
+    samples: int = 0  # passes averaged over, in which hard attention draws; 0 for the most probable locations
     num_videos: int  # videos in the part
     num_groups: int  # groups among them
     num_blocks: int  # blocks scored

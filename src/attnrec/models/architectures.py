@@ -26,6 +26,7 @@ def _attention(config: ModelConfig) -> nn.Module:
         input_dropout=config.input_dropout,
         add_mean=config.add_mean,
         layers=config.layers,
+        glimpse=config.glimpse,
     )
 
 

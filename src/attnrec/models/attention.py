@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attnrec.models.hard import Looks, drawn_looks
 from attnrec.models.head import ClassHead, RecognizerOutput
 from attnrec.models.late import LateCell
 from attnrec.models.layers import LayerMaps
@@ -74,7 +75,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 class AttentionLSTM(nn.Module):
-    """Soft-attention LSTM recogniser.
+    """Attention LSTM recogniser: soft attention as in the paper, or hard as in Xu et al. (2015).
 
     Beyond the paper, `attention="saliency"` attends to what stands out in the frames, whatever the state; and with
     `add_mean` the LSTM's input is the mean slice and the glimpse's difference from it, instead of the glimpse: under
@@ -96,9 +97,11 @@ class AttentionLSTM(nn.Module):
         input_dropout: Dropout probability on the LSTM's input; None takes `dropout`.
         add_mean: Also give the LSTM the mean slice.
         layers: Locations and channels of each of several layers, whose cubes stand side by side; empty for one.
+        glimpse: `soft` takes the expected slice under l_t (Eq. 2); `hard` the slice of one location drawn from l_t, see
+            `models.hard`.
 
     Raises:
-        ValueError: `attention` is not one of these forms.
+        ValueError: `attention` or `glimpse` is not one of these forms.
     """
 
     def __init__(
@@ -117,8 +120,11 @@ class AttentionLSTM(nn.Module):
         input_dropout: float | None = None,
         add_mean: bool = False,
         layers: Sequence[tuple[int, int]] = (),
+        glimpse: str = "soft",
     ) -> None:
         super().__init__()
+        if glimpse not in ("soft", "hard"):
+            raise ValueError(f"glimpse must be 'soft' or 'hard', got {glimpse!r}")
         self.maps = LayerMaps(layers) if layers else None
         feature_dim = self.maps.feature_dim if self.maps else feature_dim
         if attention == "location":
@@ -136,6 +142,7 @@ class AttentionLSTM(nn.Module):
             raise ValueError(f"attention must be 'location', 'content' or 'saliency', got {attention!r}")
         self.attention = attention
         self.add_mean = add_mean
+        self.glimpse = glimpse
         self.dropout = dropout
         self.input_dropout = dropout if input_dropout is None else input_dropout
         self.init_hidden = init_mlps(feature_dim, hidden_dim, num_layers, init_layers)
@@ -143,45 +150,63 @@ class AttentionLSTM(nn.Module):
         self.cells = lstm_cells((1 + add_mean) * feature_dim, hidden_dim, num_layers)
         self.head = ClassHead(hidden_dim=hidden_dim, num_classes=num_classes, dropout=dropout)
 
-    def forward(self, cubes: Tensor, generator: MaskSource = None, *, given: Tensor | None = None) -> RecognizerOutput:
+    def forward(
+        self,
+        cubes: Tensor,
+        generator: MaskSource = None,
+        *,
+        given: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> RecognizerOutput:
         """Recognise a batch of blocks.
 
         Args:
             cubes: Feature cubes X, shape (B, T, L, D); of a less precise type than the parameters only under
                 autocast.
-            generator: Source of the dropout masks in training, on the device of `cubes`.
-            given: Attention that replaces the scorer's, shape (B, T, L).
+            generator: Source of the dropout masks in training, and of hard attention's choices, on the device of
+                `cubes`.
+            given: Attention that replaces the scorer's, shape (B, T, L). With hard attention as well, the glimpse is
+                the expected one under it; maps that are 1 at one location look there.
+            noise: Gumbel noise by which hard attention chooses, shape (B, T, L). None draws it in training, where some
+                blocks take the expected glimpse instead, and in evaluation takes the most probable locations.
 
         Returns:
-            Class logits (B, T, C) and attention (B, T, L), each row of which sums to 1.
+            Class logits (B, T, C), attention (B, T, L), each row of which sums to 1, and with hard attention the
+            chosen locations (B, T).
         """
         dtype = self.head.logits.weight.dtype
         mean = cubes.mean(dim=(1, 2), dtype=dtype) if self.maps is None else self.maps.means(cubes, dtype).mean(dim=1)
         state = initial_state(mean, self.init_hidden, self.init_cell)
         masks = self._masks(cubes, generator)
-        if given is None and self.attention == "saliency":
-            given = self.saliency_scorer(cubes).softmax(dim=-1)
-        if given is None:
-            top, attention = self._look_around(cubes, state, masks)
+        looks = self._looks(cubes, generator, noise) if self.glimpse == "hard" and given is None else None
+        if given is None and self.attention != "saliency":
+            top, attention, chosen = self._look_around(cubes, state, masks, looks)
         else:
-            top, attention = self._look_where_told(cubes, given, state, masks), given
-        return RecognizerOutput(self.head(top, generator), attention)
+            attention = self.saliency_scorer(cubes).softmax(dim=-1) if given is None else given
+            weights, chosen = (attention, None) if looks is None else looks.weigh(attention)
+            top = self._look_where_told(cubes, weights, state, masks)
+        return RecognizerOutput(self.head(top, generator), attention, chosen)
 
-    def _look_around(self, cubes: Tensor, state: LSTMState, masks: list[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Compute Eqs. 1-5 step by step: h_t of the top layer (B, T, H) and attention (B, T, L)."""
+    def _look_around(
+        self, cubes: Tensor, state: LSTMState, masks: list[Tensor] | None, looks: Looks | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Compute Eqs. 1-5 step by step: h_t of the top layer (B, T, H), attention (B, T, L) and choices (B, T)."""
         # Wc X does not depend on the state: all steps in one product, (B, T, L, A).
         projected = self.content_scorer.project(cubes, self.maps).unbind(1) if self.attention == "content" else None
         cells = [LateCell(cell) for cell in self.cells] if torch.is_grad_enabled() else self.cells
-        top, attention = [], []
+        top, attention, chosen = [], [], []
         for t, cube in enumerate(cubes.unbind(1)):  # (B, L, D)
             h = state.hidden[-1]
             scores = self.location_scorer(h) if projected is None else self.content_scorer(projected[t], h)
-            location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
-            glimpse = self._glimpses(location_probs, cube)  # (B, D), Eq. 2
+            weights = location_probs = scores.softmax(dim=-1, dtype=_wide(scores.dtype))  # (B, L), Eq. 1
+            if looks is not None:
+                weights, location = looks.step(t).weigh(location_probs)
+                chosen.append(location)
+            glimpse = self._glimpses(weights, cube)  # (B, D), Eq. 2
             state = stack_step(cells, glimpse, state, masks and [mask[t] for mask in masks])  # Eqs. 3-5
             top.append(state.hidden[-1])
             attention.append(location_probs)
-        return torch.stack(top, dim=1), torch.stack(attention, dim=1)
+        return torch.stack(top, dim=1), torch.stack(attention, dim=1), torch.stack(chosen, dim=1) if chosen else None
 
     def _look_where_told(
         self, cubes: Tensor, attention: Tensor, state: LSTMState, masks: list[Tensor] | None
@@ -206,6 +231,11 @@ class AttentionLSTM(nn.Module):
         for module in self.get_submodule(f"{self.attention}_scorer").modules():
             if isinstance(module, nn.Linear | SaliencyScorer):
                 module.reset_parameters()
+
+    def _looks(self, cubes: Tensor, generator: MaskSource, noise: Tensor | None) -> Looks:
+        if self.training and noise is None:
+            return drawn_looks(cubes.shape[1], cubes.shape[2], cubes[:, 0, 0], generator)
+        return Looks(noise)
 
     def _masks(self, cubes: Tensor, generator: MaskSource) -> list[Tensor] | None:
         if not self.training or not (self.dropout or self.input_dropout):

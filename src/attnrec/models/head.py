@@ -16,6 +16,7 @@ class RecognizerOutput(NamedTuple):
 
     frame_logits: Tensor  # class scores of each time-step before the softmax, shape (B, T, C)
     attention: Tensor | None  # location probabilities l_t, shape (B, T, L); None for models without attention
+    looked_at: Tensor | None = None  # cell of each step's glimpse, (B, T), -1 for the expected one; None without choice
 
 
 class ClassHead(nn.Module):

@@ -32,6 +32,16 @@ def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: `targets` has neither shape, or does not fit its type.
     """
+    return _losses(frame_logits, targets, "sum") / len(frame_logits)
+
+
+def frame_losses(frame_logits: Tensor, targets: Tensor) -> Tensor:
+    """Classification loss of each block and time-step, shape (B, T). Takes and raises as `classification_loss`."""
+    B, T, _ = frame_logits.shape
+    return _losses(frame_logits, targets, "none").view(B, T, -1).sum(dim=-1)
+
+
+def _losses(frame_logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     B, T, C = frame_logits.shape
     if tuple(targets.shape) not in ((B,), (B, C)) or targets.is_floating_point() != (targets.ndim == 2):
         raise ValueError(
@@ -39,10 +49,8 @@ def classification_loss(frame_logits: Tensor, targets: Tensor) -> Tensor:
         )
     if targets.ndim == 2:
         expanded = targets.unsqueeze(1).expand(B, T, C)
-        total = F.binary_cross_entropy_with_logits(frame_logits, expanded, reduction="sum")
-    else:
-        total = F.cross_entropy(frame_logits.reshape(B * T, C), targets.repeat_interleave(T), reduction="sum")
-    return total / B
+        return F.binary_cross_entropy_with_logits(frame_logits, expanded, reduction=reduction)
+    return F.cross_entropy(frame_logits.reshape(B * T, C), targets.repeat_interleave(T), reduction=reduction)
 
 
 def doubly_stochastic_penalty(attention: Tensor, reduction: PenaltyReduction = "sum") -> Tensor:

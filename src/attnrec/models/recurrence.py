@@ -150,6 +150,18 @@ def dropout_mask(
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    return uniform_noise(shape, like, generator, batch_dim=batch_dim).ge_(dropout).div_(1 - dropout).to(like.dtype)
+
+
+def uniform_noise(shape: tuple[int, ...], like: Tensor, generator: MaskSource = None, *, batch_dim: int = 0) -> Tensor:
+    """Draw numbers from [0, 1) in one call, for the whole batch if `generator` is a `BatchShare`.
+
+    Args:
+        shape: Shape of the result.
+        like: Tensor whose device the result takes, and whose type unless that is less precise than float32.
+        generator: Source of randomness on that device.
+        batch_dim: Dimension of the batch.
+    """
     share = generator if isinstance(generator, BatchShare) else None
     source = share.generator if share else generator
     assert not isinstance(source, BatchShare)
@@ -158,8 +170,7 @@ def dropout_mask(
     # On the CPU `bernoulli_` takes four times as long. A less precise type has too few values between 0 and 1.
     dtype = torch.promote_types(like.dtype, torch.float32)
     uniform = torch.empty(drawn, device=like.device, dtype=dtype).uniform_(generator=source)
-    rows = uniform.narrow(batch_dim, share.first, shape[batch_dim]) if share else uniform
-    return rows.ge_(dropout).div_(1 - dropout).to(like.dtype)
+    return uniform.narrow(batch_dim, share.first, shape[batch_dim]) if share else uniform
 
 
 def layer_input_masks(

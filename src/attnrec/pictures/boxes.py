@@ -1,4 +1,4 @@
-"""Annotated boxes in pictures: finds those of a clip, and draws them as thin lines.
+"""Annotated boxes in pictures: finds those of a clip, and draws them, and cells, as thin lines.
 
 Legend: S samples of a clip, H and W of a picture in px.
 """
@@ -24,6 +24,8 @@ from attnrec.video.decode import Region
 # A colour that no style of attention uses, with a dark edge for bright ground.
 LINE, EDGE = (130, 235, 255), (0, 0, 0)
 LINE_PX, EDGE_PX = 1, 3  # widths of the line, and of the dark one below it
+LOOKED = (90, 255, 90)  # outline of the cells that hard attention looked at, in no style either
+LOOKED_PX, LOOKED_EDGE_PX = 2, 4
 _POINT_PX = 2  # from a point to the line around it
 
 BoxSource = BoxTable | FeatureStore
@@ -138,6 +140,19 @@ def outlined(picture: NDArray[np.uint8], boxes: Sequence[Region]) -> NDArray[np.
         draw.rectangle([x0 - around, y0 - around, x1 + around, y1 + around], outline=EDGE, width=EDGE_PX)
     for rim in rims:
         draw.rectangle(rim, outline=LINE, width=LINE_PX)
+    return np.asarray(canvas)
+
+
+def outlined_cells(picture: NDArray[np.uint8], cells: Sequence[Region]) -> NDArray[np.uint8]:
+    """Draw the cells that hard attention looked at, within their edges. Takes and returns as `outlined`."""
+    if not cells:
+        return picture
+    height, width, _ = picture.shape
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    for colour, line in ((EDGE, LOOKED_EDGE_PX), (LOOKED, LOOKED_PX)):
+        for cell in cells:
+            draw.rectangle(outermost(cell, width, height), outline=colour, width=line)
     return np.asarray(canvas)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.pictures.boxes import outlined
+from attnrec.pictures.boxes import outlined, outlined_cells
 from attnrec.pictures.light import LEGEND_PX, LETTERS_PX, Picture, attended_frame, draw_legend
 from attnrec.pictures.look import Look
 from attnrec.pictures.text import DARK, Colour, Theme, drawable, fitted, font, text_width, verdict_colour, wrapped
@@ -62,9 +62,9 @@ class _Card:
     def at(self, step: int, frame: Picture) -> Picture:
         canvas, attention, full = self.ground.copy(), self.look.attention[step], float(self.full[step])
         lit = attended_frame(frame, attention, style=self.config.style, full=full, region=self.region)
-        boxes = self.look.boxes_in(step, self.width, self.height)
+        boxes, cells = (of(step, self.width, self.height) for of in (self.look.boxes_in, self.look.cells_in))
         for picture, x in ((frame, self.left), (lit, self.left + self.width + GAP_PX)):
-            canvas.paste(Image.fromarray(outlined(picture, boxes)), (x, 0))
+            canvas.paste(Image.fromarray(outlined(outlined_cells(picture, cells), boxes)), (x, 0))
         top, left = self.height + MARGIN_PX, self.legend_left
         time = f"{self.look.times[step]:.2f} s"
         ImageDraw.Draw(canvas).text((MARGIN_PX, top), time, fill=DARK.plain, font=font(LETTERS_PX))

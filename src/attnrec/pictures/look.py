@@ -21,9 +21,10 @@ from attnrec.pictures.boxes import BoxSource, sample_boxes
 from attnrec.pictures.light import full_levels, peaks_of
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
+from attnrec.specs import LayerGrid
 from attnrec.video.decode import FrameReader, Region, probe, seen_region
 
-_PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy")
+_PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy", "looked_at")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Look:
     boxes: Mapping[int, Sequence[Region]] = field(default_factory=dict)
     """Corners x0, y0, x1, y1 of the boxes in a sample's frame, in px of `size`, half-open, by the sample's index;
     samples without boxes are left out."""
-    note: str = ""  # notes on the attention: that it is even, and how it is shared among several layers
+    note: str = ""  # notes on the attention: where hard attention looked, that it is even, how layers share it
+    looked_at: NDArray[np.bool_] | None = None  # cells that hard attention looked at, shape (S, K, K); None for soft
 
     def __len__(self) -> int:
         return len(self.times)
@@ -83,6 +85,17 @@ class Look:
         across, down = width / self.size[0], height / self.size[1]
         return [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in self.boxes.get(step, ())]
 
+    def cells_in(self, step: int, width: int, height: int) -> list[Region]:
+        """The cells that hard attention looked at in a sample, in a frame of this size, in px."""
+        if self.looked_at is None:
+            return []
+        K, (x0, y0, x1, y1) = self.looked_at.shape[1], self.region_in(width, height)
+        across, down = (x1 - x0) / K, (y1 - y0) / K
+        return [
+            (x0 + column * across, y0 + row * down, x0 + (column + 1) * across, y0 + (row + 1) * down)
+            for row, column in np.argwhere(self.looked_at[step]).tolist()
+        ]
+
     def equal_steps(self, number: int) -> NDArray[np.int64]:
         """Indices of `number` equally spaced samples from the first to the last; all if there are fewer."""
         return np.unique(np.rint(np.linspace(0, len(self) - 1, number)).astype(np.int64))
@@ -93,7 +106,7 @@ class Look:
 
     def every(self, step: int) -> "Look":
         """The look thinned to its first sample and every `step`-th after it."""
-        columns = {name: getattr(self, name)[::step] for name in _PER_SAMPLE}
+        columns = {name: column[::step] for name in _PER_SAMPLE if (column := getattr(self, name)) is not None}
         boxes = {index // step: found for index, found in self.boxes.items() if index % step == 0}
         return replace(self, boxes=boxes, **columns)
 
@@ -156,8 +169,27 @@ def look_at(
         size=size,
         region=(x0 / info.width, y0 / info.height, x1 / info.width, y1 / info.height),
         boxes={} if boxes is None else sample_boxes(boxes, clip, attended, times, size, spec.sample_fps),
-        note="; ".join(filter(None, [gaze_note(float(entropy.mean())), _shares_note(attended, chosen)])),
+        note="; ".join(
+            filter(
+                None,
+                (
+                    _looks_note(attended, spec.grids, recognizer.samples),
+                    gaze_note(float(entropy.mean())),
+                    _shares_note(attended, chosen),
+                ),
+            )
+        ),
+        looked_at=None if attended.looked_at is None else attended.looked_at[chosen] > 0,
     )
+
+
+def _looks_note(attended: AttendedClip, grids: Sequence[LayerGrid], samples: int) -> str:
+    """Note that hard attention looks at the outlined cells only; empty for soft attention."""
+    if attended.looked_at is None:
+        return ""
+    sizes = " or ".join(dict.fromkeys(f"{K} x {K}" for _, K, _ in grids))
+    often = f"drawn {samples} times, all outlined" if samples else "outlined"
+    return f"looks at one cell of {sizes} at a time ({often}); the light is where it might have looked"
 
 
 def _shares_note(attended: AttendedClip, chosen: NDArray[np.int64]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnrec.pictures.boxes import EDGE, EDGE_PX, LINE, LINE_PX, outermost
+from attnrec.pictures.boxes import EDGE, EDGE_PX, LINE, LINE_PX, LOOKED, LOOKED_EDGE_PX, LOOKED_PX, outermost
 from attnrec.pictures.document import data_uri, document
 from attnrec.pictures.light import ALPHA, FIXED_FULL, axis_weights, cells_at
 from attnrec.pictures.look import Look
@@ -123,6 +123,8 @@ def _script_data(look: Look, pictures: list[str], size: tuple[int, int]) -> dict
         "region": region,
         "boxes": [[outermost(box, *size) for box in look.boxes_in(step, *size)] for step in range(len(look))],
         "boxLines": [(EDGE_PX, EDGE), (LINE_PX, LINE)],
+        "looked": [[outermost(cell, *size) for cell in look.cells_in(step, *size)] for step in range(len(look))],
+        "lookedLines": [(LOOKED_EDGE_PX, EDGE), (LOOKED_PX, LOOKED)],
         "gridSize": K,
         "attention": _rounded(look.attention.reshape(len(look), -1), 7),
         "rows": _rounded(axis_weights(K, size[1], y0, y1).ravel(), 5),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.pictures.boxes import outlined
+from attnrec.pictures.boxes import outlined, outlined_cells
 from attnrec.pictures.light import LEGEND_PX, Picture, attended_frame, draw_legend
 from attnrec.pictures.look import Look, shown_frames
 from attnrec.pictures.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
@@ -103,8 +103,11 @@ def _draw_row(
     top += len(notes) * NOTE_LINE_PX
     full, region = look.full(config.style, config.scale)[steps], look.region_in(width, height)
     lit = [
-        attended_frame(frame, look.attention[step], style=config.style, full=float(level), region=region)
-        for frame, step, level in zip(row.frames, steps, full, strict=True)
+        outlined_cells(
+            attended_frame(frame, look.attention[step], style=config.style, full=float(level), region=region),
+            look.cells_in(step, width, height),
+        )
+        for frame, step, level in zip(row.frames, steps.tolist(), full, strict=True)
     ]
     _paste(canvas, row, lit, top + LINE_PX)
     place = (MARGIN_PX, top + LINE_PX + height + 4)

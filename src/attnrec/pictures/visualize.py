@@ -227,6 +227,7 @@ def versus(
     overwrite: bool = False,
     device: str = "auto",
     jobs: int | None = None,
+    samples: int = 0,
     on_progress: OnProgress = no_progress,
 ) -> VersusReport:
     """Draw the same steps of a clip by several runs: what the penalty or the rate changes (Figs. 6 and 7).
@@ -242,6 +243,7 @@ def versus(
         overwrite: Replace an existing file.
         device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
+        samples: Number of passes in which hard attention draws, see `Recognizer`.
         on_progress: Called for every run.
 
     Raises:
@@ -256,7 +258,7 @@ def versus(
     looks = []
     for done, (run, label, source) in enumerate(zip(runs, run_labels(runs), sources, strict=True)):
         on_progress(Progress("look", done, len(runs), label))
-        recognizer = Recognizer(run, device=device, jobs=jobs)
+        recognizer = Recognizer(run, device=device, jobs=jobs, samples=samples)
         looks.append(look_at(recognizer, clip, config, label=label, boxes=source))
     on_progress(Progress("look", len(runs), len(runs)))
     note_unboxed(looks, sources[0], on_progress)
@@ -290,6 +292,7 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
     settings = [
         (
             f"{training.attention} attention",
+            f"{training.glimpse} glimpse",
             f"lambda {training.attention_penalty:g}",
             f"{training.fps:g} fps",
             f"preset {training.preset}",

@@ -102,12 +102,14 @@ def write_raw(path: Path, look: Look, *, overwrite: bool) -> None:
     """Write the numbers of a picture as a NumPy archive.
 
     It holds `attention` (S, K, K), `times` (S,) in seconds, `frame_probs` (S, C), `video_probs` (C,) as `predict`
-    gives them, `classes` (C,), `entropy` (S,), `region` (4,) as shares of width and height, and `clip` and `run`.
+    gives them, `classes` (C,), `entropy` (S,), `region` (4,) as shares of width and height, `clip` and `run`, and of
+    hard attention `looked_at` (S, K, K), whether it looked at each cell.
 
     Raises:
         AttnrecError: The file is there already or cannot be written.
     """
-    names = ("attention", "times", "frame_probs", "classes", "entropy", "region", "clip", "run")
+    names = ["attention", "times", "frame_probs", "classes", "entropy", "region", "clip", "run"]
+    names += ["looked_at"] if look.looked_at is not None else []
     arrays = {name: np.array(getattr(look, name)) for name in names}
     arrays["video_probs"] = np.array([look.prediction.probs[name] for name in look.classes])
     with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:

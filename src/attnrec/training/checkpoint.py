@@ -70,6 +70,7 @@ class Position:
     search_epochs: int = 0  # epochs of the first phase, set when it is over
     last_loss: float | None = None  # training loss of the phase's last epoch
     seconds: float = 0.0  # training time so far
+    usual_losses: list[float] = field(default_factory=list)  # hard attention's baseline, see `models.hard`
     log_bytes: int = 0  # size of `training.jsonl` at this position
 
 
@@ -109,7 +110,8 @@ def load_checkpoint(run_path: Path) -> Checkpoint | None:
     path = run_path / FOLDER / STATE
     if not path.exists():
         return None
-    shapes = state_shapes(Run(run_path).manifest.model)
+    manifest = Run(run_path).manifest
+    shapes = state_shapes(manifest.model)
     most_bytes = _STATES * sum(4 * math.prod(shape) for shape in shapes.values()) + _SPARE_BYTES
     with _using(path):
         state = load_pickled_tensors(path, most_bytes)
@@ -118,6 +120,9 @@ def load_checkpoint(run_path: Path) -> Checkpoint | None:
         position = config_from_dict(Position, json.loads(state["position"]))
         if len(position.sums) != len(Running()) or (position.epoch and not position.best.keys() >= _BEST):
             raise ValueError("not a position in a training")
+        T = manifest.training.block_frames if manifest.model.glimpse == "hard" else 0
+        if len(position.usual_losses) != T or not all(map(math.isfinite, position.usual_losses)):
+            raise ValueError("not a position in a training with this attention")
         if {name: tuple(value.shape) for name, value in state["model"].items()} != shapes:
             raise ValueError("weights of another model")
         if not all(bool(value.isfinite().all()) for value in state["model"].values()):

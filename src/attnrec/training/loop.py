@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from attnrec.distributed import World
@@ -66,6 +67,8 @@ class Training:
             self.position = checkpoint.position
             self.stepper.model.load_state_dict(checkpoint.model)
             restore_optimizer(self.run.path, checkpoint, self.stepper.optimizer)
+            if self.position.usual_losses:
+                self.stepper.usual_losses.copy_(torch.tensor(self.position.usual_losses))
         if self.world.is_first:
             self.run.cut_log(self.position.log_bytes)
         if self._is_best():  # the process may have ended between saving the checkpoint and the model
@@ -191,6 +194,8 @@ class Training:
         if not self.world.is_first or not all(bool(p.isfinite().all()) for p in self.stepper.model.parameters()):
             return
         self.position.seconds, self.position.log_bytes = self.seconds, self.run.log_bytes
+        if self.session.model_config.glimpse == "hard":
+            self.position.usual_losses = self.stepper.usual_losses.tolist()
         with self._saving():
             save_checkpoint(self.run.path, self.position, self.stepper.model, self.stepper.optimizer)
 

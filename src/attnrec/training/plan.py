@@ -198,6 +198,7 @@ def _model_config(store: FeatureStore, recipe: Recipe) -> ModelConfig:
         attention_dim=recipe.attention_dim,
         input_dropout=recipe.input_dropout,
         add_mean=recipe.add_mean and recipe.model == "attention",
+        glimpse=recipe.glimpse if recipe.model == "attention" else "soft",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from attnrec.errors import ConfigError
 from attnrec.metrics import require_fitting
-from attnrec.settings import BlockStarts, OptimizerName, Precision, Recipe, TrainConfig
+from attnrec.settings import OF_CHOICES, BlockStarts, OptimizerName, Precision, Recipe, TrainConfig
 
 PAPER_BACKBONE = "bvlc_googlenet"  # Caffe's GoogLeNet
 PAPER_BATCH, PAPER_EPOCHS, ADAM_RATE = 128, 15, 2e-4
@@ -87,6 +87,8 @@ def recipe_of(
     recipe = Recipe(**{"patience": patience} | chosen | ({} if has_validation else {"patience": 0}))
     if recipe.attention != "content" and (recipe.scorer_layers != 1 or recipe.attention_dim is not None):
         raise ConfigError("scorer_layers and attention_dim are for --attention content")
+    if recipe.glimpse == "soft" and any(getattr(recipe, name) != value for name, value in OF_CHOICES.items()):
+        raise ConfigError(f"{' and '.join(OF_CHOICES)} are for --glimpse hard")
     require_fitting(recipe.reduction, multilabel=multilabel)
     return recipe
 

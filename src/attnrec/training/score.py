@@ -1,6 +1,6 @@
 """Running a recogniser over blocks: the one path that training, evaluation, prediction and pictures share.
 
-Legend: V videos, M blocks, T time-steps, L locations, C classes.
+Legend: V videos, M blocks, T time-steps, L locations, C classes, N passes.
 """
 
 import weakref
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnrec.capture import Captured
+from attnrec.errors import ConfigError
 from attnrec.features.blocks import BlockTable
 from attnrec.features.feed import CubeFeed
 from attnrec.features.store import FeatureStore
+from attnrec.models.hard import gumbel
 from attnrec.models.head import RecognizerOutput, class_probs
+from attnrec.runtime import derived_seed
 from attnrec.training.run import Run
 
 # One batch shape, so that a video's scores do not depend on what else is scored with it.
@@ -32,6 +35,46 @@ class BlockScores(NamedTuple):
 
     frame_probs: NDArray[np.float32]  # class probabilities of each time-step, shape (M, T, C)
     attention: NDArray[np.float32] | None  # location probabilities, shape (M, T, L); None if not kept or there are none
+    # Share of the passes in which hard attention looked at each location, (M, T, L); None if not kept, and for others.
+    looked_at: NDArray[np.float32] | None = None
+
+
+class Passes(NamedTuple):
+    """Passes over every block in which hard attention draws where it looks; their outputs are averaged.
+
+    What is drawn depends on a block's place in its video, not on the video: so it is the same whatever else is scored.
+    """
+
+    number: int  # N
+    seed: int
+    places: NDArray[np.int64]  # number of each block within its video, shape (M,)
+
+    def noise(self, index: int, rows: slice, num_steps: int, num_locations: int) -> NDArray[np.float32]:
+        """The noise of one pass for some of the blocks, shape (m, T, L), see `AttentionLSTM.forward`."""
+        drawn = [
+            np.random.default_rng(derived_seed(self.seed, "pass", index, place)).random((num_steps, num_locations))
+            for place in self.places[rows].tolist()
+        ]
+        return gumbel(torch.from_numpy(np.stack(drawn))).float().numpy()
+
+
+def passes_of(run: Run, number: int, video: NDArray[np.int64]) -> Passes | None:
+    """The passes over blocks, given the video of each (M,), one after another; None for the most probable locations.
+
+    Raises:
+        ConfigError: The run has no hard attention that could draw.
+    """
+    require_draws(run, number)
+    if not number:
+        return None
+    _, first, owner = np.unique(video, return_index=True, return_inverse=True)
+    return Passes(number, run.manifest.training.seed, np.arange(len(video)) - first[owner])
+
+
+def require_draws(run: Run, number: int) -> None:
+    """Check that a run has hard attention if passes that draw are asked for. Raises as `passes_of`."""
+    if number and run.manifest.model.glimpse != "hard":
+        raise ConfigError(f"--samples {number}: {run.path} draws no locations; that takes a run with --glimpse hard")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +108,7 @@ def score_blocks(
     multilabel: bool = False,
     keep_attention: bool = False,
     given: NDArray[np.float32] | None = None,
+    passes: Passes | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> BlockScores:
     """Score blocks in batches of one fixed shape.
@@ -76,50 +120,70 @@ def score_blocks(
         multilabel: Use sigmoids instead of the softmax.
         keep_attention: Return the location probabilities as well.
         given: Attention that replaces the model's own, shape (M, T, L).
+        passes: Passes to average over, for a model with hard attention; None takes one, which looks at the most
+            probable locations.
         on_batch: Called with the number of blocks done so far.
 
     Returns:
         Scores of all blocks in order.
     """
     model.eval()
-    probs: NDArray[np.float32] | None = None
-    attention: NDArray[np.float32] | None = None
+    kept: BlockScores | None = None
+    number = passes.number if passes else 1
     with torch.inference_mode():
         for rows, cubes in cube_batches(feed, frames):
-            output = _forward(model, feed, cubes, None if given is None else torch.from_numpy(_filled(given[rows])))
-            if probs is None:
-                # All at once: small arrays that stay between large ones that are freed would fragment memory.
-                probs = _empty_like(output.frame_logits, len(frames))
-                if keep_attention and output.attention is not None:
-                    attention = _empty_like(output.attention, len(frames))
-            num_blocks = rows.stop - rows.start
-            probs[rows] = class_probs(output.frame_logits, multilabel)[:num_blocks].cpu().numpy()
-            if attention is not None and output.attention is not None:
-                attention[rows] = output.attention[:num_blocks].cpu().numpy()
+            replaced = {} if given is None else {"given": torch.from_numpy(_filled(given[rows]))}
+            for index in range(number):
+                if passes is not None:
+                    replaced["noise"] = torch.from_numpy(_filled(passes.noise(index, rows, *cubes.shape[1:3])))
+                output = _forward(model, feed, cubes, replaced)
+                if kept is None:
+                    # All at once: small arrays that stay between large ones that are freed would fragment memory.
+                    kept = _zeros_for(output, len(frames), keep_attention)
+                _add(kept, rows, output, multilabel, number)
             if on_batch is not None:
                 on_batch(rows.stop)
+    assert kept is not None
+    return kept
+
+
+def _zeros_for(output: RecognizerOutput, num_blocks: int, keep_attention: bool) -> BlockScores:
+    probs, attention = (
+        None if batch is None else np.zeros((num_blocks, *batch.shape[1:]), np.float32) for batch in output[:2]
+    )
     assert probs is not None
-    return BlockScores(probs, attention)
+    attention = attention if keep_attention else None
+    looks = attention is not None and output.looked_at is not None
+    return BlockScores(probs, attention, np.zeros_like(attention) if looks else None)
 
 
-_Forward = tuple[Captured[RecognizerOutput], Tensor | None]  # a forward pass, and where it reads given attention
-_forwards: weakref.WeakKeyDictionary[CubeFeed, dict[tuple[nn.Module, int, bool], _Forward]]
+def _add(kept: BlockScores, rows: slice, output: RecognizerOutput, multilabel: bool, number: int) -> None:
+    """Add the share of one of several passes to the outputs on some blocks; of one pass, its outputs as they are."""
+    num_blocks = rows.stop - rows.start
+    kept.frame_probs[rows] += class_probs(output.frame_logits, multilabel)[:num_blocks].cpu().numpy() / number
+    if kept.attention is not None and output.attention is not None:
+        kept.attention[rows] += output.attention[:num_blocks].cpu().numpy() / number
+    if kept.looked_at is not None and output.looked_at is not None:
+        cells = output.looked_at[:num_blocks].cpu().numpy()[..., None]
+        kept.looked_at[rows] += (cells == np.arange(kept.looked_at.shape[-1])) / number
+
+
+# A forward pass, and where it reads what is given to it.
+_Forward = tuple[Captured[RecognizerOutput], dict[str, Tensor]]
+_forwards: weakref.WeakKeyDictionary[CubeFeed, dict[tuple[nn.Module, int, tuple[str, ...]], _Forward]]
 _forwards = weakref.WeakKeyDictionary()
 
 
-def _forward(model: nn.Module, feed: CubeFeed, cubes: Tensor, given: Tensor | None) -> RecognizerOutput:
+def _forward(model: nn.Module, feed: CubeFeed, cubes: Tensor, replaced: dict[str, Tensor]) -> RecognizerOutput:
     """The output on a batch of the fixed shape, of the forward pass that is recorded once for a model and a feed."""
     known = _forwards.setdefault(feed, {})
-    key = model, cubes.data_ptr(), given is not None
+    key = model, cubes.data_ptr(), tuple(replaced)
     if key not in known:
-        replaced = {} if given is None else {"given": given.to(cubes.device)}
-        known[key] = (
-            Captured(lambda: model(cubes, **replaced), cubes.device, plain_calls=_PLAIN_CALLS),
-            replaced.get("given"),
-        )
+        held = {name: value.to(cubes.device, copy=True) for name, value in replaced.items()}
+        known[key] = Captured(lambda: model(cubes, **held), cubes.device, plain_calls=_PLAIN_CALLS), held
     forward, held = known[key]
-    if held is not None and given is not None:
-        held.copy_(given)
+    for name, value in replaced.items():
+        held[name].copy_(value)
     return forward()
 
 
@@ -141,7 +205,3 @@ def cube_batches(feed: CubeFeed, frames: NDArray[np.int64]) -> Iterator[tuple[sl
 def _filled(batch: NDArray[_Item]) -> NDArray[_Item]:
     """A batch padded to the fixed shape by repeating its last row."""
     return np.concatenate([batch, np.repeat(batch[-1:], BATCH_BLOCKS - len(batch), axis=0)])
-
-
-def _empty_like(batch: Tensor, num_blocks: int) -> NDArray[np.float32]:
-    return np.empty((num_blocks, *batch.shape[1:]), np.float32)

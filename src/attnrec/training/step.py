@@ -19,6 +19,7 @@ from attnrec.distributed import World
 from attnrec.features.blocks import BlockTable
 from attnrec.features.feed import CubeFeed
 from attnrec.models.architectures import build_model
+from attnrec.models.hard import KEPT, choice_loss, even_losses_to_come, losses_to_come
 from attnrec.models.head import RecognizerOutput
 from attnrec.models.losses import doubly_stochastic_penalty, mean_entropy, recognition_loss
 from attnrec.models.recurrence import BatchShare
@@ -112,6 +113,9 @@ class Stepper:
         self._parallel = self.model if world.size == 1 else DistributedDataParallel(self.model)
         self._generator = torch.Generator(session.device)
         self._held = torch.zeros((), device=session.device)  # 1 to compute a step without taking it
+        config = session.model_config
+        self.usual_losses = even_losses_to_come(recipe.block_frames, config.num_classes, config.multilabel)
+        self.usual_losses = self.usual_losses.to(session.device)  # hard attention's baseline, see `choice_loss`
         self._whole: tuple[Batch, Captured[Tensor]] | None = None  # the step of a batch of full size
 
     def batches(self, table: BlockTable, batches: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
@@ -148,7 +152,11 @@ class Stepper:
         *figures, norm = self._step_of(batch)().tolist()
         batch_size = len(batch.blocks)
         *totals, stops = self.world.total([*(figure * batch.num_rows for figure in figures), float(stop)])
-        return StepFigures(Means(*(total / batch_size for total in totals)), batch_size, norm, stops > 0)
+        means = [total / batch_size for total in totals]
+        figures_of_step = StepFigures(Means(*means[: len(Means._fields)]), batch_size, norm, stops > 0)
+        if to_come := means[len(Means._fields) :]:
+            self.usual_losses.lerp_(torch.tensor(to_come, device=self.session.device), 1 - KEPT)
+        return figures_of_step
 
     def _step_of(self, batch: Batch) -> Callable[[], Tensor]:
         """The step of a batch; that of a full batch, whose cubes always lie in the same memory, can be recorded."""
@@ -172,16 +180,21 @@ class Stepper:
         """Take a step without waiting for the device, unless its loss or gradient is NaN or infinite.
 
         Returns:
-            The means over the rows of the batch in the order of `Means`, and the norm of the gradient.
+            The means over the rows of the batch in the order of `Means`, with hard attention the mean losses to come
+            (T,), and the norm of the gradient.
         """
         output = self._forward(batch)
         loss = self._loss(output, batch.targets)
+        objective, to_come = loss, []
+        if output.looked_at is not None:
+            objective = loss + self._choice_loss(output, batch.targets)
+            to_come = [*losses_to_come(output.frame_logits.detach(), batch.targets).mean(dim=0)]
         self.optimizer.zero_grad(set_to_none=True)
         # Processes average their gradients: what each weighs makes that the mean over the batch.
         share = batch.num_rows * self.world.size / len(batch.blocks)
-        self._backward(loss * share if self.world.size > 1 else loss)
+        self._backward(objective * share if self.world.size > 1 else objective)
         norm = self._clipped_norm()
-        figures = torch.stack([loss.detach(), *_attention_figures(output, loss), norm])
+        figures = torch.stack([loss.detach(), *_attention_figures(output, loss), *to_come, norm])
         # The fused optimisers leave out a step where this is 1.
         self.optimizer.found_inf = torch.maximum(self._held, (~figures.isfinite().all()).float())  # type: ignore[attr-defined]
         self.optimizer.step()
@@ -193,7 +206,7 @@ class Stepper:
             output: RecognizerOutput = self._parallel(batch.cubes, self._generator if self.world.size == 1 else share)
         if self.session.recipe.precision == "bf16":
             attention = None if output.attention is None else output.attention.float()
-            output = RecognizerOutput(output.frame_logits.float(), attention)
+            output = RecognizerOutput(output.frame_logits.float(), attention, output.looked_at)
         return output
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -207,6 +220,16 @@ class Stepper:
             targets,
             attention_penalty=recipe.attention_penalty,
             penalty_reduction=recipe.penalty_reduction,
+        )
+
+    def _choice_loss(self, output: RecognizerOutput, targets: Tensor) -> Tensor:
+        recipe = self.session.recipe
+        return choice_loss(
+            output,
+            targets,
+            self.usual_losses,
+            reinforce_weight=recipe.reinforce_weight,
+            entropy_weight=recipe.entropy_weight,
         )
 
     def _backward(self, loss: Tensor) -> None:

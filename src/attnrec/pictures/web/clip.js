@@ -30,7 +30,8 @@
       const style = chosen("style");
       context.drawImage(image, 0, 0, ...data.size);
       STYLES[style](context, data, data.attention[step], fullNow());
-      if (find("boxes")?.checked) drawBoxes(context, data, data.boxes[drawn]);
+      drawBoxes(context, data.looked[drawn], data.lookedLines, true);
+      if (find("boxes")?.checked) drawBoxes(context, data.boxes[drawn], data.boxLines);
       document.documentElement.dataset.drawn = `${step} ${style} ${chosen("scale")}`;
     });
     frameOf(Math.min(lastStep, step + 1));

@@ -55,12 +55,13 @@ function drawGrid(context, data, attention, full) {
   });
 }
 
-/** Lines along the outermost pixels of annotated boxes, as `pictures/boxes.py` draws them. */
-function drawBoxes(context, data, boxes) {
-  for (const [width, colour] of data.boxLines) {
+/** Lines along the outermost pixels of boxes, or within them, as `pictures/boxes.py` draws them. */
+function drawBoxes(context, boxes, lines, within = false) {
+  for (const [width, colour] of lines) {
+    const inset = within ? width / 2 : 0.5, grown = within ? 1 - width : 0;
     context.strokeStyle = `rgb(${colour.join(" ")})`;
     context.lineWidth = width;
-    for (const [x0, y0, x1, y1] of boxes) context.strokeRect(x0 + 0.5, y0 + 0.5, x1 - x0, y1 - y0);
+    for (const [x0, y0, x1, y1] of boxes) context.strokeRect(x0 + inset, y0 + inset, x1 - x0 + grown, y1 - y0 + grown);
   }
 }
 
