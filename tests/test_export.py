@@ -10,6 +10,7 @@ import torch
 from small_store import quick, write_store
 from typer.testing import CliRunner
 
+import attnrec
 from attnrec.cli.app import app
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.predict import Recognizer
@@ -113,7 +114,6 @@ def clip_probs(path: Path, recognizer: Recognizer, clip: Path) -> np.ndarray:
     return np.concatenate([outputs_of(path, frames[block][None])["probs"] for block in blocks[:2]]).mean(axis=0)
 
 
-@pytest.mark.real
 def test_a_file_of_frames_predicts_what_predict_does(looking_run, real_data, tmp_path):
     recognizer = Recognizer(looking_run, device="cpu", jobs=1)
     report = export(recognizer.run, tmp_path / "run.onnx", source="frames")
@@ -155,3 +155,11 @@ def test_without_onnx_the_command_says_what_to_install(trained, tmp_path):
     assert ended.returncode == 1
     assert ended.stderr == "attnrec: export needs onnx, which is not installed; install attnrec[onnx]\n"
     assert not out.exists()
+
+
+def test_the_code_in_the_guide_runs(trained, tmp_path):
+    export(Run(trained), tmp_path / "run.onnx")
+    guide = Path(attnrec.__file__).parent / "guide" / "formats.md"
+    code = guide.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.stdout.strip() in Run(trained).manifest.classes, ended.stderr
