@@ -37,14 +37,28 @@ MAY_IMPORT = {
     "pictures": COMMON | {"video", "datasets", "features", "training", "evaluation"},
     "comparison": COMMON | {"distributed", "datasets", "features", "models", "training", "evaluation", "pictures"},
     "demo": COMMON | {"video", "datasets", "features", "training", "evaluation", "pictures", "comparison"},
+    "export": COMMON | {"features", "models", "training"},
     "info": COMMON | {"capture", "video", "datasets", "features", "training"},
     "cli": COMMON
-    | {"distributed", "datasets", "features", "training", "evaluation", "pictures", "comparison", "demo", "info"},
+    | {
+        "distributed",
+        "datasets",
+        "features",
+        "training",
+        "evaluation",
+        "pictures",
+        "comparison",
+        "demo",
+        "info",
+        "export",
+    },  # fmt: skip
     "__init__": COMMON | {"features", "models", "training", "evaluation", "pictures", "comparison"},
     "__main__": {"cli"},
 }
 
 OWNERS = {
+    "onnx": (),  # imported by name, as it may not be installed
+    "onnxruntime": (),
     "typer": ("cli/",),
     "rich": ("cli/",),
     "click": (),

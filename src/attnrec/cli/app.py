@@ -21,6 +21,7 @@ COMMANDS = {
     "visualize": "Draw where a run looks in videos.",
     "compare": "Compare runs, or train and compare a grid of them.",
     "predict": "Predict class probabilities of videos.",
+    "export": "Write a run as an ONNX file for other programs.",
     "info": "Describe a feature store, a run, a video or this machine.",
     "demo": "Run the whole chain on generated clips.",
     "guide": "Read a guide: videos, datasets, training, pictures and more.",
