@@ -14,7 +14,7 @@ import pytest
 import torch
 from ranks import run_ranks
 from safetensors.numpy import load_file
-from small_store import quick
+from small_store import quick, write_store
 
 from attnrec.capture import SWITCH
 from attnrec.distributed import World
@@ -164,6 +164,32 @@ def test_every_batch_of_full_size_is_one_step_on_the_same_memory(tiny_store):
     assert len(steps) == 1
     for name, value in other.model.state_dict().items():
         torch.testing.assert_close(stepper.model.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_hard_attentions_baseline_is_a_moving_average_that_begins_at_even_losses(tiny_store):
+    stepper, batches = stepper_of(tiny_store, precision="fp32", glimpse="hard")
+    usual = torch.arange(4, 0, -1) * math.log(3)  # four steps, three classes
+    torch.testing.assert_close(stepper.usual_losses, usual)
+    for k, batch in enumerate(batches):
+        generator = torch.Generator().manual_seed(derived_seed(stepper.session.recipe.seed, "step", k))
+        with torch.no_grad():
+            logits = stepper.model(batch.cubes, generator).frame_logits
+        targets = batch.targets[:, None].expand(-1, 4)
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+        to_come = torch.stack([losses[:, t:].sum(dim=1).mean() for t in range(4)])
+        figures = stepper.take(batch, k)
+        assert figures.means.loss == pytest.approx(to_come[0].item(), rel=1e-5)  # Eq. 7, without what the choices add
+        usual = 0.9 * usual + 0.1 * to_come
+        torch.testing.assert_close(stepper.usual_losses, usual)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_hard_attention_learns_several_labels(tmp_path, precision):
+    store = write_store(tmp_path / "features.h5", multilabel=True)
+    config = quick(glimpse="hard", epochs=3, precision=precision)
+    lines = log(Path(train(store, config, runs_dir=tmp_path / "runs").run))
+    losses = [line["loss"] for line in lines if line["kind"] == "epoch"]
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.cuda
