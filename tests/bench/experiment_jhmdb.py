@@ -37,6 +37,7 @@ from attnrec.errors import AttnrecError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.intervals import bootstrap_interval, known_interval, mean_statistic
 from attnrec.evaluation.localization import Targets, block_sums, localization, stored_targets
+from attnrec.evaluation.perturb import at_peaks
 from attnrec.evaluation.predict import Recognizer
 from attnrec.evaluation.predictions import read_predictions
 from attnrec.evaluation.significance import NUM_RESAMPLES, PairedDifference, paired_difference
@@ -257,7 +258,8 @@ def look_again(run: Run, store: FeatureStore, targets: Targets | None) -> dict[s
     own = score_blocks(model, feed, table.frames, keep_attention=True)
     assert own.attention is not None
     # Both are given, and so computed alike, so that nothing but attention differs.
-    maps = {"learned": own.attention, "uniform": np.full_like(own.attention, 1 / own.attention.shape[-1])}
+    learned = at_peaks(own.attention) if model.glimpse == "hard" else own.attention
+    maps = {"learned": learned, "uniform": np.full_like(own.attention, 1 / own.attention.shape[-1])}
     scores = {name: score_blocks(model, feed, table.frames, given=given) for name, given in maps.items()}
     videos = np.unique(table.video)
     figures = {

@@ -92,13 +92,13 @@ def replaced_scores(
         if donor_blocks is not None:
             maps["other_video"] = [probe.attention(table.frames[donor_blocks[blocks]])]
         if probe.model.glimpse == "hard":
-            maps = {name: drawn if name == "uniform" else [*map(_peaks, drawn)] for name, drawn in maps.items()}
+            maps = {name: drawn if name == "uniform" else [*map(at_peaks, drawn)] for name, drawn in maps.items()}
         # All attention is given, even the learned, so that nothing else differs in the computation.
         probs = {name: [probe.block_probs(frames, given) for given in drawn] for name, drawn in maps.items()}
         yield ReplacedScores(blocks, own, probs)
 
 
-def _peaks(attention: NDArray[np.float32]) -> NDArray[np.float32]:
+def at_peaks(attention: NDArray[np.float32]) -> NDArray[np.float32]:
     """Attention (..., L) that is 1 at its most probable location, and 0 elsewhere."""
     peaks = attention.argmax(axis=-1)[..., None] == np.arange(attention.shape[-1])
     return np.asarray(peaks, np.float32)
