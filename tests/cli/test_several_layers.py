@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from pages import Page
 from torch import nn
 from typer.testing import CliRunner
 
@@ -137,12 +138,15 @@ def test_pictures_say_how_much_attention_each_layer_got(tmp_path):
     assert sum(map(int, shares.groups())) in (99, 100, 101)
     assert look.attention.shape == (len(look), 14, 14)
     attended = recognizer.attend(CLIP)
-    expected = [round(100 * attended.layer_shares[layer].mean()) for layer in LAYERS]
+    expected = [round(100 * attended.layers[layer].sum(axis=(1, 2)).mean()) for layer in LAYERS]
     assert list(map(int, shares.groups())) == expected
     for suffix in ("png", "html"):
         said = attnrec("visualize", CLIP, "--out", tmp_path / f"picture.{suffix}", "--width", "64", "--jobs", "1")
         assert said.exit_code == 0, said.stderr
     assert f"ttention by layer: features.12 {expected[0]}%" in (tmp_path / "picture.html").read_text()
+    assert Page((tmp_path / "picture.html").read_text()).data()["layers"][0][0] == pytest.approx(
+        attended.layers[LAYERS[0]][0].ravel(), abs=1e-6
+    )
 
 
 def test_a_grid_of_one_layer_and_both_repeats_nothing(tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from attnrec.evaluation.on_frame import layer_shares, on_frame
+from attnrec.evaluation.on_frame import layer_maps, on_frame
 
 GRIDS = [(2, 4), (4, 2), (7, 13), (14, 7, 7), (1, 3), (5,)]
 
@@ -67,11 +67,12 @@ def test_classes_without_a_map_stay_without_one():
 
 
 @pytest.mark.parametrize("sides", GRIDS)
-def test_shares_are_the_sums_of_each_layer(sides):
+def test_each_layer_keeps_its_own_map(sides):
     attention = maps_of(sides)
-    shares = layer_shares(attention.astype(np.float32), grids_of(sides))
     first = 0
-    for m, K in enumerate(sides):
-        np.testing.assert_allclose(shares[..., m], attention[..., first : first + K * K].sum(axis=-1), atol=1e-6)
+    for K, own in zip(sides, layer_maps(attention, grids_of(sides)), strict=True):
+        assert own.shape == (2, 3, K, K)
+        for row in range(K):
+            start = first + row * K
+            np.testing.assert_array_equal(own[..., row, :], attention[..., start : start + K])
         first += K * K
-    np.testing.assert_allclose(shares.sum(axis=-1), 1, atol=1e-6)
