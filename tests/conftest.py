@@ -11,7 +11,7 @@ import attnrec  # noqa: F401  before torch: it says how torch's threads wait
 import numpy as np
 import pytest
 import torch
-from small_store import quick, write_store, write_trunk_store
+from small_store import FINER, quick, write_store, write_trunk_store
 
 from attnrec.training.train import train
 
@@ -69,6 +69,12 @@ def squeezenet_weights(real_data: Path) -> Path:
 def tiny_store(tmp_path_factory) -> Path:
     """Three classes in eight groups, easily told apart."""
     return write_store(tmp_path_factory.mktemp("store") / "features.h5")
+
+
+@pytest.fixture(scope="session")
+def layered_store(tmp_path_factory) -> Path:
+    """The same of two layers, 2 x 2 x 6 and 3 x 3 x 4, whose features differ in scale."""
+    return write_store(tmp_path_factory.mktemp("layered") / "features.h5", others=[FINER])
 
 
 @pytest.fixture(scope="session")

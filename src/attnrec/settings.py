@@ -47,6 +47,7 @@ class Setting:
     by_data: bool = False  # presets derive it from the number of blocks, so folds may differ
     has_option: bool = True  # False: given by `--set NAME=VALUE`
     takes_native: bool = False  # the word native gives None
+    joined: bool = False  # the items of a list option, joined by `LAYER_SEPARATOR`
 
 
 @functools.cache
@@ -197,6 +198,7 @@ class TrainConfig:
             "locations of all of them; default: the store's first.",
             short="",
             metavar="NAMES",
+            joined=True,
         ),
     ] = None
     preset: Annotated[
@@ -317,7 +319,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.layer is not None:
-            object.__setattr__(self, "layer", LAYER_SEPARATOR.join(name.strip() for name in self.layer.split(",")))
+            names = self.layer.replace(",", LAYER_SEPARATOR).split(LAYER_SEPARATOR)
+            object.__setattr__(self, "layer", LAYER_SEPARATOR.join(name.strip() for name in names))
         if self.retrain and (self.max_steps is not None or self.overfit is not None):
             raise ConfigError("--retrain trains to the loss of a whole training: leave out --max-steps and --overfit")
         if self.last_steps is not None and self.last_steps > (self.block_frames or self.last_steps):

@@ -32,6 +32,12 @@ class FeatureSpec:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.joined:
+            names, sides, channels = zip(*self.joined, strict=True)
+            whole = (LAYER_SEPARATOR.join(names), max(sides), max(channels), len(names) - 1)
+            hashes_joined = self.weights_sha256.count(LAYER_SEPARATOR)
+            if min(*sides, *channels) < 1 or (self.layer, self.grid_size, self.feature_dim, hashes_joined) != whole:
+                raise ValueError("joined layers do not give the features")
 
     @property
     def cube_shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 from itertools import groupby
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from attnrec.demo import demo
 from attnrec.demo.demo import write_sample_videos
 from attnrec.demo.sample import SAMPLE_ACTIONS
+from attnrec.training.run import Run
 from attnrec.video.decode import FrameReader, probe
 
 
@@ -89,3 +91,15 @@ def test_the_whole_demo(tmp_path, monkeypatch):
     assert {row.model for row in table.rows} == {"attention", "avg-pool"}
     assert report.picture.num_frames > 5
     assert Path(report.picture.out).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_demo_on_several_layers(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "NUM_GROUPS", 3)
+    of_all_epochs = demo.demo_training
+    monkeypatch.setattr(demo, "demo_training", lambda *of: dataclasses.replace(of_all_epochs(*of), epochs=1))
+    layers = ("inception4e", "inception5b")
+    report = demo.demo(tmp_path / "demo", weights="random", layers=layers, device="cpu", jobs=1)
+    for figures in (report.attention, report.baseline):
+        grids = Run(figures.run).manifest.features.grids
+        assert grids == (("inception4e", 14, 832), ("inception5b", 7, 1024))

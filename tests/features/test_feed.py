@@ -58,6 +58,36 @@ def test_arrays_in_memory_serve_as_well(features, rng, way):
     np.testing.assert_array_equal(cubes.numpy(), expected(features, rows, 2.0))
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_several_layers_stand_side_by_side(rng, tmp_path, way, dtype):
+    shapes, scales = [(50, 3, 3, 5), (50, 2, 2, 8), (50, 1, 1, 3)], [0.5, 3.0, 1.0]
+    layers = [(rng.random(shape) - 0.5).astype(np.float16) for shape in shapes]
+    stored = [mapped(tmp_path / str(m), layer) for m, layer in enumerate(layers)]
+    batches = [np.concatenate([rng.integers(0, 50, (B, 6)), np.arange(7, 13)[None]]) for B in (3, 6, 2, 3)]
+    feed = CubeFeed(stored, scales, CPU, way=way)
+    given = [cubes.clone() for cubes in feed.batches(batches, dtype)]
+    for rows, cubes in zip(batches, given, strict=True):
+        whole = np.zeros((*rows.shape, 9 + 4 + 1, 8), np.float32)  # zeros where a layer has fewer channels
+        whole[:, :, :9, :5] = expected(layers[0], rows, scales[0])
+        whole[:, :, 9:13] = expected(layers[1], rows, scales[1])
+        whole[:, :, 13:, :3] = expected(layers[2], rows, scales[2])
+        assert cubes.dtype == dtype
+        rounding = 0 if dtype == torch.float32 else 1e-3
+        np.testing.assert_allclose(cubes.float().numpy(), whole, rtol=rounding, atol=rounding / 1000)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_several_layers_use_their_memory_again(rng, way):
+    layers = [rng.random((50, 2, 2, 4)).astype(np.float16), rng.random((50, 1, 1, 8)).astype(np.float16)]
+    batches = [rng.integers(0, 50, (size, 4)) for size in (5, 3, 5)]
+    seen = [(cubes.data_ptr(), cubes.clone()) for cubes in CubeFeed(layers, [2.0, 1.0], CPU, way=way).batches(batches)]
+    assert len({place for place, _ in seen}) == 1
+    for _, cubes in seen:
+        assert cubes[:, :, :4, :4].all()
+        assert not cubes[:, :, :4, 4:].any()
+
+
 def test_the_cpu_reads_from_the_map_and_uses_its_memory_again(features, rng):
     feed = CubeFeed([features], [1.0], CPU)
     assert feed.way == "mapped"

@@ -168,6 +168,43 @@ def test_the_map_equals_what_h5py_reads(whole):
         assert features.offset == dataset.id.get_offset()
 
 
+def test_several_layers_are_read_in_the_order_asked_for(tmp_path):
+    other = dataclasses.replace(SPEC, layer="inception4e", grid_size=5, feature_dim=2, weights_sha256="cd" * 32)
+    sources = [write_part(tmp_path / "out.h5", video, SPEC, other) for video in range(len(NAMES))]
+    path = pack(tmp_path / "out.h5", sources, SPEC, other)
+    store = FeatureStore(path, "inception4e+inception5b")
+    first, second = store.layer_features()
+    for video, start in enumerate(store.videos.first_frame):
+        rows = slice(start, start + LENGTHS[video])
+        np.testing.assert_array_equal(first[rows], cubes_of(video, other))
+        np.testing.assert_array_equal(second[rows], cubes_of(video))
+    assert store.spec.grids == (("inception4e", 5, 2), ("inception5b", 3, 4))
+    assert (store.spec.layer, store.spec.grid_size, store.spec.feature_dim) == ("inception4e+inception5b", 5, 4)
+    assert store.spec.weights_sha256 == "cd" * 32 + "+" + "ab" * 32
+    assert (store.spec.num_locations, store.spec.layer_sizes) == (25 + 9, ((25, 2), (9, 4)))
+    assert FeatureStore(path).spec == FeatureStore(path, "inception5b").spec == SPEC
+    assert (SPEC.layer_sizes, SPEC.grids) == ((), (("inception5b", 3, 4),))
+    for wrong, message in {
+        "inception5b+conv1": "no layer 'conv1'; it has inception5b, inception4e",
+        "inception5b+": "no layer ''; it has inception5b, inception4e",
+        "inception5b+inception5b": r"layers must differ, got inception5b\+inception5b",
+    }.items():
+        with pytest.raises(FeatureStoreError, match=rf"out\.h5: {message}$"):
+            FeatureStore(path, wrong)
+
+
+def test_features_that_are_not_finite_are_named_whichever_layer_has_them(tmp_path):
+    other = dataclasses.replace(SPEC, layer="inception4e", feature_dim=2)
+    sources = [write_part(tmp_path / "out.h5", video, SPEC, other) for video in range(len(NAMES))]
+    path = pack(tmp_path / "out.h5", sources, SPEC, other)
+    with h5py.File(path, "r+") as file:
+        file["features/inception4e"][LENGTHS[0], 1, 1, 1] = np.nan
+    rows = np.arange(sum(LENGTHS))
+    FeatureStore(path).require_finite(rows)
+    with pytest.raises(FeatureStoreError, match="two"):
+        FeatureStore(path, "inception5b+inception4e").require_finite(rows)
+
+
 def test_writing_to_the_map_does_not_reach_the_file(whole):
     before = file_sha256(whole)
     features = FeatureStore(whole).features()

@@ -41,6 +41,7 @@ def looking_at(recognizer: Recognizer, cell: tuple[int, int], monkeypatch) -> No
         frames=np.arange(SAMPLES),
         times=np.arange(SAMPLES) / 6,
         attention=np.stack([on_cell(*cell)] * SAMPLES),
+        layers={},
         frame_probs=np.full((SAMPLES, 2), 0.5, np.float32),
         end=SAMPLES / 6,
         own_fps=6.0,

@@ -181,6 +181,34 @@ def test_a_browser_shows_the_step_that_is_asked_for(tmp_path):
     assert page.all("dd", id="entropy")[0][1] == f"{made_look().entropy[3]:.3f} of uniform"
 
 
+def layered_look(share: float = 0.75) -> Look:
+    """A look whose attention a 5 x 5 layer got this share of, all in its second cell; the rest a 2 x 2 one, evenly."""
+    fine, coarse = np.zeros((S, K, K), np.float32), np.full((S, 2, 2), (1 - share) / 4, np.float32)
+    fine[:, 0, 1] = share
+    return made_look(layers={"Mixed_5b": fine, "<last>": coarse}, note="attention by layer: Mixed_5b 75%")
+
+
+def test_a_browser_shows_layers_apart(tmp_path):
+    (tmp_path / "clip.html").write_text(page_of(layered_look()), encoding="utf-8")
+    seen = visit(f"file://{tmp_path}/clip.html", tmp_path)
+    assert seen.console == []
+    page = Page(seen.dom)
+    assert [text for _, text in page.all("figcaption")] == ["Mixed_5b, 5 x 5: 75.0 %", "<last>, 2 x 2: 25.0 %"]
+    drawn = worked(page_of(layered_look()), LAYERS_DRAWN, tmp_path)
+    # The strongest for its area is full; the other layer's cells are 4 * 0.25 / 4 against 25 * 0.75.
+    strengths = [np.zeros(25), np.full(4, 255 * 0.25 / (25 * 0.75))]
+    strengths[0][1] = 255
+    for actual, expected in zip(drawn, strengths, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1)
+
+
+def test_one_layer_is_not_shown_apart():
+    page = page_of(made_look())
+    assert "Layer by layer" not in page
+    assert "Layer by layer" in page_of(layered_look())
+    assert "Attention by layer: Mixed_5b 75%." in page_of(layered_look())
+
+
 def test_a_browser_draws_what_other_pictures_show(tmp_path):
     """Pages of all styles side by side, against the pictures that Python makes."""
     looked_at = np.zeros((S, K, K), bool)
@@ -276,6 +304,16 @@ REMEMBERED = """
   }
   done();
 })();
+"""
+
+
+LAYERS_DRAWN = """
+const canvases = document.querySelectorAll("#layers canvas");
+for (const canvas of canvases) {
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  seen.push(Array.from(pixels).filter((_, i) => i % 4 === 3));
+}
+done();
 """
 
 

@@ -47,7 +47,8 @@ def make_recognizer(
     }
     model: nn.Module
     if kind == "softmax":
-        model = SoftmaxRegression(feature_dim=feature_dim, num_locations=num_locations, num_classes=num_classes)
+        sizes = {"feature_dim": feature_dim, "num_locations": num_locations, "num_classes": num_classes}
+        model = SoftmaxRegression(**sizes, layers=options.get("layers", ()))
     elif kind in POOLING:
         model = PooledLSTM(kind, **recurrent)
     else:

@@ -3,7 +3,8 @@
 Slow on purpose, and written from the paper alone: what the package computes must equal this. Parameters are a dict of
 arrays under the names that the package's modules give them in their state dict.
 
-Legend: T time-steps, L = K * K locations, D feature channels, H hidden units, C classes.
+Legend: T time-steps, L = K * K locations, D feature channels, H hidden units, C classes. With several layers L is the
+sum of all L_m, and D the channels of the last layer, to which an affine map brings each slice of the others.
 """
 
 import numpy as np
@@ -40,14 +41,38 @@ def saliency(X):
     return np.array(measures)
 
 
-def location_softmax(params, h, X, t):
-    """Eq. 1: l_t from h_{t-1} of the top layer; of other scorers from the slices X_{t,i}, or the block, as well."""
+def slices_of(X, layers):
+    """The slices of each layer as they are stored, without the zeros that fill up the channels: M of (T, L_m, D_m)."""
+    found, first = [], 0
+    for L_m, D_m in layers:
+        found.append(X[:, first : first + L_m, :D_m])
+        first += L_m
+    return found
+
+
+def mapped(params, X, layers):
+    """One list of locations, (T, L, D): each slice of each layer but the last through that layer's affine map."""
+    steps = []
+    for t in range(len(X)):
+        listed = []
+        for m, X_m in enumerate(slices_of(X, layers)):
+            for X_mi in X_m[t]:
+                listed.append(X_mi if m == len(layers) - 1 else affine(params, f"maps.maps.{m}", X_mi))
+        steps.append(listed)
+    return np.array(steps)
+
+
+def location_softmax(params, h, X, t, standing_out):
+    """Eq. 1: l_t from h_{t-1} of the top layer; of other scorers from the slices X_{t,i}, or the block, as well.
+
+    `standing_out` is `saliency` of the block; of several layers each by itself.
+    """
     X_t, L = X[t], X.shape[1]
     if "location_scorer.weight" in params:
         W = params["location_scorer.weight"]
         scores = [W[i] @ h for i in range(L)]
     elif "saliency_scorer.weight" in params:
-        scores = [saliency(X)[t, i] @ params["saliency_scorer.weight"] for i in range(L)]
+        scores = [standing_out[t, i] @ params["saliency_scorer.weight"] for i in range(L)]
     else:
         Wc = params["content_scorer.from_feature.weight"]
         deeper = [name.removesuffix(".weight") for name in params if "deeper" in name and name.endswith(".weight")]
@@ -116,17 +141,22 @@ def chosen_location(l_t, noise_t):
     return max(range(len(l_t)), key=lambda i: scores[i])
 
 
-def recognize(params, X, kind, given=None, noise=None):
-    """Logits (T, C) and attention (T, L) of one block X, shape (T, L, D).
+def recognize(params, X, kind, given=None, noise=None, layers=()):
+    """Logits (T, C) and attention (T, L) of one block X, shape (T, L, D); of several `layers`, (L_m, D_m) each.
 
     `kind` says where the input of the LSTM comes from: attention (`location`, `content`, `saliency`) or pooling (`avg`,
     `max`, `avg-max`);
     `softmax` is the regression on the whole cube, without an LSTM. Only attention gives the second. `given` (T, L)
     takes the place of Eq. 1. With `noise` (T, L) the LSTM sees the slice of `chosen_location` only.
     """
-    T, L, D = X.shape
+    parts = slices_of(X, layers) if layers else [X]
+    T = len(X)
     if kind == "softmax":
-        return np.array([affine(params, "logits", X[t].reshape(L * D)) for t in range(T)]), None
+        whole = [np.concatenate([X_m[t].reshape(-1) for X_m in parts]) for t in range(T)]
+        return np.array([affine(params, "logits", cubes) for cubes in whole]), None
+    standing_out = np.concatenate([saliency(X_m) for X_m in parts], axis=1) if kind == "saliency" else None
+    X = mapped(params, X, layers) if layers else X
+    D = X.shape[2]
     h, c = initial_state(params, X)
     logits, attention = [], []
     for t in range(T):
@@ -137,7 +167,7 @@ def recognize(params, X, kind, given=None, noise=None):
         elif kind == "avg-max":
             x = np.concatenate([mean_slice(X[t]), maximum(X[t])])
         else:
-            attention.append(location_softmax(params, h[-1], X, t) if given is None else given[t])
+            attention.append(location_softmax(params, h[-1], X, t, standing_out) if given is None else given[t])
             x = glimpse(attention[t], X[t]) if noise is None else X[t][chosen_location(attention[t], noise[t])]
             if params["cells.0.weight_ih"].shape[1] == 2 * D:  # the mean, and what the glimpse differs from it
                 x = np.concatenate([mean_slice(X[t]), x - mean_slice(X[t])])
@@ -148,10 +178,10 @@ def recognize(params, X, kind, given=None, noise=None):
     return np.array(logits), np.array(attention) if attention else None
 
 
-def recognize_batch(params, cubes, kind, given=None, noise=None):
+def recognize_batch(params, cubes, kind, given=None, noise=None, layers=()):
     """`recognize` for each block of (B, T, L, D)."""
     maps = [[None] * len(cubes) if each is None else each for each in (given, noise)]
-    blocks = [recognize(params, X, kind, *own) for X, *own in zip(cubes, *maps, strict=True)]
+    blocks = [recognize(params, X, kind, *own, layers) for X, *own in zip(cubes, *maps, strict=True)]
     attention = None if blocks[0][1] is None else np.stack([l for _, l in blocks])  # noqa: E741
     return np.stack([logits for logits, _ in blocks]), attention
 

@@ -33,6 +33,7 @@ SPEC = FeatureSpec(
     sample_fps=10.0,
     precision="fp32",
 )
+FINER = replace(SPEC, layer="finer", grid_size=3, feature_dim=4)  # a second layer, for stores that have one
 # Small enough for a tenth of a second, large enough to learn from the stores below.
 QUICK = TrainConfig(
     attention="location",
@@ -67,41 +68,47 @@ def write_store(
     status: Mapping[int, str] = MappingProxyType({}),
     seed: int = 0,
     boxes: StoredBoxes | None = None,
+    others: Sequence[FeatureSpec] = (),
 ) -> Path:
     """Write a store with one video for each class and group, whose class is the channel that stands out.
 
-    With `multilabel` every other video has the next class as well, and the last group has none.
+    `others` are further layers, whose features are ten times as large. With `multilabel` every other video has the
+    next class as well, and the last group has none.
     """
-    rng = np.random.default_rng(seed)
+    rng, other_rng, specs = np.random.default_rng(seed), np.random.default_rng(seed + 1), [spec, *others]
     entries, content, sources = [], {}, []
     parts_dir(path).mkdir(parents=True)
     for label, name in enumerate(classes):
         for group in range(1, num_groups + 1):
             video = Path(name) / f"v_{name}_g{group:02d}_c01.mp4"
             content[video] = hashlib.sha256(repr((seed, str(video))).encode()).hexdigest()
-            cubes = rng.standard_normal((num_frames, *spec.cube_shape))
+            cubes = {spec.layer: rng.standard_normal((num_frames, *spec.cube_shape))}
+            cubes |= {of.layer: other_rng.standard_normal((num_frames, *of.cube_shape)) for of in others}
             applies = np.zeros(len(classes), np.uint8)
             applies[label] = 1
             if multilabel:
                 applies[(label + 1) % len(classes)] = group % 2
                 applies[:] *= group < num_groups
-            cubes[..., : len(classes)] += signal * applies
+            for of in specs:
+                cubes[of.layer][..., : len(classes)] += signal * applies
+                cubes[of.layer] *= 1 if of is spec else 10
             labels = tuple(classes[i] for i in np.flatnonzero(applies))
             entries.append(VideoEntry(video, labels, f"g{group:02d}"))
-            part = PartFile(part_path(path, video), [spec])
-            part.append({spec.layer: cubes.astype(np.float16)}, (np.arange(num_frames) / fps).tolist())
+            part = PartFile(part_path(path, video), specs)
+            stored = {layer: of_layer.astype(np.float16) for layer, of_layer in cubes.items()}
+            part.append(stored, (np.arange(num_frames) / fps).tolist())
             part.commit(
                 content[video],
                 DecodeSummary(status.get(len(sources), "ok"), num_frames, num_frames / fps, fps, fps, False),
             )
-            sources.append(read_part(part.path, content[video], [spec]))
+            sources.append(read_part(part.path, content[video], specs))
     if splits is None:
         made = default_splits(np.repeat(np.arange(len(classes)), num_groups), [entry.group for entry in entries], 0)
     else:
         made = {name: np.array(codes, np.uint8) for name, codes in splits.items()}
     pack_store(
         path,
-        [spec],
+        specs,
         Dataset(dataset, "made", Path("/videos"), tuple(entries), tuple(classes), multilabel, made, ()),
         content,
         sources,
@@ -113,12 +120,18 @@ def write_store(
     return path
 
 
-def write_trunk_store(path: Path, weights: str, *, sample_fps: float | None = 30.0) -> Path:
+def write_trunk_store(
+    path: Path, weights: str, *, sample_fps: float | None = 30.0, layers: tuple[str, ...] = (), grid_size: int = 7
+) -> Path:
     """Write a store of made-up features that carries a real SqueezeNet, so that its runs can look at videos."""
-    config = ExtractConfig(backbone="squeezenet1_0", weights=weights, sample_fps=sample_fps)
-    trunk, (spec,) = prepare_trunk(config, "fp32")
+    config = ExtractConfig(
+        backbone="squeezenet1_0", weights=weights, sample_fps=sample_fps, layers=layers, grid_size=grid_size
+    )
+    trunk, (spec, *others) = prepare_trunk(config, "fp32")
+    state = trunk.weights_state()
+    classes = ("left", "right")
     return write_store(
-        path, classes=("left", "right"), num_groups=4, num_frames=6, spec=spec, backbone_state=trunk.weights_state()
+        path, classes=classes, num_groups=4, num_frames=6, spec=spec, others=others, backbone_state=state
     )
 
 

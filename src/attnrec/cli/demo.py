@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnrec.cli.compare_tables import show_comparison
-from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples
+from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples, listed
 from attnrec.cli.output import Output, percent, say
 from attnrec.runtime import duration
 
 if TYPE_CHECKING:
     from attnrec.demo.demo import DemoReport
 
-EXAMPLES = examples("attnrec demo", "attnrec demo --out try --seed 1 --weights random")
+EXAMPLES = examples(
+    "attnrec demo", "attnrec demo --out try --seed 1 --weights random", "attnrec demo --layer inception4e,inception5b"
+)
 
 
 def demo(
@@ -23,6 +25,13 @@ def demo(
         typer.Option(
             help="Weights of GoogLeNet: imagenet, random or a file; default: imagenet if it can be had within seconds, "
             "else random."
+        ),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Layer of GoogLeNet to look at, or several, as inception4e,inception5b; default: the last one.",
+            metavar="NAMES",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -35,7 +44,15 @@ def demo(
     from attnrec.demo import demo as workflow
 
     with Output(json=json, quiet=quiet) as output:
-        report = workflow.demo(out, weights=weights, seed=seed, device=device, jobs=jobs, on_progress=output.progress)
+        report = workflow.demo(
+            out,
+            weights=weights,
+            layers=listed(layer),
+            seed=seed,
+            device=device,
+            jobs=jobs,
+            on_progress=output.progress,
+        )
         output.result(report, lambda: _show(report))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from attnrec.checks import annotations_of
-from attnrec.settings import Setting, SplitPart, TrainConfig, settings_of
+from attnrec.settings import LAYER_SEPARATOR, Setting, SplitPart, TrainConfig, settings_of
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # suffixes of the tables that --force replaces
 _SET = "set_"
@@ -92,7 +92,7 @@ def takes(
 def _parameter(cls: type, name: str, setting: Setting) -> inspect.Parameter:
     hint, default = annotations_of(cls)[name][0], cls.__dataclass_fields__[name].default  # type: ignore[attr-defined]
     changes: dict[str, Any] = {}
-    if get_origin(hint) is tuple:
+    if get_origin(hint) is tuple or setting.joined:
         hint, default = list[str] | None, None
     elif setting.takes_native:
         changes["parser"] = _rate
@@ -112,6 +112,8 @@ def _keyword(name: str, hint: Any, default: Any) -> inspect.Parameter:
 def _value(cls: type, name: str, value: Any) -> Any:
     """Convert a value from the command line to the type of the config's field."""
     hint = annotations_of(cls)[name][0]
+    if settings_of(cls)[name].joined:
+        return LAYER_SEPARATOR.join(listed(value)) or None
     if get_origin(hint) is not tuple:
         return value
     option = (settings_of(cls)[name].flags or (f"--{name}",))[0]

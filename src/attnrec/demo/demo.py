@@ -1,6 +1,7 @@
 """The whole chain on generated clips, without a dataset to download."""
 
 import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from attnrec.features.weights import build_trunk, imagenet_weights_at_hand, imag
 from attnrec.files import write_table
 from attnrec.pictures.visualize import VisualizeReport, visualize
 from attnrec.runtime import OnProgress, Progress, no_progress
-from attnrec.settings import ArchitectureName, ExtractConfig, TrainConfig
+from attnrec.settings import LAYER_SEPARATOR, ArchitectureName, ExtractConfig, TrainConfig
 from attnrec.training.presets import PAPER_BACKBONE
 from attnrec.training.train import train
 from attnrec.video.encode import write_video
@@ -51,6 +52,7 @@ def demo(
     folder: str | Path = "attnrec-demo",
     *,
     weights: str | None = None,
+    layers: tuple[str, ...] = (),
     seed: int = 0,
     device: str = "auto",
     jobs: int | None = None,
@@ -61,6 +63,7 @@ def demo(
     Args:
         folder: Folder for all files of the demo.
         weights: Weights as in `extract`; None takes ImageNet's if they can be had within seconds, else random ones.
+        layers: Layers of the network to look at, each on its own grid if there are several; empty for the last one.
         seed: Seed of clips, split and training.
         device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
@@ -82,14 +85,23 @@ def demo(
         why = "" if weights == "imagenet" else ", as ImageNet's are neither cached nor reachable"
         on_progress(Progress("extract", message=f"{backbone} with {weights} weights{why}"))
     extract_config = ExtractConfig(
-        backbone=backbone, weights=weights, overwrite=True, seed=seed, device=device, jobs=jobs
+        backbone=backbone,
+        weights=weights,
+        layers=layers,
+        grid_size=0 if len(layers) > 1 else ExtractConfig.grid_size,
+        overwrite=True,
+        seed=seed,
+        device=device,
+        jobs=jobs,
     )
     extract(videos, store, extract_config, on_progress=on_progress)
     figures = {}
     models: tuple[ArchitectureName, ...] = ("attention", "avg-pool")
     for model in models:
         on_progress(Progress("train", message=f"training {model}"))
-        report = train(store, demo_training(model, seed, device, jobs), runs_dir=runs, on_progress=on_progress)
+        training = demo_training(model, seed, device, jobs)
+        training = dataclasses.replace(training, layer=LAYER_SEPARATOR.join(layers) or None)
+        report = train(store, training, runs_dir=runs, on_progress=on_progress)
         figures[model] = evaluate(report.run, store, device=device, jobs=jobs)
     recognizer = Recognizer(figures["attention"].run, device=device, jobs=jobs)
     picture = visualize(

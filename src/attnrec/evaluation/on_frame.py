@@ -27,21 +27,17 @@ def on_frame(attention: NDArray[Any], grids: Sequence[LayerGrid]) -> NDArray[Any
         return attention
     finest = max(K for _, K, _ in grids)
     total = np.zeros((*attention.shape[:-1], finest, finest))
-    for own, (_, K, _) in zip(_of_layers(attention, grids), grids, strict=True):
-        spread = _spread(K, finest)
-        total += spread @ own.reshape(*own.shape[:-1], K, K) @ spread.T
+    for own in layer_maps(attention, grids):
+        spread = _spread(own.shape[-1], finest)
+        total += spread @ own @ spread.T
     return total.reshape(*attention.shape[:-1], -1).astype(attention.dtype)
 
 
-def layer_shares(attention: NDArray[Any], grids: Sequence[LayerGrid]) -> NDArray[np.float64]:
-    """How much attention each layer got, shape (..., M), each row summing to 1; arguments as in `on_frame`."""
-    return np.stack([own.sum(axis=-1, dtype=np.float64) for own in _of_layers(attention, grids)], axis=-1)
-
-
-def _of_layers(attention: NDArray[Any], grids: Sequence[LayerGrid]) -> list[NDArray[Any]]:
-    """Attention of each layer, shape (..., K_m * K_m)."""
+def layer_maps(attention: NDArray[Any], grids: Sequence[LayerGrid]) -> list[NDArray[Any]]:
+    """Each layer's own part of the attention, (..., K_m, K_m), which sums to its share; arguments as in `on_frame`."""
     ends = accumulate((K * K for _, K, _ in grids), initial=0)
-    return [attention[..., first:end] for first, end in pairwise(ends)]
+    parts = zip(pairwise(ends), grids, strict=True)
+    return [attention[..., first:end].reshape(*attention.shape[:-1], K, K) for (first, end), (_, K, _) in parts]
 
 
 def _spread(K: int, finest: int) -> NDArray[np.float64]:

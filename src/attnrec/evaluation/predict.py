@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from attnrec.datasets.folders import dataset_root, scan_videos
 from attnrec.errors import RunError, VideoError
-from attnrec.evaluation.on_frame import layer_shares, on_frame
+from attnrec.evaluation.on_frame import layer_maps, on_frame
 from attnrec.features.blocks import blocks_of, covering_blocks
 from attnrec.features.extractor import CubeExtractor, frame_reader
 from attnrec.features.feed import CubeFeed
@@ -74,7 +74,7 @@ class AttendedClip:
         times: Time of each sample in seconds from the first frame, shape (S,).
         attention: Location probabilities as seen in the frame, shape (S, K, K), each map summing to 1; of several
             layers all that they say of a place.
-        layer_shares: How much of the attention each layer got in each sample, shape (S,), by the layer's name.
+        layers: What each layer's own locations got of it, shape (S, K_m, K_m), by the layer's name.
         frame_probs: Class probabilities of each time-step, shape (S, C).
         end: End of the clip, in seconds from its first frame.
         own_fps: Frame rate of the clip itself.
@@ -86,7 +86,7 @@ class AttendedClip:
     frames: NDArray[np.int64]
     times: NDArray[np.float64]
     attention: NDArray[np.float32]
-    layer_shares: dict[str, NDArray[np.float64]]
+    layers: dict[str, NDArray[np.float32]]
     frame_probs: NDArray[np.float32]
     end: float
     own_fps: float
@@ -175,7 +175,7 @@ class Recognizer:
             frames=frames[drawn],
             times=clip.pts[frames[drawn]],
             attention=on_frame(attention, grids).reshape(-1, K, K),
-            layer_shares=dict(zip([name for name, _, _ in grids], layer_shares(attention, grids).T, strict=True)),
+            layers=dict(zip([name for name, _, _ in grids], layer_maps(attention, grids), strict=True)),
             frame_probs=scores.frame_probs[drawn],
             end=summary.duration_seconds,
             own_fps=summary.effective_fps,

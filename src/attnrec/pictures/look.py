@@ -50,6 +50,8 @@ class Look:
     boxes: Mapping[int, Sequence[Region]] = field(default_factory=dict)
     """Corners x0, y0, x1, y1 of the boxes in a sample's frame, in px of `size`, half-open, by the sample's index;
     samples without boxes are left out."""
+    layers: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """What the locations of each of several layers got of the attention, shape (S, K_m, K_m); empty for one layer."""
     note: str = ""  # notes on the attention: where hard attention looked, that it is even, how layers share it
     looked_at: NDArray[np.bool_] | None = None  # cells that hard attention looked at, shape (S, K, K); None for soft
 
@@ -108,7 +110,8 @@ class Look:
         """The look thinned to its first sample and every `step`-th after it."""
         columns = {name: column[::step] for name in _PER_SAMPLE if (column := getattr(self, name)) is not None}
         boxes = {index // step: found for index, found in self.boxes.items() if index % step == 0}
-        return replace(self, boxes=boxes, **columns)
+        layers = {layer: maps[::step] for layer, maps in self.layers.items()}
+        return replace(self, boxes=boxes, layers=layers, **columns)
 
     def shown_size(self, width: int) -> tuple[int, int]:
         """Even width and height in px of a frame at the clip's aspect, within `width` and twice that height."""
@@ -151,6 +154,9 @@ def look_at(
     chosen, end = _drawn_part(attended, clip, config)
     attention, times, size = attended.attention[chosen], attended.times[chosen], (info.width, info.height)
     entropy = np.array([attention_entropy(cells.ravel()) for cells in attention])
+    layers = {layer: maps[chosen] for layer, maps in attended.layers.items()} if len(attended.layers) > 1 else {}
+    looks = _looks_note(attended, spec.grids, recognizer.samples)
+    notes = (looks, gaze_note(float(entropy.mean())), _shares_note(layers))
     return Look(
         clip=str(clip),
         run=str(recognizer.run.path),
@@ -169,16 +175,8 @@ def look_at(
         size=size,
         region=(x0 / info.width, y0 / info.height, x1 / info.width, y1 / info.height),
         boxes={} if boxes is None else sample_boxes(boxes, clip, attended, times, size, spec.sample_fps),
-        note="; ".join(
-            filter(
-                None,
-                (
-                    _looks_note(attended, spec.grids, recognizer.samples),
-                    gaze_note(float(entropy.mean())),
-                    _shares_note(attended, chosen),
-                ),
-            )
-        ),
+        note="; ".join(filter(None, notes)),
+        layers=layers,
         looked_at=None if attended.looked_at is None else attended.looked_at[chosen] > 0,
     )
 
@@ -192,11 +190,10 @@ def _looks_note(attended: AttendedClip, grids: Sequence[LayerGrid], samples: int
     return f"looks at one cell of {sizes} at a time ({often}); the light is where it might have looked"
 
 
-def _shares_note(attended: AttendedClip, chosen: NDArray[np.int64]) -> str:
+def _shares_note(layers: Mapping[str, NDArray[np.float32]]) -> str:
     """How much of the attention each of several layers got in the drawn samples, as text; empty for one layer."""
-    shares = {layer: float(share[chosen].mean()) for layer, share in attended.layer_shares.items()}
-    listed = ", ".join(f"{layer} {share:.0%}" for layer, share in shares.items())
-    return f"attention by layer: {listed}" if len(shares) > 1 else ""
+    listed = ", ".join(f"{layer} {maps.sum(axis=(1, 2)).mean():.0%}" for layer, maps in layers.items())
+    return f"attention by layer: {listed}" if layers else ""
 
 
 def _drawn_part(attended: AttendedClip, clip: Path, config: PictureConfig) -> tuple[NDArray[np.int64], float]:

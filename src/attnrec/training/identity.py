@@ -91,9 +91,9 @@ def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
         evaluation: The evaluation of that part; empty if there is none.
     """
     spec, store = run.manifest.features, run.manifest.store
-    K = spec.grid_size
+    layers = " + ".join(f"{layer}, {K} x {K}" for layer, K, _ in spec.grids)
     lines = [
-        f"# {run.name}, on {store['path']}: {spec.backbone} {spec.layer}, {K} x {K}, of {store['videos_dir']}",
+        f"# {run.name}, on {store['path']}: {spec.backbone} {layers}, of {store['videos_dir']}",
         f"# weights {spec.weights_id}, SHA-256 {spec.weights_sha256}; split {run.manifest.split['sha256']}",
         train_command(run),
     ]

@@ -77,6 +77,25 @@
     });
   }
 
+  /** Each layer's own map, by its attention per area, and its share. */
+  function drawLayers() {
+    const density = data.layers.map((steps) => steps[step].map((weight) => weight * steps[step].length));
+    const most = Math.max(...density.flat());
+    document.querySelectorAll("#layers figure").forEach((figure, layer) => {
+      const canvas = figure.querySelector("canvas"), side = canvas.width, cells = canvas.getContext("2d");
+      const [x0, y0, x1, y1] = data.region;
+      canvas.style.aspectRatio = (x1 - x0) / (y1 - y0);
+      cells.clearRect(0, 0, side, side);
+      cells.fillStyle = getComputedStyle(canvas).color;
+      density[layer].forEach((level, i) => {
+        cells.globalAlpha = level / most;
+        cells.fillRect(i % side, Math.floor(i / side), 1, 1);
+      });
+      const share = data.layers[layer][step].reduce((sum, weight) => sum + weight, 0);
+      figure.querySelector(".share").textContent = `${(100 * share).toFixed(1)} %`;
+    });
+  }
+
   function announce() {
     const best = data.probs[step].reduce((top, p, i, all) => (p > all[top] ? i : top), 0);
     find("announce").textContent =
@@ -96,6 +115,7 @@
   function show(index) {
     step = Math.max(0, Math.min(lastStep, index));
     showNumbers();
+    drawLayers();
     drawLegend();
     drawPicture();
     if (!playing) remember();
