@@ -23,25 +23,32 @@ from attnrec.training.run import Run
 from attnrec.training.score import score_blocks
 from attnrec.training.train import train
 
+LAYERS = "finer+features"
+# The exporter takes seconds for each.
 MODELS = [
-    {"attention": "location"},
-    {"attention": "content"},
-    {"attention": "saliency"},
-    {"attention": "location", "add_mean": True, "num_layers": 3},
+    {"attention": "content", "add_mean": True, "num_layers": 3},
+    {"attention": "location", "glimpse": "hard", "reduction": "vote", "last_steps": 2},
     {"model": "avg-pool"},
-    {"model": "max-pool"},
-    {"model": "avg-max-pool", "num_layers": 2},
-    {"model": "softmax"},
-    {"reduction": "vote", "last_steps": 2},
+    *(
+        pytest.param(changes, marks=pytest.mark.slow)
+        for changes in (
+            {"attention": "location"},
+            {"attention": "saliency"},
+            {"attention": "saliency", "glimpse": "hard"},
+            {"model": "max-pool"},
+            {"model": "avg-max-pool", "num_layers": 2},
+            {"model": "softmax"},
+        )
+    ),
 ]
 
 
-def outputs_of(path: Path, blocks: np.ndarray) -> dict[str, np.ndarray]:
+def outputs_of(path: Path, *blocks: np.ndarray) -> dict[str, np.ndarray]:
     """What onnxruntime computes."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    (given,) = session.get_inputs()
-    return dict(zip(names, session.run(None, {given.name: blocks}), strict=True))
+    given = {taken.name: each for taken, each in zip(session.get_inputs(), blocks, strict=True)}
+    return dict(zip(names, session.run(None, given), strict=True))
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -51,13 +58,14 @@ def metadata_of(path: Path) -> dict[str, str]:
 def assert_same(path: Path, run: Run, num_blocks: int) -> None:
     """Compare a file of cubes with the run on random blocks, by the path that all other commands take."""
     manifest = run.manifest
-    T, shape = manifest.training.block_frames, manifest.features.cube_shape
-    cubes = np.random.default_rng(0).standard_normal((num_blocks * T, *shape)).astype(np.float16)
+    T, rng = manifest.training.block_frames, np.random.default_rng(0)
+    shapes = [(num_blocks * T, K, K, D) for _, K, D in manifest.features.grids]
+    layers = [rng.standard_normal(shape).astype(np.float16) for shape in shapes]
     frames = np.arange(num_blocks * T).reshape(num_blocks, T)
-    feed = CubeFeed(cubes, manifest.feature_scale, torch.device("cpu"))
+    feed = CubeFeed(layers, manifest.feature_scales, torch.device("cpu"))
     model = run.load_model(torch.device("cpu"))
     scores = score_blocks(model, feed, frames, multilabel=manifest.model.multilabel, keep_attention=True)
-    found = outputs_of(path, cubes[frames].astype(np.float32))
+    found = outputs_of(path, *(layer[frames].astype(np.float32) for layer in layers))
     np.testing.assert_allclose(found["frame_probs"], scores.frame_probs, atol=1e-5)
     reduced = reduce_blocks(
         scores.frame_probs, np.arange(num_blocks), manifest.training.reduction, manifest.training.last_steps
@@ -78,6 +86,13 @@ def test_a_file_computes_what_the_run_does_for_any_number_of_blocks(tiny_store, 
     assert report.inputs == {"cubes": ["batch", 4, 2, 2, 6]}
     for num_blocks in (1, 3, 16):
         assert_same(tmp_path / "run.onnx", run, num_blocks)
+
+
+def test_several_layers_are_inputs_of_their_own(layered_store, tmp_path):
+    run = Run(train(layered_store, quick(epochs=1, layer=LAYERS), runs_dir=tmp_path / "runs").run)
+    report = export(run, tmp_path / "run.onnx")
+    assert list(report.inputs) == [f"cubes_{name}" for name in LAYERS.split("+")]
+    assert_same(tmp_path / "run.onnx", run, 3)
 
 
 def test_classes_that_do_not_exclude_one_another_are_exported(tmp_path):
@@ -121,11 +136,9 @@ def test_a_file_of_frames_predicts_what_predict_does(looking_run, real_data, tmp
     clip = sorted((real_data / "weizmann4").glob("*/*.*"))[0]
     features = recognizer.features(clip)
     training = recognizer.run.manifest.training
-    blocks = blocks_of(features.pts, training.fps, training.block_frames, training.block_stride, training.block_starts)[
-        :2
-    ]
-    feed = CubeFeed(features.cubes, recognizer.run.manifest.feature_scale, torch.device("cpu"))
-    scores = score_blocks(recognizer.run.load_model(torch.device("cpu")), feed, blocks)
+    blocks = blocks_of(features.pts, training.fps, training.block_frames, training.block_stride, training.block_starts)
+    feed = CubeFeed(features.layers, recognizer.run.manifest.feature_scales, torch.device("cpu"))
+    scores = score_blocks(recognizer.run.load_model(torch.device("cpu")), feed, blocks[:2])
     expected = scores.frame_probs.mean(axis=(0, 1))
     np.testing.assert_allclose(clip_probs(tmp_path / "run.onnx", recognizer, clip), expected, atol=1e-3)
 
