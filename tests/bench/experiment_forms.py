@@ -11,7 +11,10 @@ the guide on forms of attention.
 import argparse
 import dataclasses
 import itertools
+import statistics
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +41,15 @@ from experiment_jhmdb import (
 )
 from written import TOP, write_between
 
+from attnrec.distributed import World
 from attnrec.features.store import FeatureStore
 from attnrec.runtime import prepare_cpu
 from attnrec.settings import TrainConfig
-from attnrec.training.run import Run
+from attnrec.training.plan import prepare
+from attnrec.training.step import Stepper
 
 GUIDE = TOP / "src/attnrec/guide/forms.md"
+STEP_ROUNDS = 20
 LAYERS = ("inception5b", "inception4e+inception5b")
 FORMS: dict[str, dict[str, Any]] = {
     "saliency": {"attention": "saliency", "add_mean": False},
@@ -63,19 +69,20 @@ def rows() -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     options = parsed()
-    made = []
+    made, configs = [], {}
     for name, settings in rows().items():
         if name not in options.chosen:
             continue
         store = FeatureStore(options.store, settings["layer"])
         config = dataclasses.replace(TrainConfig(**settings), split=split_of(store), jobs=options.jobs)
+        configs[name] = config
         runs = trained(config, options.seeds, options.store, options.out / "runs")
         for run in runs:
             evaluate_missing(run, options.store, options)
         targets = person_boxes(store)
         made.append(row_of(name, runs, [looked(run, store, targets, options.out) for run in runs]))
         print(f"{name}: {100 * made[-1].hits.mean():.1f} %", file=sys.stderr, flush=True)
-    text = report(made)
+    text = report(made, step_seconds(options.store, configs))
     print(text)
     if options.write:
         write_between(GUIDE, "jhmdb-forms", text)
@@ -96,15 +103,16 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def report(made: list[Row]) -> str:
+def report(made: list[Row], steps: Mapping[str, float]) -> str:
     """The table, and what to know about it."""
     first = made[0]
-    lines = [[row.name, *accuracy_cells(row, first), *look_cells(row), step_cell(row.runs)] for row in made]
+    lines = [[row.name, *accuracy_cells(row, first), *look_cells(row), f"{1000 * steps[row.name]:.0f}"] for row in made]
     heads = ["attention, glimpse, layers", "accuracy %", "sd over seeds", "95 %", "difference from the first row"]
     heads += ["peak touches the person's box %", "95 %", "difference from the centre", "entropy", "ms a step"]
     about = (
         f"{first.hits.shape[1]} test videos of {len(set(first.groups))} source films, {len(first.runs)} seeds; "
-        "intervals are over films, differences paired on the videos. A step has as many blocks in every row. "
+        "intervals are over films, differences paired on the videos. Steps have as many blocks in every row, and were "
+        f"timed by turns, {STEP_ROUNDS} of each. "
     )
     parts = [markdown(heads, lines), *([grids_table(made)] if any(row.looks for row in made) else [])]
     return "\n\n".join([*parts, wrapped(about + taken_in_words(made))])
@@ -134,10 +142,23 @@ def grids_table(made: list[Row]) -> str:
     return markdown(["peak touches the person's box, layers", *heads], lines)
 
 
-def step_cell(runs: list[Run]) -> str:
-    """Milliseconds of a training step, the median over epochs and seeds."""
-    speeds = [line["blocks_per_second"] for run in runs for line in run.read_log() if line["kind"] == "epoch"]
-    return f"{1000 * runs[0].manifest.training.batch_size / float(np.median(speeds)):.0f}"
+def step_seconds(store_path: Path, configs: Mapping[str, TrainConfig]) -> dict[str, float]:
+    """Seconds of a training step with the reading of its batch by row, medians of steps that alternate between rows."""
+    sessions = {name: prepare(store_path, config) for name, config in configs.items()}
+    rng = np.random.default_rng(0)
+    steppers = {name: Stepper(session, World()) for name, session in sessions.items()}
+    batches = {}
+    for name, session in sessions.items():
+        chosen = rng.integers(0, len(session.train), (1 + STEP_ROUNDS, session.recipe.batch_size))
+        batches[name] = steppers[name].batches(session.train, list(chosen))
+        steppers[name].model.train()
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for k in range(1 + STEP_ROUNDS):  # the first warms up
+        for name, stepper in steppers.items():
+            started = time.perf_counter()
+            stepper.take(next(batches[name]), k)
+            times[name] += [time.perf_counter() - started] if k else []
+    return {name: statistics.median(each) for name, each in times.items()}
 
 
 if __name__ == "__main__":
