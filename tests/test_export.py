@@ -26,13 +26,13 @@ from attnrec.training.train import train
 LAYERS = "finer+features"
 # The exporter takes seconds for each.
 MODELS = [
-    {"attention": "content", "add_mean": True, "num_layers": 3},
+    {"attention": "content", "add_mean": True},
     {"attention": "location", "glimpse": "hard", "reduction": "vote", "last_steps": 2},
     {"model": "avg-pool"},
     *(
         pytest.param(changes, marks=pytest.mark.slow)
         for changes in (
-            {"attention": "location"},
+            {"attention": "location", "num_layers": 3},
             {"attention": "saliency"},
             {"attention": "saliency", "glimpse": "hard"},
             {"model": "max-pool"},
@@ -129,6 +129,7 @@ def clip_probs(path: Path, recognizer: Recognizer, clip: Path) -> np.ndarray:
     return np.concatenate([outputs_of(path, frames[block][None])["probs"] for block in blocks[:2]]).mean(axis=0)
 
 
+@pytest.mark.slow
 def test_a_file_of_frames_predicts_what_predict_does(looking_run, real_data, tmp_path):
     recognizer = Recognizer(looking_run, device="cpu", jobs=1)
     report = export(recognizer.run, tmp_path / "run.onnx", source="frames")

@@ -44,7 +44,7 @@ def maps_of(layers) -> LayerMaps:
 @pytest.mark.parametrize("form", ATTENTION)
 def test_attention_equals_the_equations_on_mapped_slices(form, add_mean, layers):
     model, cubes = recognizer_of(form, layers, add_mean=add_mean), cubes_of(layers)
-    frame_logits, attention = model(cubes)
+    frame_logits, attention, _ = model(cubes)
     expected_logits, expected_attention = paper_equations.recognize_batch(
         numpy_parameters(model), cubes.numpy(), form, layers=layers
     )
@@ -65,7 +65,7 @@ def test_given_attention_chooses_among_all_layers():
     model, cubes = recognizer_of("location", layers), cubes_of(layers)
     given = make_cubes(2, 3, 1, cubes.shape[2], seed=9)[:, :, 0].softmax(dim=-1)
     expected, _ = paper_equations.recognize_batch(
-        numpy_parameters(model), cubes.numpy(), "location", given.numpy(), layers
+        numpy_parameters(model), cubes.numpy(), "location", given.numpy(), layers=layers
     )
     assert_close(model(cubes, given=given).frame_logits, expected)
 
