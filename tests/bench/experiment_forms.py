@@ -29,7 +29,6 @@ from experiment_jhmdb import (
     evaluate_missing,
     figure_of,
     looked,
-    markdown,
     person_boxes,
     row_of,
     signed,
@@ -39,7 +38,7 @@ from experiment_jhmdb import (
     with_spread,
     wrapped,
 )
-from written import TOP, write_between
+from written import TOP, markdown, write_between
 
 from attnrec.distributed import World
 from attnrec.features.store import FeatureStore

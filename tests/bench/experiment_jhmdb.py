@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from written import README, TOP, write_between
+from written import README, TOP, markdown, write_between
 
 from attnrec.cli.output import counted
 from attnrec.comparison.forecast import plan_grid
@@ -453,12 +453,6 @@ def over_runs(tests: Sequence[dict[str, Any]], name: str) -> str:
         return ""
     sure = sum((test["intervals"][name][0] or 0) > 0 for test in known)
     return f"{100 * np.mean([test['differences'][name] for test in known]):+.1f} ({sure} of {len(known)})"
-
-
-def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [[f" {cell} " if cell else " " for cell in cells] for cells in (heads, *lines)]
-    rows.insert(1, ["---"] * len(heads))
-    return "\n".join(f"|{'|'.join(cells)}|" for cells in rows)
 
 
 def wrapped(text: str) -> str:

@@ -7,7 +7,7 @@ import experiment_jhmdb as experiment
 import numpy as np
 import pytest
 from small_store import CLASSES, quick, write_store
-from written import between
+from written import between, markdown
 
 from attnrec.features.store import FeatureStore
 from attnrec.features.stored_boxes import StoredBoxes
@@ -92,7 +92,7 @@ def test_clips_are_chosen_by_their_paths() -> None:
 
 
 def test_empty_cells_and_heads_make_a_table() -> None:
-    assert experiment.markdown(["a", "b"], [["1", ""]]) == "| a | b |\n|---|---|\n| 1 | |"
+    assert markdown(["a", "b"], [["1", ""]]) == "| a | b |\n|---|---|\n| 1 | |"
 
 
 def test_the_full_experiment_has_every_row_at_each_rate_and_each_lambda_once() -> None:

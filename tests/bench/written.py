@@ -1,5 +1,6 @@
 """Writes what benchmarks and experiments found into README and the guide, between markers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ def hardware(device: torch.device) -> str:
     return f"{name}, {default_jobs()} cores, torch {torch.__version__}"
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [[f" {cell} " if cell else " " for cell in cells] for cells in (heads, *lines)]
+    rows.insert(1, ["---"] * len(heads))
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in rows)

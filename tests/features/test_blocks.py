@@ -384,3 +384,9 @@ def test_the_dataset_gives_a_row_of_labels_where_videos_may_have_several(tmp_pat
         _, target = dataset[index]
         assert target.dtype == torch.float32
         np.testing.assert_array_equal(target.numpy(), store.label_matrix[dataset.table.video[index]])
+
+
+def test_a_dataset_of_blocks_is_of_one_layer(layered_store):
+    assert BlockDataset(layered_store, "train", layer="finer", block_frames=4)[0][0].shape == (4, 3, 3, 4)
+    with pytest.raises(ValueError, match="single one"):
+        BlockDataset(layered_store, "train", layer="finer+features")

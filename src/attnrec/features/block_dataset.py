@@ -30,7 +30,7 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
 
     Raises:
         FeatureStoreError: The store cannot be used or has no such layer or split.
-        ValueError: `part` is not a part of a split.
+        ValueError: `part` is not a part of a split, or several layers are named.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
         self._features: NDArray[np.float16] | None = None
         self._layer = layer
         store = FeatureStore(self._path, layer)
+        if store.spec.joined:
+            raise ValueError(f"layer must be a single one, got {layer!r}")
         videos = store.split_members(split, part)
         self.classes = store.classes
         self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
