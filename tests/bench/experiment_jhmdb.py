@@ -32,7 +32,8 @@ from written import README, TOP, markdown, write_between
 from attnrec.cli.output import counted
 from attnrec.comparison.forecast import plan_grid
 from attnrec.comparison.grid import is_evaluated, planned_cells, runs_by_identity
-from attnrec.comparison.plots import Dot, Plot, intervals
+from attnrec.drawing.light import Picture
+from attnrec.drawing.plots import Dot, Plot, intervals
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.intervals import bootstrap_interval, known_interval, mean_statistic
@@ -49,7 +50,6 @@ from attnrec.files import atomic_path
 from attnrec.metrics import attention_entropy, block_means, reduce_blocks, top_k_hits
 from attnrec.models.attention import AttentionLSTM
 from attnrec.pictures.boxes import BoxSource, box_source
-from attnrec.pictures.light import Picture
 from attnrec.pictures.look import look_at
 from attnrec.pictures.strip import stacked, strip, strip_row
 from attnrec.runtime import Progress, default_jobs, no_progress, prepare_cpu, processor, resolve_device

@@ -12,7 +12,7 @@ from small_store import quick, write_store
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.comparison.averages import mean_attention
+from attnrec.evaluation.averages import mean_attention
 from attnrec.comparison.compare import compare
 from attnrec.comparison.report import ReportConfig, write_report
 from attnrec.errors import AttnrecError

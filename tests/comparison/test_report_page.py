@@ -12,9 +12,9 @@ from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
 from attnrec.comparison.columns import COLUMNS, published_texts
-from attnrec.comparison.plots import COLOURS, Dot, Line, Point, confusion, differences, intervals, lines, maps
 from attnrec.comparison.report_page import GalleryClip, RowDetail, TableDetail, report_page
 from attnrec.comparison.results import ComparedRow, CompareReport, PublishedFigure
+from attnrec.drawing.plots import COLOURS, Dot, Line, Point, confusion, differences, intervals, lines, maps
 
 
 def made_row(name: str = "attention", **changes) -> ComparedRow:

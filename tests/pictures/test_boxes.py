@@ -14,11 +14,11 @@ from small_store import figures_of
 
 from attnrec.comparison.compare import compare
 from attnrec.comparison.report import ReportConfig, write_report
+from attnrec.drawing.outlines import EDGE, LINE, outermost, outlined
 from attnrec.errors import ConfigError, DataError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.predict import Recognizer
 from attnrec.features.extractor import BATCH_FRAMES
-from attnrec.pictures.boxes import EDGE, LINE, outermost, outlined
 from attnrec.pictures.card import GAP_PX
 from attnrec.pictures.gallery import gallery
 from attnrec.pictures.strip import GAP_PX as COLUMN_GAP_PX

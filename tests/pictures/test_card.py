@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from looks import made_look, noise_frames, predicting
 
-from attnrec.pictures.boxes import outlined
+from attnrec.drawing.light import LETTERS_PX, attended_frame
+from attnrec.drawing.outlines import outlined
+from attnrec.drawing.text import DARK, fitted, text_width, wrapped
 from attnrec.pictures.card import (
     CHART_PX,
     CURVES,
@@ -16,8 +18,6 @@ from attnrec.pictures.card import (
     cards,
     timeline,
 )
-from attnrec.pictures.light import LETTERS_PX, attended_frame
-from attnrec.pictures.text import DARK, fitted, text_width, wrapped
 from attnrec.settings import PictureConfig
 
 CONFIG = PictureConfig()

@@ -7,7 +7,7 @@ import pytest
 from looks import made_look, noise_frames, predicting
 from pages import Page
 
-from attnrec.pictures.boxes import EDGE, LOOKED
+from attnrec.drawing.outlines import EDGE, LOOKED
 from attnrec.pictures.card import GAP_PX, cards
 from attnrec.pictures.look import Look
 from attnrec.pictures.page import clip_page

@@ -13,8 +13,8 @@ from looks import predicting
 from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
-from attnrec.pictures.boxes import outlined, outlined_cells
-from attnrec.pictures.light import attended_frame, upsample
+from attnrec.drawing.light import attended_frame, upsample
+from attnrec.drawing.outlines import outlined, outlined_cells
 from attnrec.pictures.look import Look
 from attnrec.pictures.page import clip_page
 from attnrec.settings import PictureConfig

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from looks import made_look, noise_frames, predicting
 
-from attnrec.pictures.boxes import outlined
-from attnrec.pictures.light import attended_frame
+from attnrec.drawing.light import attended_frame
+from attnrec.drawing.outlines import outlined
+from attnrec.drawing.text import LIGHT
 from attnrec.pictures.strip import (
     GAP_PX,
     HEAD_PX,
@@ -15,7 +16,6 @@ from attnrec.pictures.strip import (
     stacked,
     strip,
 )
-from attnrec.pictures.text import LIGHT
 from attnrec.settings import PictureConfig
 
 WIDTH, HEIGHT = 120, 90

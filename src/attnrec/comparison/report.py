@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.comparison.averages import mean_attention
+from attnrec.evaluation.averages import mean_attention
 from attnrec.comparison.report_page import GalleryClip, RowDetail, TableDetail, report_page
 from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
 from attnrec.errors import AttnrecError

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.comparison.columns import COLUMNS, PUBLISHED, Column, published_texts, shown_columns
-from attnrec.comparison.plots import Dot, Line, Plot, Point, confusion, differences, intervals, lines, maps
 from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
-from attnrec.pictures.document import data_uri, document, still_of
+from attnrec.drawing.document import data_uri, document, still_of
+from attnrec.drawing.plots import Dot, Line, Plot, Point, confusion, differences, intervals, lines, maps
 
 MOST_STEPS = 10  # most maps of the mean attention by step
 

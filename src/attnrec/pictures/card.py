@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.pictures.boxes import outlined, outlined_cells
-from attnrec.pictures.light import LEGEND_PX, LETTERS_PX, Picture, attended_frame, draw_legend
+from attnrec.drawing.light import LEGEND_PX, LETTERS_PX, Picture, attended_frame, draw_legend
+from attnrec.drawing.outlines import outlined, outlined_cells
+from attnrec.drawing.text import DARK, Colour, Theme, drawable, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.pictures.look import Look
-from attnrec.pictures.text import DARK, Colour, Theme, drawable, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.settings import PictureConfig
 
 GAP_PX, MARGIN_PX = 6, 6

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from attnrec.drawing.light import Picture
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.predict import Recognizer
 from attnrec.pictures.boxes import BoxSource, box_source
-from attnrec.pictures.light import Picture
 from attnrec.pictures.look import look_at, note_unboxed, reason_of
 from attnrec.pictures.strip import png_bytes, stacked, strip, strip_row
 from attnrec.pictures.write import require_strip, write_picture

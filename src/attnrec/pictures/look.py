@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.datasets.folders import label_of
+from attnrec.drawing.light import full_levels, peaks_of
 from attnrec.errors import AttnrecError, ConfigError, VideoError
 from attnrec.evaluation.gaze import gaze_note
 from attnrec.evaluation.predict import AttendedClip, Prediction, Recognizer
 from attnrec.features.boxes import BoxTable
 from attnrec.metrics import attention_entropy
 from attnrec.pictures.boxes import BoxSource, sample_boxes
-from attnrec.pictures.light import full_levels, peaks_of
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 from attnrec.specs import LayerGrid

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnrec.pictures.boxes import EDGE, EDGE_PX, LINE, LINE_PX, LOOKED, LOOKED_EDGE_PX, LOOKED_PX, outermost
-from attnrec.pictures.document import data_uri, document
-from attnrec.pictures.light import ALPHA, FIXED_FULL, axis_weights, cells_at
+from attnrec.drawing.document import data_uri, document
+from attnrec.drawing.light import ALPHA, FIXED_FULL, axis_weights, cells_at
+from attnrec.drawing.outlines import EDGE, EDGE_PX, LINE, LINE_PX, LOOKED, LOOKED_EDGE_PX, LOOKED_PX, outermost
+from attnrec.drawing.text import printable
 from attnrec.pictures.look import Look
-from attnrec.pictures.text import printable
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 
 MAX_CURVES = 6  # more curves cannot be told apart

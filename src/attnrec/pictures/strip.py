@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attnrec.pictures.boxes import outlined, outlined_cells
-from attnrec.pictures.light import LEGEND_PX, Picture, attended_frame, draw_legend
+from attnrec.drawing.light import LEGEND_PX, Picture, attended_frame, draw_legend
+from attnrec.drawing.outlines import outlined, outlined_cells
+from attnrec.drawing.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.pictures.look import Look, shown_frames
-from attnrec.pictures.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.runtime import OnProgress, no_progress
 from attnrec.settings import PictureConfig
 

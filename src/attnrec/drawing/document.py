@@ -12,11 +12,11 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from attnrec.pictures.text import printable
+from attnrec.drawing.text import printable
 
 
 def document(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
-    """Fill a template of `pictures/web/`. Values are escaped, including data for scripts.
+    """Fill a template of `drawing/web/`. Values are escaped, including data for scripts.
 
     The page's content security policy allows only its own styles and scripts, by their hashes, and embedded pictures;
     nothing else is loaded or run, so even a mistake in escaping could not execute what a file name says.
@@ -66,7 +66,7 @@ def _source_hash(text: str) -> str:
 
 @functools.cache
 def _inline(name: str) -> Markup:
-    return Markup(files("attnrec").joinpath("pictures", "web", name).read_text(encoding="utf-8"))
+    return Markup(files("attnrec").joinpath("drawing", "web", name).read_text(encoding="utf-8"))
 
 
 @functools.cache

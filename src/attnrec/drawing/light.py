@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter1d
 
-from attnrec.pictures.text import Theme, fitted, font, text_width
+from attnrec.drawing.text import Theme, fitted, font, text_width
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 from attnrec.video.decode import Region
 

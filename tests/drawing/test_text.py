@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from attnrec.pictures.text import drawable, fitted, font, text_width, wrapped
+from attnrec.drawing.text import drawable, fitted, font, text_width, wrapped
 
 
 @pytest.mark.parametrize("name", ["прыжок", "جري", "πηδώ", "søvn"])

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.pictures.document import data_uri
-from attnrec.pictures.text import printable
+from attnrec.drawing.document import data_uri
+from attnrec.drawing.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,5 +1,5 @@
 "use strict";
-// Attention over a frame in two of the styles of `pictures/light.py`.
+// Attention over a frame in two of the styles of `drawing/light.py`.
 // All sizes are in px of the frame.
 
 /** Attention of one step at every pixel, smoothed: rows (H, K) x attention (K, K) x columns (K, W). */
@@ -55,7 +55,7 @@ function drawGrid(context, data, attention, full) {
   });
 }
 
-/** Lines along the outermost pixels of boxes, or within them, as `pictures/boxes.py` draws them. */
+/** Lines along the outermost pixels of boxes, or within them, as `drawing/outlines.py` draws them. */
 function drawBoxes(context, boxes, lines, within = false) {
   for (const [width, colour] of lines) {
     const inset = within ? width / 2 : 0.5, grown = within ? 1 - width : 0;

@@ -5,7 +5,7 @@ import pytest
 from looks import made_look, noise_frames, on_cell, random_attention
 from scipy.ndimage import gaussian_filter, zoom
 
-from attnrec.pictures.light import (
+from attnrec.drawing.light import (
     ALPHA,
     FIXED_FULL,
     HEAT_ALPHA,

@@ -1,0 +1,1 @@
+"""Arrays in, pictures, plots and pages out: knows no run and no store."""
