@@ -42,6 +42,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal; a dash for None and NaN."""
+    return "-" if value is None or value != value else f"{100 * value:.1f}"
+
+
 def resolve_device(name: str, local_rank: int | None = None) -> "torch.device":
     """The torch device of a name; `auto` is a CUDA device if there is one, else the CPU.
 

@@ -8,8 +8,8 @@ import pytest
 from small_store import write_store
 
 from attnrec.cli import output as module
-from attnrec.cli.output import Output, duration, percent, printable, size, table
-from attnrec.runtime import Progress
+from attnrec.cli.output import Output, printable, size, table
+from attnrec.runtime import Progress, duration, percent
 
 
 def strict(text: str) -> object:

@@ -12,14 +12,15 @@ from small_store import quick, write_store
 from typer.testing import CliRunner
 
 from attnrec.cli.app import app
-from attnrec.evaluation.averages import mean_attention
 from attnrec.comparison.compare import compare
-from attnrec.comparison.report import ReportConfig, write_report
+from attnrec.comparison.report import write_report
 from attnrec.errors import AttnrecError
+from attnrec.evaluation.averages import mean_attention
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.features.blocks import block_table
 from attnrec.features.extractor import BATCH_FRAMES
 from attnrec.features.store import FeatureStore
+from attnrec.pictures.examples import PageSources
 from attnrec.training.identity import commands_of, identity_of
 from attnrec.training.run import Run, find_runs
 from attnrec.training.train import train
@@ -87,7 +88,7 @@ def test_mean_attention_is_the_mean(runs, tiny_store):
 def test_what_cannot_be_had_is_named_in_the_page(runs, tmp_path):
     other = write_store(tmp_path / "other.h5", num_groups=6)
     report = compare(runs[:1])
-    write_report(tmp_path / "report.html", report, ReportConfig(store=other))
+    write_report(tmp_path / "report.html", report, PageSources(store=other))
     assert re.search(
         r"No mean attention of .*: .* was trained on another store", page_of(tmp_path / "report.html").text
     )
@@ -112,7 +113,7 @@ def test_clips_are_shown_with_where_the_run_looked(looking_run, tmp_path, monkey
     for video in figures.videos[1:]:
         (tmp_path / "videos" / video.path).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / "videos" / video.path, noise(4), fps=6)
-    config = ReportConfig(videos=tmp_path / "videos", device="cpu", jobs=1)
+    config = PageSources(videos=tmp_path / "videos", device="cpu", jobs=1)
     write_report(tmp_path / "report.html", compare([run]), config)
     page = page_of(tmp_path / "report.html")
     shown = [attributes for attributes, _ in page.all("img") if str(attributes["src"]).startswith("data:image/gif")]
@@ -126,7 +127,7 @@ def test_a_run_that_cannot_look_has_a_page_without_clips(looking_run, tmp_path):
     run = shutil.copytree(looking_run, tmp_path / "run")
     evaluate(run)
     (run / "backbone.safetensors").write_bytes(b"damaged")
-    write_report(tmp_path / "report.html", compare([run]), ReportConfig(videos=tmp_path, device="cpu", jobs=1))
+    write_report(tmp_path / "report.html", compare([run]), PageSources(videos=tmp_path, device="cpu", jobs=1))
     text = page_of(tmp_path / "report.html").text
     assert re.search(r"No clips to see: \S+backbone\.safetensors: cannot be read", text)
 

@@ -12,9 +12,10 @@ from pages import HOSTILE, Page, assert_self_contained, assert_usable
 from PIL import Image
 
 from attnrec.comparison.columns import COLUMNS, published_texts
-from attnrec.comparison.report_page import GalleryClip, RowDetail, TableDetail, report_page
+from attnrec.comparison.report_page import RowDetail, TableDetail, report_page
 from attnrec.comparison.results import ComparedRow, CompareReport, PublishedFigure
 from attnrec.drawing.plots import COLOURS, Dot, Line, Point, confusion, differences, intervals, lines, maps
+from attnrec.pictures.examples import ExampleClip
 
 
 def made_row(name: str = "attention", **changes) -> ComparedRow:
@@ -59,7 +60,7 @@ def made_detail(classes: list[str], rows: list[ComparedRow], **changes) -> Table
         classes=classes,
         class_counts=[6] * C,
         rows=details,
-        gallery=[GalleryClip(video("v_a.mp4", "jump", "run"), False, gif())],
+        gallery=[ExampleClip(video("v_a.mp4", "jump", "run"), False, gif())],
         gallery_of=rows[0].name,
     )
     return dataclasses.replace(detail, **changes)
@@ -160,7 +161,7 @@ def test_names_are_text_whatever_they_say():
         [HOSTILE, "run"],
         rows,
         notes=[HOSTILE],
-        gallery=[GalleryClip(video(HOSTILE, HOSTILE, HOSTILE), False, gif())],
+        gallery=[ExampleClip(video(HOSTILE, HOSTILE, HOSTILE), False, gif())],
     )
     table = dataclasses.replace(detail.table, dataset=HOSTILE, splits=[HOSTILE])
     html = made_page(dataclasses.replace(detail, table=table))

@@ -13,13 +13,14 @@ from pages import Page
 from small_store import figures_of
 
 from attnrec.comparison.compare import compare
-from attnrec.comparison.report import ReportConfig, write_report
+from attnrec.comparison.report import write_report
 from attnrec.drawing.outlines import EDGE, LINE, outermost, outlined
 from attnrec.errors import ConfigError, DataError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.predict import Recognizer
 from attnrec.features.extractor import BATCH_FRAMES
 from attnrec.pictures.card import GAP_PX
+from attnrec.pictures.examples import PageSources
 from attnrec.pictures.gallery import gallery
 from attnrec.pictures.strip import GAP_PX as COLUMN_GAP_PX
 from attnrec.pictures.strip import HEAD_PX, MARGIN_PX
@@ -351,12 +352,12 @@ def test_boxes_of_the_store_in_several_clips_runs_and_galleries(boxed, looking_r
 
 
 def test_the_report_has_the_boxes(boxed, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("attnrec.comparison.report.PICTURES_FPS", FPS / 2)
+    monkeypatch.setattr("attnrec.pictures.examples.PICTURES_FPS", FPS / 2)
     for video in evaluate(boxed).videos:
         target = tmp_path / "videos" / video.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, target)
-    config = ReportConfig(videos=tmp_path / "videos", device="cpu", jobs=1)
+    config = PageSources(videos=tmp_path / "videos", device="cpu", jobs=1)
     write_report(tmp_path / "report.html", compare([boxed.path]), config)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     gifs = [has["src"] for has, _ in page.all("img") if str(has["src"]).startswith("data:image/gif;base64,")]

@@ -128,9 +128,10 @@ def compare(
         if markdown_path is not None:
             write_markdown(markdown_path, report, force)
         if html_path is not None:
-            from attnrec.comparison.report import ReportConfig, write_report
+            from attnrec.comparison.report import write_report
+            from attnrec.pictures.examples import PageSources
 
-            sources = ReportConfig(features, videos, training.device, training.jobs)
+            sources = PageSources(features, videos, training.device, training.jobs)
             write_report(html_path, report, sources, overwrite=force, on_progress=output.progress)
         output.result(report, lambda: show_comparison(report))
         for path, _ in kinds:

@@ -7,8 +7,8 @@ import typer
 
 from attnrec.cli.compare_tables import show_comparison
 from attnrec.cli.options import DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, examples, listed
-from attnrec.cli.output import Output, percent, say
-from attnrec.runtime import duration
+from attnrec.cli.output import Output, say
+from attnrec.runtime import duration, percent
 
 if TYPE_CHECKING:
     from attnrec.demo.demo import DemoReport

@@ -160,11 +160,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal; a dash for None and NaN."""
-    return "-" if value is None or value != value else f"{100 * value:.1f}"
-
-
 def size(num_bytes: float) -> str:
     """A number of bytes in B, kB, MB or GB."""
     for unit in ("B", "kB", "MB"):

@@ -14,8 +14,8 @@ from attnrec.cli.options import (
     given_settings,
     takes,
 )
-from attnrec.cli.output import Output, counted, percent, say, size
-from attnrec.runtime import duration
+from attnrec.cli.output import Output, counted, say, size
+from attnrec.runtime import duration, percent
 from attnrec.settings import TrainConfig, option_of, settings_of
 
 if TYPE_CHECKING:

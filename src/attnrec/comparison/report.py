@@ -3,50 +3,30 @@
 Legend: C classes.
 """
 
-import math
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.evaluation.averages import mean_attention
-from attnrec.comparison.report_page import GalleryClip, RowDetail, TableDetail, report_page
+from attnrec.comparison.report_page import RowDetail, TableDetail, report_page
 from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
 from attnrec.errors import AttnrecError
-from attnrec.evaluation.predict import Recognizer
+from attnrec.evaluation.averages import mean_attention
 from attnrec.metrics import per_class_accuracy
-from attnrec.pictures.boxes import BoxSource, box_source
-from attnrec.pictures.gallery import examples, is_right, labels_of
-from attnrec.pictures.look import Look, look_at, reason_of
-from attnrec.pictures.write import WRITERS, write_picture
+from attnrec.pictures.examples import ExampleClip, PageSources, example_clips
+from attnrec.pictures.write import write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress, versions
-from attnrec.settings import PictureConfig
+from attnrec.training.curves import epochs_of
 from attnrec.training.identity import commands_of
 from attnrec.training.run import Run, utc_now
-
-EXAMPLES = 3  # clips in the gallery of each kind, right and wrong
-PICTURES = PictureConfig(width=160, duration=4.0)
-PICTURES_FPS = 8.0  # at the clips' own rates the page would be several times as large
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Where the page finds what the tables lack."""
-
-    store: Path | None = None  # feature store, as in `evaluate`
-    videos: Path | None = None  # folder of the videos; None takes the one that they were extracted from
-    device: str = "auto"  # see `runtime.resolve_device`
-    jobs: int | None = None  # CPU threads
 
 
 def write_report(
     path: Path,
     report: CompareReport,
-    config: ReportConfig | None = None,
+    config: PageSources | None = None,
     *,
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
@@ -67,7 +47,7 @@ def write_report(
         RunError: A run is missing or damaged.
         AttnrecError: The file exists already or cannot be written.
     """
-    config = config or ReportConfig()
+    config = config or PageSources()
     details = [_table(table, config, on_progress) for table in report.tables]
     facts = [("Made by", f"attnrec {versions()['attnrec']}"), ("At", utc_now()[:16].replace("T", " ") + " UTC")]
     if report.grid is not None:
@@ -75,7 +55,7 @@ def write_report(
     write_picture(path, report_page(report, details, facts).encode("utf-8"), overwrite=overwrite)
 
 
-def _table(table: ComparedTable, config: ReportConfig, on_progress: OnProgress) -> TableDetail:
+def _table(table: ComparedTable, config: PageSources, on_progress: OnProgress) -> TableDetail:
     notes = [f"Stands apart: {table.apart}"] if table.apart else []
     rows = []
     for done, row in enumerate(table.rows):
@@ -98,7 +78,7 @@ def _table(table: ComparedTable, config: ReportConfig, on_progress: OnProgress) 
     )
 
 
-def _detail(row: ComparedRow, part: str, config: ReportConfig) -> tuple[RowDetail, str | None]:
+def _detail(row: ComparedRow, part: str, config: PageSources) -> tuple[RowDetail, str | None]:
     """A row's part of the page, and a note on what is missing from it."""
     runs = [Run(each.path) for each in row.runs]
     found = [run.read_evaluation(part) or {} for run in runs]
@@ -113,7 +93,7 @@ def _detail(row: ComparedRow, part: str, config: ReportConfig) -> tuple[RowDetai
             note = f"No mean attention of {row.name}: {error}"
     detail = RowDetail(
         row=row,
-        logs=[[line for line in run.read_log() if line.get("kind") == "epoch"] for run in runs],
+        logs=[epochs_of(run.read_log()) for run in runs],
         confusion=confusion,
         class_figures=_precisions(counted) if confusion is None else per_class_accuracy(confusion),
         class_attention=by_class,
@@ -150,44 +130,5 @@ def _class_counts(table: ComparedTable) -> list[int] | None:
     return [sum(of_class) for of_class in zip(*counts, strict=True)] or None
 
 
-def _gallery(run: Run, part: str, config: ReportConfig, on_progress: OnProgress) -> tuple[list[GalleryClip], list[str]]:
-    """Clips that a run recognises and clips that it does not, and notes on what could not be shown."""
-    videos, classes = (run.read_evaluation(part) or {})["videos"], run.manifest.classes
-    chosen = [
-        video
-        for right in (True, False)
-        for video in examples([each for each in videos if is_right(each, classes) is right], EXAMPLES)
-    ]
-    folder = config.videos or Path(run.manifest.store["videos_dir"])
-    if not folder.is_dir():
-        return [], [f"No clips to see: {folder} is not there; name the folder of the videos by --videos."]
-    clips, lacking = [], []
-    try:
-        recognizer = Recognizer(run, device=config.device, jobs=config.jobs)
-    except AttnrecError as error:
-        return [], [f"No clips to see: {error}"]
-    boxes = box_source(None, run, PICTURES, config.store)
-    for done, video in enumerate(chosen):
-        on_progress(Progress("gallery", done, len(chosen), video["path"]))
-        try:
-            gif = _gif(recognizer, folder / video["path"], labels_of(video, classes), boxes)
-        except AttnrecError as error:
-            lacking.append(f"{video['path']} is not shown: {reason_of(error)}")
-            continue
-        clips.append(GalleryClip(video, is_right(video, classes), gif))
-    on_progress(Progress("gallery", len(chosen), len(chosen)))
-    return clips, lacking
-
-
-def _gif(recognizer: Recognizer, clip: Path, truth: Sequence[str], boxes: BoxSource | None) -> bytes:
-    look = _thinned(look_at(recognizer, clip, PICTURES, truth=truth, boxes=boxes))
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "clip.gif"
-        WRITERS[".gif"](look, out, PICTURES, False, no_progress)
-        return out.read_bytes()
-
-
-def _thinned(look: Look) -> Look:
-    """Thin a look to every n-th sample, so that at most `PICTURES_FPS` per second are left."""
-    step = math.ceil(len(look) / (look.end - look.times[0]) / PICTURES_FPS - 1e-6)
-    return look.every(step)
+def _gallery(run: Run, part: str, config: PageSources, on_progress: OnProgress) -> tuple[list[ExampleClip], list[str]]:
+    return example_clips(run, (run.read_evaluation(part) or {})["videos"], config, on_progress)

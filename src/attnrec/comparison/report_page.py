@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from attnrec.comparison.columns import COLUMNS, PUBLISHED, Column, published_texts, shown_columns
 from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
-from attnrec.drawing.document import data_uri, document, still_of
-from attnrec.drawing.plots import Dot, Line, Plot, Point, confusion, differences, intervals, lines, maps
-
-MOST_STEPS = 10  # most maps of the mean attention by step
+from attnrec.drawing.document import document
+from attnrec.drawing.figure import Shown
+from attnrec.drawing.plots import Dot, Line, Point, confusion, differences, intervals, lines
+from attnrec.evaluation.averages import attention_plots
+from attnrec.pictures.examples import ExampleClip
+from attnrec.training.curves import capital, metric_name, training_plots
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,6 @@ class RowDetail:
 
 
 @dataclass(frozen=True)
-class GalleryClip:
-    """A clip with its prediction, and the GIF of where the model looked."""
-
-    video: dict[str, Any]  # the video's entry in the evaluation
-    is_right: bool
-    gif: bytes
-
-
-@dataclass(frozen=True)
 class TableDetail:
     """What the page shows of a table besides its rows."""
 
@@ -55,13 +48,13 @@ class TableDetail:
     classes: list[str]
     class_counts: list[int]  # number of videos of each class, over all splits of one seed
     rows: list[RowDetail]  # in the table's order
-    gallery: list[GalleryClip]  # clips of one of the rows
+    gallery: list[ExampleClip]  # clips of one of the rows
     gallery_of: str | None  # name of the row of the gallery
 
     @property
     def metric(self) -> str:
         """The metric as text."""
-        return "mAP" if self.table.metric == "map" else self.table.metric
+        return metric_name(self.table.metric)
 
 
 class Cell(NamedTuple):
@@ -72,14 +65,6 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A plot under a heading."""
-
-    heading: str
-    plot: Plot
-
-
-@dataclass(frozen=True)
 class _Section:
     """A table with its figures, as the template shows it."""
 
@@ -87,11 +72,10 @@ class _Section:
     detail: TableDetail
     headings: list[str]
     cells: list[list[Cell]]
-    results: list[Figure]
-    training: list[Figure]
-    classes: list[Figure]
-    attention: list[Figure]
-    clips: list[tuple[GalleryClip, str, str]]  # each with its moving and its still picture
+    results: list[Shown]
+    training: list[Shown]
+    classes: list[Shown]
+    attention: list[Shown]
 
 
 def report_page(report: CompareReport, details: Sequence[TableDetail], facts: Sequence[tuple[str, str]]) -> str:
@@ -132,10 +116,9 @@ def _section(detail: TableDetail) -> _Section:
         headings=[column.headed_on_page(table) for column in columns],
         cells=[[_cell(column, table, row) for column in columns] for row in table.rows],
         results=_results(table.rows, detail.metric),
-        training=_training(detail),
+        training=training_plots([(each.row.name, each.logs) for each in detail.rows], detail.table.metric),
         classes=_by_class(detail),
         attention=_attention(detail),
-        clips=[(clip, data_uri(clip.gif, "image/gif"), still_of(clip.gif)) for clip in detail.gallery],
     )
 
 
@@ -144,18 +127,18 @@ def _cell(column: Column, table: ComparedTable, row: ComparedRow) -> Cell:
     return Cell(column.said(table, row) or "", value[0] if isinstance(value, tuple) else value)
 
 
-def _results(rows: Sequence[ComparedRow], metric: str) -> list[Figure]:
+def _results(rows: Sequence[ComparedRow], metric: str) -> list[Shown]:
     dots = [Dot(row.name, row.figure, row.interval) for row in rows if row.figure is not None]
     if not dots:
         return []
-    figures = [Figure("All rows", intervals(dots))]
+    figures = [Shown("All rows", intervals(dots))]
     for heading, name, x_label in (
-        (f"{_capital(metric)} by lambda", "attention_penalty", "lambda"),
-        (f"{_capital(metric)} by frames a second", "fps", "frames a second"),
+        (f"{capital(metric)} by lambda", "attention_penalty", "lambda"),
+        (f"{capital(metric)} by frames a second", "fps", "frames a second"),
     ):
         if drawn := _by_setting([row for row in rows if row.figure is not None], name):
             plot = lines(drawn, x_label, f"{metric}, %, with 95 % intervals", marked=True, percent=True)
-            figures.append(Figure(heading, plot))
+            figures.append(Shown(heading, plot))
     return figures
 
 
@@ -186,55 +169,23 @@ def _line_name(row: ComparedRow, name: str) -> str:
     return f"{row.model}{form}{penalty}"
 
 
-def _training(detail: TableDetail) -> list[Figure]:
-    figures = []
-    names, metric = [each.row.name for each in detail.rows], detail.metric
-    of_videos = f"validation_{detail.table.metric}"
-    for heading, field, y_label in (
-        ("Loss in training", "loss", "loss"),
-        ("Loss on validation videos", "validation_loss", "loss"),
-        (f"{_capital(metric)} on validation videos", of_videos, f"{metric}, %"),
-        ("Penalty above its floor", "penalty_above_floor", "penalty"),
-        ("Entropy of the attention", "attention_entropy", "entropy, 1 for uniform"),
-    ):
-        drawn = [
-            Line(each.row.name, [Point(epoch["epoch"], epoch.get(field)) for epoch in log])
-            for each in detail.rows
-            for log in each.logs
-            if any(epoch.get(field) is not None for epoch in log)
-        ]
-        if drawn:
-            plot = lines(drawn, "epoch", y_label, names=names, percent=field == of_videos)
-            figures.append(Figure(heading, plot))
-    return figures
-
-
-def _capital(name: str) -> str:
-    """A metric's name with a capital, except mAP."""
-    return name if name == "mAP" else name.capitalize()
-
-
-def _by_class(detail: TableDetail) -> list[Figure]:
+def _by_class(detail: TableDetail) -> list[Shown]:
     figures = []
     base = next((each for each in detail.rows if each.row.name == detail.table.against), None)
     if base is not None and base.class_figures is not None:
         for each in detail.rows:
             if each is not base and each.class_figures is not None:
                 plot = differences(each.class_figures - base.class_figures, detail.classes, detail.class_counts)
-                figures.append(Figure(f"{each.row.name} less {base.row.name}", plot))
+                figures.append(Shown(f"{each.row.name} less {base.row.name}", plot))
     for each in detail.rows:
         if each.confusion is not None:
-            figures.append(Figure(f"Confusion: {each.row.name}", confusion(each.confusion, detail.classes)))
+            figures.append(Shown(f"Confusion: {each.row.name}", confusion(each.confusion, detail.classes)))
     return figures
 
 
-def _attention(detail: TableDetail) -> list[Figure]:
-    figures = []
-    for each in detail.rows:
-        if each.class_attention is not None:
-            figures.append(Figure(f"By class: {each.row.name}", maps(each.class_attention, detail.classes)))
-        if (by_step := each.step_attention) is not None:
-            steps = np.unique(np.linspace(0, len(by_step) - 1, min(MOST_STEPS, len(by_step))).round().astype(int))
-            plot = maps(by_step[steps], [f"step {step + 1}" for step in steps])
-            figures.append(Figure(f"By step: {each.row.name}", plot))
-    return figures
+def _attention(detail: TableDetail) -> list[Shown]:
+    return [
+        shown
+        for each in detail.rows
+        for shown in attention_plots(each.class_attention, each.step_attention, detail.classes, f": {each.row.name}")
+    ]

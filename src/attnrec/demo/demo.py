@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.comparison.compare import compare
-from attnrec.comparison.report import ReportConfig, write_report
+from attnrec.comparison.report import write_report
 from attnrec.comparison.results import CompareReport
 from attnrec.datasets.splits import TEST
 from attnrec.demo.sample import SAMPLE_ACTIONS, SampleClip, generate_clips
@@ -19,6 +19,7 @@ from attnrec.features.extract import extract
 from attnrec.features.store import FeatureStore
 from attnrec.features.weights import build_trunk, imagenet_weights_at_hand, imagenet_weights_cached
 from attnrec.files import write_table
+from attnrec.pictures.examples import PageSources
 from attnrec.pictures.visualize import VisualizeReport, visualize
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import LAYER_SEPARATOR, ArchitectureName, ExtractConfig, TrainConfig
@@ -112,7 +113,7 @@ def demo(
         on_progress=on_progress,
     )
     table, page = compare([figure.run for figure in figures.values()]), folder / "report.html"
-    write_report(page, table, ReportConfig(store, videos, device, jobs), overwrite=True, on_progress=on_progress)
+    write_report(page, table, PageSources(store, videos, device, jobs), overwrite=True, on_progress=on_progress)
     return DemoReport(
         videos=str(videos),
         store=str(store),

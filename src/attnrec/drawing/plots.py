@@ -1,60 +1,20 @@
-"""Plots of a report as SVG, for light and dark pages.
+"""The kinds of plots in pages and runs.
 
 Legend: C classes, K grid side, T time-steps.
 """
 
-import io
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.drawing.document import data_uri
+from attnrec.drawing.figure import INK, Plot, figure_of
 from attnrec.drawing.text import printable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Colours with a contrast of at least 3 on white and on near black.
 COLOURS = ("#2f7ce0", "#d06a00", "#0a9460", "#db2777", "#8b5cf6", "#7c7f86", "#0891b2", "#c2410c")
 DASHES = ("-", "--", "-.", ":")
-# Placeholders for the theme's colours of text and rules, which the SVG's own style sets.
-_INK, _RULE = "#010203", "#020304"
-_THEME = (
-    "<style>:root{--ink:#1b1c1e;--rule:#d5d6d9}"
-    "@media (prefers-color-scheme:dark){:root{--ink:#ecedef;--rule:#3a3d42}}</style>"
-)
-_RC: Any = {
-    "svg.fonttype": "none",  # letters are drawn by the browser, with its fonts
-    "svg.hashsalt": "attnrec",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.parse_math": False,  # a class named $x$ is no formula
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), _INK),
-    **dict.fromkeys(("axes.edgecolor", "grid.color"), _RULE),
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot as a data URI, its size in px, and a text alternative."""
-
-    address: str
-    width: int
-    height: int
-    words: str
 
 
 class Dot(NamedTuple):
@@ -82,7 +42,7 @@ class Line(NamedTuple):
 
 def intervals(dots: Sequence[Dot]) -> Plot:
     """Plot each row's figure as a dot with its 95 % interval, in percent; the first row on top."""
-    with _plot(width=6.6, height=0.9 + 0.32 * len(dots)) as (figure, ((axes,),)):
+    with figure_of(width=6.6, height=0.9 + 0.32 * len(dots)) as (figure, ((axes,),)):
         places = -np.arange(len(dots))
         for place, (_, value, bounds) in zip(places, dots, strict=True):
             if bounds is not None:
@@ -93,7 +53,7 @@ def intervals(dots: Sequence[Dot]) -> Plot:
         axes.set_xlabel("percent, with 95 % interval")
         axes.grid(visible=False, axis="y")
     words = ", ".join(f"{printable(dot.name)} {100 * dot.value:.1f}" for dot in dots)
-    return _finished(figure, f"Percent by row: {words}")
+    return Plot(figure, f"Percent by row: {words}")
 
 
 def lines(
@@ -104,8 +64,9 @@ def lines(
     names: Sequence[str] = (),
     marked: bool = False,
     percent: bool = False,
+    upright: float | None = None,
 ) -> Plot:
-    """Plot lines, told apart by colour and dash.
+    """Plot lines, told apart by colour and dash; their names are shown if there are several.
 
     Args:
         drawn: The lines; those of one name look alike.
@@ -114,30 +75,64 @@ def lines(
         names: Names of the lines of all plots that belong together, so that a name looks the same in each.
         marked: Draw a dot at each point.
         percent: Show values, which are shares, in percent.
+        upright: Where on the x axis to draw an upright line; None for nowhere.
     """
-    factor = 100 if percent else 1
-    with _plot(width=5.2, height=3.2 + 0.2 * len({line.name for line in drawn})) as (figure, ((axes,),)):
-        order = list(dict.fromkeys((*names, *(line.name for line in drawn))))
-        labels = dict(zip(order, _shortened(order), strict=True))
-        named: set[str] = set()
-        for line in drawn:
-            k = order.index(line.name)
-            y = [np.nan if point.y is None else factor * point.y for point in line.points]
-            label = None if line.name in named else labels[line.name]
-            named.add(line.name)
-            style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k // len(COLOURS) % len(DASHES)]}
-            axes.plot([point.x for point in line.points], y, marker="o" if marked else "", label=label, **style)
-            for x, _, bounds in line.points:
-                if bounds is not None:
-                    axes.plot([x, x], [factor * end for end in bounds], color=style["color"], alpha=0.6)
-        if marked:
-            axes.set_xticks(sorted({point.x for line in drawn for point in line.points}))
-        else:
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        figure.legend(loc="outside lower center", ncols=1)
-    return _finished(figure, f"{y_label} by {x_label}: {_line_words(drawn, factor)}")
+    order = list(dict.fromkeys((*names, *(line.name for line in drawn))))
+    told = len({line.name for line in drawn}) if len(order) > 1 else 0
+    with figure_of(width=5.2, height=3.2 + 0.2 * told) as (figure, ((axes,),)):
+        _draw_lines(axes, drawn, order, marked=marked, factor=_factor(percent))
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if upright is not None:
+            axes.axvline(upright, color=INK, linewidth=1, linestyle=":")
+        if told:
+            figure.legend(loc="outside lower center", ncols=1)
+    return Plot(figure, f"{y_label} by {x_label}: {_line_words(drawn, _factor(percent))}")
+
+
+def panels(plots: Sequence[tuple[str, Sequence[Line], str, bool]], x_label: str, upright: float | None = None) -> Plot:
+    """Plot lines in panels with titles, two beside each other.
+
+    Args:
+        plots: Title, lines, label of the y axis, and whether values are shares to be shown in percent, of each panel.
+        x_label: Label of the x axes.
+        upright: Where on the x axes to draw an upright line; None for nowhere.
+    """
+    columns = min(2, len(plots))
+    rows = -(-len(plots) // columns)
+    with figure_of(width=4.4 * columns, height=3.0 * rows, rows=rows, columns=columns) as (figure, grid):
+        for axes in grid.ravel()[len(plots) :]:
+            axes.set_visible(False)
+        for axes, (title, drawn, y_label, percent) in zip(grid.ravel(), plots, strict=False):
+            _draw_lines(axes, drawn, [line.name for line in drawn], marked=False, factor=_factor(percent))
+            axes.set(title=title, xlabel=x_label, ylabel=y_label)
+            if upright is not None:
+                axes.axvline(upright, color=INK, linewidth=1, linestyle=":")
+    said = [f"{title}: {_line_words(drawn, _factor(percent))}" for title, drawn, _, percent in plots]
+    return Plot(figure, "; ".join(said))
+
+
+def _factor(percent: bool) -> float:
+    return 100 if percent else 1
+
+
+def _draw_lines(axes: Any, drawn: Sequence[Line], order: Sequence[str], *, marked: bool, factor: float) -> None:
+    """Draw lines, whose look follows the order of their names; a line of a single point is a dot."""
+    labels, named = dict(zip(order, _shortened(order), strict=True)), set[str]()
+    for line in drawn:
+        k = order.index(line.name)
+        y = [np.nan if point.y is None else factor * point.y for point in line.points]
+        style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k // len(COLOURS) % len(DASHES)]}
+        marker = "o" if marked or len(line.points) == 1 else ""
+        label = None if line.name in named else labels[line.name]
+        named.add(line.name)
+        axes.plot([point.x for point in line.points], y, marker=marker, label=label, **style)
+        for x, _, bounds in line.points:
+            if bounds is not None:
+                axes.plot([x, x], [factor * end for end in bounds], color=style["color"], alpha=0.6)
+    if marked:
+        axes.set_xticks(sorted({point.x for line in drawn for point in line.points}))
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Plot:
@@ -147,35 +142,36 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Plot:
     C = len(classes)
     shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     clear = LinearSegmentedColormap.from_list("clear", [(0.18, 0.49, 0.88, 0.0), (0.18, 0.49, 0.88, 0.85)])
-    side = 2.0 + 0.3 * min(C, 40)
-    with _plot(width=side + 0.6, height=side) as (figure, ((axes,),)):
+    names = _shortened(classes)
+    letters = 10 if C <= 25 else 6
+    side, beside = 1.0 + 0.3 * min(C, 40), 0.0085 * letters * max(map(len, names))
+    with figure_of(width=side + beside + 0.6, height=side + beside) as (figure, ((axes,),)):
         axes.imshow(shares, cmap=clear, vmin=0, vmax=1, interpolation="none")
         if C <= 25:
             for row, column in zip(*np.nonzero(matrix), strict=True):
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center")
-        names = [_short(name, 16) for name in classes]
         axes.set_xticks(range(C), names, rotation=90)
         axes.set_yticks(range(C), names)
-        axes.tick_params(labelsize=10 if C <= 25 else 6, length=0)
+        axes.tick_params(labelsize=letters, length=0)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         axes.grid(visible=False)
-    return _finished(figure, _confusion_words(matrix, classes))
+    return Plot(figure, _confusion_words(matrix, classes))
 
 
 def differences(values: NDArray[np.float64], classes: Sequence[str], counts: Sequence[int]) -> Plot:
     """Plot differences in accuracy by class, in points; classes with NaN, without videos, are left out."""
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(-values[known], kind="stable")]
-    with _plot(width=5.2, height=0.9 + 0.28 * max(1, len(order))) as (figure, ((axes,),)):
+    with figure_of(width=5.2, height=0.9 + 0.28 * max(1, len(order))) as (figure, ((axes,),)):
         colours = [COLOURS[0] if values[i] >= 0 else COLOURS[1] for i in order]
         axes.barh(-np.arange(len(order)), 100 * values[order], color=colours, height=0.7)
         axes.set_yticks(-np.arange(len(order)), [f"{_short(classes[i])} ({counts[i]})" for i in order])
-        axes.axvline(0, color=_INK, linewidth=1)
+        axes.axvline(0, color=INK, linewidth=1)
         axes.set_xlabel("points; number of videos beside each class")
         axes.grid(visible=False, axis="y")
     words = ", ".join(f"{printable(classes[i])} {100 * values[i]:+.0f}" for i in order)
-    return _finished(figure, f"Difference by class in points: {words}")
+    return Plot(figure, f"Difference by class in points: {words}")
 
 
 def maps(attention: NDArray[np.float64], names: Sequence[str]) -> Plot:
@@ -187,15 +183,17 @@ def maps(attention: NDArray[np.float64], names: Sequence[str]) -> Plot:
     """
     N, K, _ = attention.shape
     values = attention * K**2
-    columns = min(N, 5)
+    titles = [_short(name, 30) for name in names]
+    cell = max(1.15, 0.08 * max(map(len, titles)))  # a map is at least as wide as its name
+    columns = min(N, max(1, int(5.75 / cell)))
     rows = -(-N // columns)
-    with _plot(width=1.15 * columns + 1.0, height=1.35 * rows + 0.3, rows=rows, columns=columns) as (figure, grid):
+    with figure_of(width=cell * columns + 1.0, height=1.35 * rows + 0.3, rows=rows, columns=columns) as (figure, grid):
         top = max(2.0, float(np.nanmax(values)))
         for axes in grid.ravel()[N:]:
             axes.set_visible(False)
-        for axes, cells, name in zip(grid.ravel(), values, names, strict=False):
+        for axes, cells, title in zip(grid.ravel(), values, titles, strict=False):
             drawn = axes.imshow(cells, cmap="inferno", vmin=0, vmax=top, interpolation="none")
-            axes.set_title(_short(name, 14), fontsize=9)
+            axes.set_title(title, fontsize=9)
             axes.set_xticks([])
             axes.set_yticks([])
             axes.grid(visible=False)
@@ -206,34 +204,7 @@ def maps(attention: NDArray[np.float64], names: Sequence[str]) -> Plot:
         if np.isfinite(cells).all()
         for i in [int(cells.argmax())]
     )
-    return _finished(figure, f"Peaks: {peaks}")
-
-
-@contextmanager
-def _plot(*, width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple["Figure", Any]]:
-    """A matplotlib figure of a size in inches, and its axes, shape (rows, columns)."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes: Any = figure.subplots(rows, columns, squeeze=False)
-        yield figure, axes
-
-
-def _finished(figure: "Figure", words: str) -> Plot:
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(_RC), warnings.catch_warnings():
-        # The browser has the letters that matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue().decode("utf-8")
-    text = re.sub("(<svg [^>]*>)", lambda opening: opening[1] + _THEME, text, count=1)
-    text = text.replace(_INK, "var(--ink)").replace(_RULE, "var(--rule)")
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Plot(data_uri(text.encode("utf-8"), "image/svg+xml"), width, height, words)
+    return Plot(figure, f"Peaks: {peaks}")
 
 
 def _short(name: str, most: int = 44) -> str:

@@ -1,0 +1,64 @@
+"""Learning curves of runs, drawn from the epochs in `training.jsonl`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from attnrec.drawing.figure import Plot, Shown
+from attnrec.drawing.plots import Line, Point, lines, panels
+
+Log = Sequence[dict[str, Any]]
+
+
+def epochs_of(log: Log) -> list[dict[str, Any]]:
+    """The lines of a run's log that stand for its epochs, without those of a second training."""
+    return [line for line in log if line.get("kind") == "epoch"]
+
+
+def training_plots(rows: Sequence[tuple[str, Sequence[Log]]], metric: str) -> list[Shown]:
+    """Plot the curves of rows of runs: loss, validation, and penalty and entropy of attention, if any run has them.
+
+    Args:
+        rows: Name of each row, and the epochs of each of its runs.
+        metric: `accuracy`, or `map` if videos may have several labels.
+    """
+    names = [name for name, _ in rows]
+    return [
+        Shown(heading, lines(drawn, "epoch", y_label, names=names, percent=percent))
+        for heading, drawn, y_label, percent in _curves(rows, metric)
+    ]
+
+
+def learning_curves(log: Log, metric: str, best_epoch: int | None) -> Plot | None:
+    """Plot the curves of one run in panels, its best epoch marked; None if it finished no epoch."""
+    drawn = list(_curves([("run", [epochs_of(log)])], metric))
+    return panels(drawn, "epoch", best_epoch) if drawn else None
+
+
+def metric_name(metric: str) -> str:
+    """The metric as text."""
+    return "mAP" if metric == "map" else metric
+
+
+def capital(name: str) -> str:
+    """A metric's name with a capital, except mAP."""
+    return name if name == "mAP" else name.capitalize()
+
+
+def _curves(rows: Sequence[tuple[str, Sequence[Log]]], metric: str) -> Iterator[tuple[str, list[Line], str, bool]]:
+    """Heading, lines, label of the y axis and whether its values are shares, of each curve that a run has."""
+    name = metric_name(metric)
+    for heading, field, y_label in (
+        ("Loss in training", "loss", "loss"),
+        ("Loss on validation videos", "validation_loss", "loss"),
+        (f"{capital(name)} on validation videos", f"validation_{metric}", f"{name}, %"),
+        ("Penalty above its floor", "penalty_above_floor", "penalty"),
+        ("Entropy of the attention", "attention_entropy", "entropy, 1 for uniform"),
+    ):
+        drawn = [
+            Line(row, [Point(epoch["epoch"], epoch.get(field)) for epoch in log])
+            for row, logs in rows
+            for log in logs
+            if any(epoch.get(field) is not None for epoch in log)
+        ]
+        if drawn:
+            yield heading, drawn, y_label, y_label.endswith("%")
