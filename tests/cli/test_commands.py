@@ -555,3 +555,17 @@ def test_a_training_is_planned_without_torchvision(tiny_store):
     text, loaded = run_fresh([["train", str(tiny_store), "--dry-run"]])
     assert "attention" in text
     assert not loaded & {"torchvision", "sklearn"}
+
+
+def test_curves_confusion_and_page_of_a_run(folder):
+    (run,) = Path("runs").iterdir()
+    done = attnrec("evaluate", "--html", "run.html", "--jobs", "1")
+    assert f"confusion matrix {run}/confusion-test.png" in done.stderr
+    assert "wrote run.html" in done.stderr
+    pictures = {path.name for path in run.iterdir() if path.suffix in (".png", ".svg")}
+    assert pictures == {"curves.png", "curves.svg", "confusion-test.png", "confusion-test.svg"}
+    assert run.name in Path("run.html").read_text(encoding="utf-8")
+    assert_refused(attnrec("evaluate", "--html", "run.html"), r"run\.html exists; use --force to replace it")
+    both = attnrec("evaluate", "--run", f"{run},{run}", "--html", "other.html")
+    assert both.exit_code == 2
+    assert "page of one run; attnrec compare --html takes several" in both.stderr

@@ -10,7 +10,8 @@ from small_store import figures_of
 
 from attnrec.errors import DataError
 from attnrec.evaluation.predict import Recognizer
-from attnrec.pictures.gallery import examples, gallery, is_right
+from attnrec.evaluation.report import is_right
+from attnrec.pictures.gallery import examples, gallery
 from attnrec.settings import PictureConfig
 
 SMALL = PictureConfig(width=64, strip=2)

@@ -9,12 +9,14 @@ import typer
 from attnrec.cli.compare_tables import show_comparison, show_grid_plan, show_plan, write_csv, write_markdown
 from attnrec.cli.options import (
     CSV_SUFFIXES,
+    HTML_SUFFIXES,
     DryRunOption,
     ForceOption,
     JsonOption,
     PartOption,
     QuietOption,
     RunsDirOption,
+    VideosOption,
     examples,
     given_settings,
     is_given,
@@ -68,10 +70,7 @@ def compare(
         Path | None,
         typer.Option("--html", help="Also write a one-page report: tables, plots, clips, commands.", metavar="FILE"),
     ] = None,
-    videos: Annotated[
-        Path | None,
-        typer.Option(help="Folder of videos for --html; default: the one they were extracted from.", metavar="DIR"),
-    ] = None,
+    videos: VideosOption = None,
     force: ForceOption = False,
     features: Annotated[
         Path | None,
@@ -98,7 +97,7 @@ def compare(
     """
     from attnrec.comparison import compare as workflow
 
-    kinds = ((csv_path, CSV_SUFFIXES), (markdown_path, (".md", ".markdown", ".txt")), (html_path, (".html", ".htm")))
+    kinds = ((csv_path, CSV_SUFFIXES), (markdown_path, (".md", ".markdown", ".txt")), (html_path, HTML_SUFFIXES))
     for path, suffixes in kinds:
         if path is not None:
             require_free(path, overwrite=force, suffixes=suffixes)

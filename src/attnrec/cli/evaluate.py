@@ -7,29 +7,34 @@ import typer
 
 from attnrec.cli.evaluate_tables import show_evaluation, show_evaluations
 from attnrec.cli.options import (
+    HTML_SUFFIXES,
     DeviceOption,
     FeaturesOption,
+    ForceOption,
     JobsOption,
     JsonOption,
     PartOption,
     QuietOption,
     RunsDirOption,
     SamplesOption,
+    VideosOption,
     examples,
     listed,
 )
 from attnrec.cli.output import Output
-from attnrec.errors import RunError
+from attnrec.errors import AttnrecError, RunError
+from attnrec.files import require_free
 from attnrec.settings import Reduction
 
 if TYPE_CHECKING:
-    pass
+    from attnrec.evaluation.report import EvaluationReport
 
 EXAMPLES = examples(
     "attnrec evaluate",
     "attnrec evaluate --run runs/attention-lambda1-fps6-1 --part validation",
     "attnrec evaluate --faithfulness --run runs/attention-1,runs/attention-seed1-1",
     "attnrec evaluate --reduce vote --last-steps 16 --top-k 5",
+    "attnrec evaluate --html run.html",
     "attnrec evaluate --json > figures.json",
     "attnrec evaluate --faithfulness --boxes boxes.csv",
 )
@@ -78,6 +83,12 @@ def evaluate(
             metavar="FILE",
         ),
     ] = None,
+    html_path: Annotated[
+        Path | None,
+        typer.Option("--html", help="Also write a page of the run: figures, curves, clips.", metavar="FILE"),
+    ] = None,
+    videos: VideosOption = None,
+    force: ForceOption = False,
     runs: RunsDirOption = Path("runs"),
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
@@ -86,14 +97,20 @@ def evaluate(
 ) -> None:
     """Evaluate a run on the test part of its split: accuracy or mAP, per class, with confusion.
 
-    Writes evaluation-<part>.json and predictions-<part>.npz into the run; with --samples N, evaluation-<part>-samplesN
-    and so on.
+    Writes evaluation-<part>.json, predictions-<part>.npz and the confusion matrix as confusion-<part>.svg and .png into
+    the run; with --samples N, evaluation-<part>-samplesN and so on.
     --faithfulness takes as long as about eight evaluations, and 37 passes over at most four blocks per video.
     For means over seeds and folds, use `attnrec compare`.
     """
     from attnrec.evaluation.gaze import gaze_advice
     from attnrec.training.run import Run, newest_run
 
+    if html_path is not None:
+        if len(listed(run)) > 1:
+            raise typer.BadParameter(
+                "is the page of one run; attnrec compare --html takes several", param_hint="--html"
+            )
+        require_free(html_path, overwrite=force, suffixes=HTML_SUFFIXES)
     with Output(json=json, quiet=quiet) as output:
         chosen = [Run(path) for path in listed(run)] or [
             newest_run(runs, with_attention=faithfulness, on_progress=output.progress)
@@ -117,6 +134,14 @@ def evaluate(
             jobs=jobs,
             on_progress=output.progress,
         )
+        for report in summary.runs:
+            _draw_confusion(report, output)
+        if html_path is not None:
+            from attnrec.pictures.examples import PageSources
+            from attnrec.pictures.run_page import write_run_page
+
+            sources = PageSources(features, videos, device, jobs)
+            write_run_page(html_path, summary.runs[0], sources, overwrite=force, on_progress=output.progress)
         if len(chosen) == 1:
             output.result(summary.runs[0], lambda: show_evaluation(summary.runs[0]))
         else:
@@ -130,4 +155,19 @@ def evaluate(
                 output.warn(f"{report.run}: its final training (--retrain) included these videos")
         if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
             raise RunError(f"{unsaved[0]}; the figures are not saved")
+        if html_path is not None:
+            output.note(f"wrote {html_path}")
         output.note("next: attnrec visualize CLIP --out where.gif")
+
+
+def _draw_confusion(report: "EvaluationReport", output: Output) -> None:
+    from attnrec.evaluation.plots import confusion_plot
+    from attnrec.training.run import Run
+
+    plot = confusion_plot(report)
+    if plot is None or report.unsaved is not None:
+        return
+    try:
+        output.note(f"confusion matrix {Run(report.run).save_plot(f'confusion-{report.saved_as}', plot)}")
+    except AttnrecError as error:
+        output.warn(f"the confusion matrix is not drawn: {error}")

@@ -7,6 +7,7 @@ from attnrec.runtime import duration, percent
 
 if TYPE_CHECKING:
     from attnrec.evaluation.report import EvaluationReport, EvaluationSummary, Faithfulness
+    from attnrec.evaluation.tables import FigureTable
 
 _MATRIX_CLASSES = 12  # a confusion matrix of more does not fit a screen
 
@@ -31,7 +32,7 @@ def show_evaluation(report: "EvaluationReport") -> None:
     if report.confusion is not None and len(report.classes) <= _MATRIX_CLASSES:
         _show_matrix(report, report.confusion)
     else:
-        table(*class_table(report))
+        _show(class_table(report))
     if report.faithfulness is not None:
         _show_faithfulness(report.faithfulness)
     drawn = f", drawn {counted(report.samples, 'time')}," if report.samples else ""
@@ -59,7 +60,12 @@ def show_evaluations(summary: "EvaluationSummary") -> None:
             say(report.run)
             _show_faithfulness(report.faithfulness)
     if summary.agreement:
-        table(*agreement_table(summary.agreement, [report.run for report in runs]))
+        _show(agreement_table(summary.agreement, [report.run for report in runs]))
+
+
+def _show(of: "FigureTable") -> None:
+    """Print a table."""
+    table(of.title, of.columns, of.rows)
 
 
 def _show_matrix(report: "EvaluationReport", confusion: list[list[int]]) -> None:
@@ -76,6 +82,6 @@ def _show_faithfulness(found: "Faithfulness") -> None:
     from attnrec.evaluation.tables import faithfulness_notes, faithfulness_tables
 
     for each in faithfulness_tables(found):
-        table(*each)
+        _show(each)
     for note in faithfulness_notes(found):
         say(note)

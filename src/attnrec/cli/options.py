@@ -13,6 +13,7 @@ from attnrec.checks import annotations_of
 from attnrec.settings import LAYER_SEPARATOR, Setting, SplitPart, TrainConfig, settings_of
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")  # suffixes of the tables that --force replaces
+HTML_SUFFIXES = (".html", ".htm")  # and of the pages
 _SET = "set_"
 
 
@@ -50,6 +51,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, sizes and estimates, and stop.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
+VideosOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of videos for --html; default: the one they were extracted from.", metavar="DIR"),
+]
 PartOption = Annotated[SplitPart, typer.Option(help="Part of the split to use.")]
 
 

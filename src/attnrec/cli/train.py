@@ -15,6 +15,7 @@ from attnrec.cli.options import (
     takes,
 )
 from attnrec.cli.output import Output, counted, say, size
+from attnrec.errors import AttnrecError
 from attnrec.runtime import duration, percent
 from attnrec.settings import TrainConfig, option_of, settings_of
 
@@ -95,6 +96,7 @@ def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], 
 
 def _tell(report: "TrainReport", output: Output) -> None:
     output.result(report, lambda: _show_report(report))
+    _draw_curves(report, output)
     _note_gaze(report, output)
     if report.retrained is not None and not report.retrained.reached:
         output.warn(
@@ -130,6 +132,20 @@ def _warn_of(plan: "TrainPlan", output: Output) -> None:
         output.warn(f"--overfit: trains on {plan.num_train_blocks} blocks without validation; for debugging only")
     elif not plan.parts["validation"]:
         output.warn("no validation videos: the last epoch is kept; add groups for early stopping")
+
+
+def _draw_curves(report: "TrainReport", output: Output) -> None:
+    from attnrec.training.curves import learning_curves
+    from attnrec.training.run import Run
+
+    run = Run(report.run)
+    plot = learning_curves(run.read_log(), "map" if report.plan.multilabel else "accuracy", report.best_epoch)
+    if plot is None:
+        return
+    try:
+        output.note(f"learning curves {run.save_plot('curves', plot)}")
+    except AttnrecError as error:
+        output.warn(f"the learning curves are not drawn: {error}")
 
 
 def _note_gaze(report: "TrainReport", output: Output) -> None:

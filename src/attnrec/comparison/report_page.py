@@ -16,7 +16,7 @@ from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
 from attnrec.drawing.document import document
 from attnrec.drawing.figure import Shown
 from attnrec.drawing.plots import Dot, Line, Point, confusion, differences, intervals, lines
-from attnrec.evaluation.averages import attention_plots
+from attnrec.evaluation.plots import attention_plots
 from attnrec.pictures.examples import ExampleClip
 from attnrec.training.curves import capital, metric_name, training_plots
 

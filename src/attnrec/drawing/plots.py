@@ -184,7 +184,7 @@ def maps(attention: NDArray[np.float64], names: Sequence[str]) -> Plot:
     N, K, _ = attention.shape
     values = attention * K**2
     titles = [_short(name, 30) for name in names]
-    cell = max(1.15, 0.08 * max(map(len, titles)))  # a map is at least as wide as its name
+    cell = max(1.15, 0.095 * max(map(len, titles)))  # a map is at least as wide as its name
     columns = min(N, max(1, int(5.75 / cell)))
     rows = -(-N // columns)
     with figure_of(width=cell * columns + 1.0, height=1.35 * rows + 0.3, rows=rows, columns=columns) as (figure, grid):

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.drawing.figure import Shown
-from attnrec.drawing.plots import maps
 from attnrec.evaluation.evaluate import CHUNK_BLOCKS
 from attnrec.evaluation.on_frame import on_frame
 from attnrec.runtime import prepare_cpu, resolve_device
@@ -19,8 +17,6 @@ from attnrec.training.origin import store_of_run
 from attnrec.training.plan import run_blocks
 from attnrec.training.run import Run
 from attnrec.training.score import RunBlocks, score_blocks
-
-MOST_STEPS = 10  # most maps of the mean attention by step
 
 Maps = NDArray[np.float64]
 
@@ -59,22 +55,6 @@ def mean_attention(
         on_frame(maps, spec.grids).reshape(-1, spec.grid_size, spec.grid_size) for maps in (by_class, by_step)
     )
     return seen_by_class, seen_by_step
-
-
-def attention_plots(by_class: Maps | None, by_step: Maps | None, classes: Sequence[str], of: str = "") -> list[Shown]:
-    """Plot the `mean_attention` of runs.
-
-    Args:
-        by_class: Mean of each class, shape (C, K, K); None for no plot of it.
-        by_step: Mean at each step, shape (T, K, K); None for no plot of it.
-        classes: Names of the classes.
-        of: What to append to the headings.
-    """
-    shown = [] if by_class is None else [Shown(f"By class{of}", maps(by_class, classes))]
-    if by_step is not None:
-        steps = np.unique(np.linspace(0, len(by_step) - 1, min(MOST_STEPS, len(by_step))).round().astype(int))
-        shown.append(Shown(f"By step{of}", maps(by_step[steps], [f"step {step + 1}" for step in steps])))
-    return shown
 
 
 class _Means(NamedTuple):

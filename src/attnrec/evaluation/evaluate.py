@@ -336,5 +336,4 @@ def _write(
         "block_start_seconds": store.pts[table.frames[:, 0]],
         "block_probs": block_probs.astype(np.float32),
     } | label
-    part = f"{report.part}-samples{report.samples}" if report.samples else report.part
-    blocks.run.write_evaluation(part, asdict(report), arrays)
+    blocks.run.write_evaluation(report.saved_as, asdict(report), arrays)

@@ -4,7 +4,7 @@ Legend: V videos, C classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,6 +146,11 @@ class EvaluationReport:
     faithfulness: Faithfulness | None = None  # test of attention, of this call or an earlier one that still fits
     unsaved: str | None = None  # why the report could not be written into the run; None if it was
 
+    @property
+    def saved_as(self) -> str:
+        """What the names of its files in the run end in."""
+        return f"{self.part}-samples{self.samples}" if self.samples else self.part
+
 
 @dataclass(frozen=True)
 class EvaluationSummary:
@@ -153,6 +158,17 @@ class EvaluationSummary:
 
     runs: list[EvaluationReport]
     agreement: list[Agreement]  # for each pair of runs that see the same blocks, if the attention is tested
+
+
+def labels_of(video: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """True classes of an evaluated video: several, or one that may have a semicolon in its name."""
+    label: str = video["label"]
+    return [label] if label in classes else label.split(";")
+
+
+def is_right(video: Mapping[str, Any], classes: Sequence[str]) -> bool:
+    """Whether the predicted class of an evaluated video is one of its true classes."""
+    return video["predicted"] in labels_of(video, classes)
 
 
 def video_figures(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from attnrec.evaluation.report import Agreement, EvaluationReport, Faithfulness
+from attnrec.evaluation.report import Agreement, EvaluationReport, Faithfulness, is_right
 from attnrec.runtime import percent
 
 FIGURES = {
@@ -22,11 +22,12 @@ _ELSEWHERE = {"centre": "centre of the frame", "uniform": "uniform", "frequent":
 
 
 class FigureTable(NamedTuple):
-    """A table of text; the first column is words, the others are figures unless they are words too."""
+    """A table of text."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: Sequence[int] = (0,)  # columns that hold words; the others hold figures
 
 
 def figure_with_interval(report: EvaluationReport, name: str) -> tuple[str, str]:
@@ -53,7 +54,21 @@ def class_table(report: EvaluationReport) -> FigureTable:
         taken = report.classes[others.index(max(others))].name if any(others) else "-"
         rows.append((of.name, str(of.num_videos), percent(of.accuracy), taken))
     rows.sort(key=lambda row: (row[2] == "-", float(row[2]) if row[2] != "-" else 0.0))
-    return FigureTable("Classes, the least accurate first", ["class", "videos", "accuracy %", "most taken for"], rows)
+    columns = ["class", "videos", "accuracy %", "most taken for"]
+    return FigureTable("Classes, the least accurate first", columns, rows, words=(0, 3))
+
+
+def video_tables(report: EvaluationReport) -> list[FigureTable]:
+    """The videos that were not recognised and those that were, each with its prediction, the surest first."""
+    classes = [of.name for of in report.classes]
+    videos = sorted(report.videos, key=lambda video: (-video.probability, video.path))
+    tables = []
+    for right, kind in ((False, "not recognised"), (True, "recognised")):
+        chosen = [of for of in videos if is_right(vars(of), classes) is right]
+        rows = [(of.path, of.label, of.predicted, percent(of.probability)) for of in chosen]
+        title = f"{len(rows)} of {len(videos)} videos {kind}"
+        tables.append(FigureTable(title, ["video", "is", "predicted", "probability %"], rows, words=(0, 1, 2)))
+    return tables
 
 
 def faithfulness_tables(found: Faithfulness) -> Iterator[FigureTable]:

@@ -11,8 +11,9 @@ from typing import Any
 from attnrec.drawing.document import data_uri, still_of
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.predict import Recognizer
+from attnrec.evaluation.report import is_right, labels_of
 from attnrec.pictures.boxes import BoxSource, box_source
-from attnrec.pictures.gallery import examples, is_right, labels_of
+from attnrec.pictures.gallery import examples
 from attnrec.pictures.look import Look, look_at, reason_of
 from attnrec.pictures.write import WRITERS
 from attnrec.runtime import OnProgress, Progress, no_progress

@@ -10,6 +10,7 @@ from attnrec.drawing.light import Picture
 from attnrec.errors import ConfigError, DataError, VideoError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.predict import Recognizer
+from attnrec.evaluation.report import is_right, labels_of
 from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.look import look_at, note_unboxed, reason_of
 from attnrec.pictures.strip import png_bytes, stacked, strip, strip_row
@@ -116,17 +117,6 @@ def gallery(
         skipped=skipped,
         seconds=time.monotonic() - started,
     )
-
-
-def labels_of(video: dict[str, Any], classes: Sequence[str]) -> list[str]:
-    """True classes of an evaluated video: several, or one that may have a semicolon in its name."""
-    label: str = video["label"]
-    return [label] if label in classes else label.split(";")
-
-
-def is_right(video: dict[str, Any], classes: Sequence[str]) -> bool:
-    """Whether the predicted class of an evaluated video is one of its true classes."""
-    return video["predicted"] in labels_of(video, classes)
 
 
 def examples(videos: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any]]:

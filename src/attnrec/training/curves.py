@@ -14,16 +14,19 @@ def epochs_of(log: Log) -> list[dict[str, Any]]:
     return [line for line in log if line.get("kind") == "epoch"]
 
 
-def training_plots(rows: Sequence[tuple[str, Sequence[Log]]], metric: str) -> list[Shown]:
+def training_plots(
+    rows: Sequence[tuple[str, Sequence[Log]]], metric: str, best_epoch: int | None = None
+) -> list[Shown]:
     """Plot the curves of rows of runs: loss, validation, and penalty and entropy of attention, if any run has them.
 
     Args:
         rows: Name of each row, and the epochs of each of its runs.
         metric: `accuracy`, or `map` if videos may have several labels.
+        best_epoch: The epoch to mark; None for no mark.
     """
     names = [name for name, _ in rows]
     return [
-        Shown(heading, lines(drawn, "epoch", y_label, names=names, percent=percent))
+        Shown(heading, lines(drawn, _x_label(best_epoch), y_label, names=names, percent=percent, upright=best_epoch))
         for heading, drawn, y_label, percent in _curves(rows, metric)
     ]
 
@@ -31,7 +34,11 @@ def training_plots(rows: Sequence[tuple[str, Sequence[Log]]], metric: str) -> li
 def learning_curves(log: Log, metric: str, best_epoch: int | None) -> Plot | None:
     """Plot the curves of one run in panels, its best epoch marked; None if it finished no epoch."""
     drawn = list(_curves([("run", [epochs_of(log)])], metric))
-    return panels(drawn, "epoch", best_epoch) if drawn else None
+    return panels(drawn, _x_label(best_epoch), best_epoch) if drawn else None
+
+
+def _x_label(best_epoch: int | None) -> str:
+    return "epoch" if best_epoch is None else f"epoch; {best_epoch} was the best"
 
 
 def metric_name(metric: str) -> str:

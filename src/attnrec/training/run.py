@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from attnrec.drawing.figure import Plot
     from attnrec.features.backbone import Trunk
 
 CONFIG, MODEL, BACKBONE, LOG = "config.json", "model.safetensors", "backbone.safetensors", "training.jsonl"
@@ -185,22 +186,31 @@ class Run:
         if not (self.path / BACKBONE).exists():
             _save_backbone(self, backbone_state())
 
+    def save_plot(self, name: str, plot: "Plot") -> Path:
+        """Write a plot as `<name>.svg` and `<name>.png`, each atomically; returns the path of the latter."""
+        path = self.path / f"{name}.png"
+        for target, content in ((path.with_suffix(".svg"), plot.svg()), (path, plot.png())):
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(content)
+        return path
+
     def write_evaluation(self, part: str, report: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         """Write `evaluation-<part>.json` and `predictions-<part>.npz`, each atomically."""
         with atomic_path(self.path / f"predictions-{part}.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         write_text(self.path / f"evaluation-{part}.json", json.dumps(json_safe(report), indent=2) + "\n")
-        self._drop_tables(part)
+        self._drop_derived(part)
 
     def drop_evaluations(self) -> None:
         """Remove the evaluations of all parts, which belong to other weights after further training."""
         for path in (*self.path.glob("evaluation-*.json"), *self.path.glob("predictions-*.npz")):
             path.unlink()
-        self._drop_tables("*")
+        self._drop_derived("*")
 
-    def _drop_tables(self, part: str) -> None:
-        """Remove the CSV files that earlier versions wrote beside the predictions, which would be out of date."""
-        for path in (*self.path.glob(f"predictions-{part}.csv"), *self.path.glob(f"blocks-{part}.csv")):
+    def _drop_derived(self, part: str) -> None:
+        """Remove what would be out of date: pictures of a confusion, and CSV files of earlier versions."""
+        names = (f"predictions-{part}.csv", f"blocks-{part}.csv", f"confusion-{part}.svg", f"confusion-{part}.png")
+        for path in (found for name in names for found in self.path.glob(name)):
             if path.is_file():
                 path.unlink()
 

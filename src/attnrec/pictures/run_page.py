@@ -1,0 +1,143 @@
+"""The page of one run: its figures, curves, confusion, clips, and whether it needs where it looks."""
+
+from pathlib import Path
+
+from attnrec.drawing.document import document
+from attnrec.drawing.figure import Plot, Shown
+from attnrec.errors import AttnrecError
+from attnrec.evaluation.averages import mean_attention
+from attnrec.evaluation.gaze import gaze_advice
+from attnrec.evaluation.plots import attention_plots, confusion_plot, removal_plot
+from attnrec.evaluation.report import EvaluationReport
+from attnrec.evaluation.tables import (
+    FigureTable,
+    class_table,
+    faithfulness_notes,
+    faithfulness_tables,
+    figure_with_interval,
+    known_figures,
+    video_tables,
+)
+from attnrec.pictures.examples import ExampleClip, PageSources, example_clips
+from attnrec.pictures.write import write_picture
+from attnrec.runtime import OnProgress, Progress, duration, no_progress, percent, versions
+from attnrec.training.curves import epochs_of, training_plots
+from attnrec.training.identity import commands_of
+from attnrec.training.run import Run, utc_now
+
+
+def write_run_page(
+    path: Path,
+    report: EvaluationReport,
+    sources: PageSources | None = None,
+    *,
+    overwrite: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> None:
+    """Write an evaluated run as one self-contained HTML file.
+
+    Content whose source is missing, such as the videos for the clips, is left out, and the page says why.
+
+    Args:
+        path: The file to write.
+        report: The run's evaluation.
+        sources: Where store and videos are.
+        overwrite: Replace an existing file.
+        on_progress: Called for every part and clip.
+
+    Raises:
+        RunError: The run is missing or damaged.
+        AttnrecError: The file exists already or cannot be written.
+    """
+    sources, run = sources or PageSources(), Run(report.run)
+    clips, averages, notes = list[ExampleClip](), list[Shown](), list[str]()
+    if report.attention is not None:
+        on_progress(Progress("page", message="drawing where the run looked"))
+        videos = [vars(video) for video in report.videos]
+        clips, notes = example_clips(run, videos, sources, on_progress)
+        try:
+            by_class, by_step = mean_attention(
+                [run], report.part, store=sources.store, device=sources.device, jobs=sources.jobs
+            )
+            averages = attention_plots(by_class, by_step, run.manifest.classes)
+        except AttnrecError as error:
+            notes.append(f"No mean attention: {error}")
+    found = report.faithfulness
+    page = document(
+        "run.html",
+        styles=["report.css"],
+        scripts=["report.js"],
+        name=run.name,
+        headline=_headline(report),
+        facts=_facts(run, report),
+        warnings=_warnings(report),
+        results=_results(report),
+        chance=_chance(report),
+        attention=report.attention,
+        clips=clips,
+        notes=notes,
+        classes=class_table(report),
+        confusion=_shown(f"{report.num_videos} {report.part} videos", confusion_plot(report)),
+        videos=video_tables(report),
+        faithfulness=[] if found is None else list(faithfulness_tables(found)),
+        faithfulness_notes=[] if found is None else faithfulness_notes(found),
+        faithfulness_command=f"attnrec evaluate --run {run.path} --part {report.part} --faithfulness --html {path}",
+        removal=_shown("Mean over blocks", removal_plot(found)) if found else [],
+        averages=averages,
+        training=training_plots(
+            [(run.name, [epochs_of(run.read_log())])],
+            "map" if report.multilabel else "accuracy",
+            run.manifest.result.get("best_epoch"),
+        ),
+        commands=commands_of(run, report.part, vars(report)),
+    )
+    write_picture(path, page.encode("utf-8"), overwrite=overwrite)
+
+
+def _headline(report: EvaluationReport) -> str:
+    label, text = figure_with_interval(report, known_figures(report)[0])
+    return f"{report.part} {label} {text} of {report.num_videos} videos"
+
+
+def _facts(run: Run, report: EvaluationReport) -> list[tuple[str, str]]:
+    manifest = run.manifest
+    recipe, result, spec = manifest.training, manifest.result, manifest.features
+    form = f", {report.attention}" if report.attention else ""
+    penalty = f", lambda {recipe.attention_penalty:g}" if report.attention else ""
+    grids = " and ".join(f"{layer} {K} x {K} x {D}" for layer, K, D in spec.grids)
+    kept = f"epoch {result['best_epoch']} kept, " if "best_epoch" in result else ""
+    return [
+        ("Model", f"{report.model}{form}{penalty}, preset {report.preset}"),
+        ("Features", f"{report.backbone}, {grids}, {recipe.fps:g} frames a second"),
+        ("Videos", f"{report.dataset}, split {report.split}, {report.num_groups} groups in {report.part}"),
+        ("Trained", f"{kept}{duration(float(result.get('seconds', 0.0)))}"),
+        ("Made by", f"attnrec {versions()['attnrec']}, {utc_now()[:16].replace('T', ' ')} UTC"),
+    ]
+
+
+def _warnings(report: EvaluationReport) -> list[str]:
+    warnings = [gaze_advice(report.attention_entropy, report.attention)]
+    if report.leaking_groups:
+        warnings.append("Groups on both sides of the split: the figures are too good.")
+    if report.trained_on:
+        warnings.append("The run was trained on these videos: the figures are too good.")
+    return [words for words in warnings if words]
+
+
+def _results(report: EvaluationReport) -> FigureTable:
+    rows = [figure_with_interval(report, name) for name in known_figures(report)]
+    rows.append(("log loss", f"{report.log_loss:.3f}"))
+    if report.attention_entropy is not None and report.penalty_above_floor is not None:
+        rows.append(("entropy of the attention, 1 for uniform", f"{report.attention_entropy:.3f}"))
+        rows.append(("attention penalty above its floor", f"{report.penalty_above_floor:.2f}"))
+    return FigureTable("Results", ["figure", f"{report.part} videos"], rows)
+
+
+def _chance(report: EvaluationReport) -> str:
+    if report.multilabel:
+        return f"Random scores would reach a mAP of {percent(report.chance)} %."
+    return f"Always naming the largest class would be right for {percent(report.chance)} %."
+
+
+def _shown(heading: str, plot: Plot | None) -> list[Shown]:
+    return [] if plot is None else [Shown(heading, plot)]
