@@ -101,7 +101,7 @@ def test_the_tour_works_as_written(chain):
     assert run.name.startswith("attention-lambda1-fps6-")
     assert {path.name for path in run.iterdir()} == {
         "backbone.safetensors", "config.json", "evaluation-test.json", "model.safetensors", "predictions-test.npz",
-        "training.jsonl",
+        "training.jsonl", "curves.png", "curves.svg", "confusion-test.png", "confusion-test.svg",
     }  # fmt: skip
     assert "out.h5: 10 videos" in said["extract"].stdout
     assert "7 x 7 x 16" in said["extract"].stdout
