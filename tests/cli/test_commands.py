@@ -19,6 +19,7 @@ from attnrec.cli.app import app
 from attnrec.cli.output import Output
 from attnrec.errors import DataError
 from attnrec.features.store import FeatureStore
+from attnrec.runtime import Progress
 from attnrec.training.run import Run, find_runs
 
 CLIP = "videos/jump/v_jump_g01_c01.mp4"
@@ -508,8 +509,9 @@ def test_an_interrupted_extraction_continues(folder):
 
 
 def test_an_interrupted_training_is_passed_over(folder, monkeypatch):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(_: Output, event: Progress) -> None:
+        if event.done:
+            raise KeyboardInterrupt
 
     earlier = [run.path for run in find_runs(Path("runs"))]
     with monkeypatch.context() as patch:

@@ -16,9 +16,7 @@ from typer.testing import CliRunner
 
 from attnrec.cli.app import app
 from attnrec.cli.compare_tables import write_csv, write_markdown
-from attnrec.cli.output import Output
 from attnrec.comparison.compare import compare
-from attnrec.runtime import Progress
 from attnrec.training.run import Run, find_runs
 
 TINY = (
@@ -204,16 +202,6 @@ def test_a_failed_run_is_exit_code_1_and_is_named(folder):
     assert "warning: 1 run failed; the same command tries again:" in result.stderr
     assert "state.pt: cannot be used (" in result.stderr.splitlines()[-1]
     assert "has no figures on" in result.stdout
-
-
-def test_the_time_left_is_that_of_this_training(capsys, monkeypatch):
-    now = iter([0.0, 100.0, 110.0, 120.0, 140.0, 160.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    output = Output(json=False, quiet=False)
-    for done in (1, 50, 1, 2, 3):
-        output.progress(Progress("train", done, 100))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == f"train 3/100  {97 * 20 / 60:.1f} min left"
 
 
 @pytest.mark.slow

@@ -167,7 +167,7 @@ def test_a_leaky_split_is_flagged_everywhere(paired, here, options):
     trained = attnrec("train", *QUICK)
     assert trained.exit_code == 0, trained.stderr
     assert "warning: split leaky has groups on both sides (g01, g02, g03, g04)" in trained.stderr
-    assert "split leaky, " in trained.stderr
+    assert "split       leaky, LEAKING: groups on both sides" in trained.stderr
     assert "LEAKING" in attnrec("train", *QUICK, "--dry-run").stdout
     evaluated = attnrec("evaluate", "--jobs", "1")
     assert "split leaky, LEAKING" in evaluated.stdout

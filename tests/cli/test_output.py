@@ -1,14 +1,17 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 from small_store import write_store
 
-from attnrec.cli import output as module
-from attnrec.cli.output import Output, printable, size, table
+from attnrec.cli import lines as module
+from attnrec.cli.lines import Lines, printable
+from attnrec.cli.output import Output, size, table
 from attnrec.runtime import Progress, duration, percent
 
 
@@ -66,16 +69,50 @@ def test_without_json_the_result_is_shown(capsys):
 def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    output = Output(json=False, quiet=False)
-    for second in range(25):
-        clock[0] = 100.0 + second
-        output.progress(Progress("extract", second, 25, f"clip\n{second}"))
+    with Output(json=False, quiet=False) as output:
+        for second in range(13):
+            clock[0] = 100.0 + second
+            output.progress(Progress("extract", second, 25, f"clip\n{second}"))
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
-        "extract 11/25  clip\\n11  14.0 s left",
-        "extract 22/25  clip\\n22  3.0 s left",
+        "extract 5/25, 20.0 s left, clip\\n5",
+        "extract 10/25, 15.0 s left, clip\\n10",
     ]
     assert captured.out == ""
+
+
+def test_a_stage_that_begins_anew_is_timed_anew(capsys, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    with Output(json=False, quiet=False) as output:
+        for now, done in ((100, 90), (104, 0), (106, 1)):
+            clock[0] = now
+            output.progress(Progress("train", done, 100))
+    assert capsys.readouterr().err == "train 1/100, 3.3 min left\n"
+
+
+def test_work_that_reports_nothing_is_not_silent(capsys, monkeypatch):
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.2)
+    with Output(json=False, quiet=False) as output:
+        output.begin("loading torch")
+        deadline = time.monotonic() + 10
+        seen = ""
+        while seen.count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            seen += capsys.readouterr().err
+    first, second = seen.splitlines()[:2]
+    assert re.fullmatch(r"start, loading torch, 0\.\d s", first)
+    assert first < second
+
+
+def test_nothing_is_printed_after_the_work(capsys, monkeypatch):
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.05)
+    lines = Lines()
+    lines.show(Progress("extract", 1, 2))
+    lines.stop()
+    capsys.readouterr()
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""
 
 
 def test_messages_are_lines_on_stderr(capsys):
@@ -89,7 +126,7 @@ def test_messages_are_lines_on_stderr(capsys):
 
 def test_quiet_silences_progress_and_notes_but_not_warnings(capsys, monkeypatch):
     output = Output(json=False, quiet=True)
-    monkeypatch.setattr(module, "_LINE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "LINE_SECONDS", -1.0)
     output.progress(Progress("extract", 1, 2, message="skipped a"))
     output.note("next")
     assert capsys.readouterr().err == ""
@@ -112,6 +149,7 @@ def test_progress_is_a_bar_on_a_terminal(capsys, monkeypatch):
 
 def test_a_bar_ends_with_the_work_even_when_it_fails(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     output = Output(json=True, quiet=False)
 
     def fail() -> None:
@@ -121,8 +159,21 @@ def test_a_bar_ends_with_the_work_even_when_it_fails(capsys, monkeypatch):
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert output._bars is not None
-    assert not output._bars.live.is_started
+    shows_the_cursor = "\x1b[?25h"
+    assert capsys.readouterr().err.rstrip("\n").endswith(shows_the_cursor)
+
+
+def test_a_stage_of_unknown_length_goes_when_the_next_begins(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with Output(json=True, quiet=False) as output:
+        output.begin("loading torch")
+        output.progress(Progress("train", 3, 4, "loss 0.5, " + "x" * 100))
+    *_, last = (line for line in capsys.readouterr().err.splitlines() if "━" in line)
+    assert "train" in last
+    assert "3/4" in last
+    assert "start" not in last
 
 
 def test_a_table_is_not_cut_where_stdout_is_no_terminal(capsys):

@@ -125,7 +125,7 @@ def test_one_of_a_thing_takes_no_s(tmp_path):
         done = attnrec("train", store, *OPTIONS, "--model", model, "--runs", tmp_path / "runs", "--quiet")
         assert done.exit_code == 0, done.stderr
         (run,) = (tmp_path / "runs").glob(f"{model}*")
-        assert " in 1 group (" in attnrec("evaluate", "--run", run, "--quiet").stdout
+        assert " in 1 group, " in attnrec("evaluate", "--run", run, "--quiet").stdout
     shown = attnrec("compare", "--runs", tmp_path / "runs").stdout
     assert "over 1 group of videos" in shown
     assert "with 1 group p cannot fall below 1." in shown

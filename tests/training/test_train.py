@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -516,10 +517,11 @@ def test_the_log_has_what_a_training_is_followed_by(tiny_store, tmp_path):
 
 def test_progress_says_how_it_goes(tiny_store, tmp_path):
     events = []
-    train(tiny_store, quick(epochs=1), runs_dir=tmp_path, on_progress=events.append)
-    for name in ("loss", "penalty over floor", "entropy", "blocks/s"):
-        assert name in events[0].detail
-    assert "validation" in events[-1].message
+    report = train(tiny_store, quick(epochs=1), runs_dir=tmp_path, on_progress=events.append)
+    assert events.pop(0).message == f"run {report.run}"
+    assert re.fullmatch(r"loss \d+\.\d{3}, \d+ blocks/s", events[0].detail)
+    said = r"epoch 1: loss \d+\.\d{3}, validation accuracy \d+\.\d %, entropy \d\.\d{3}, penalty \+\d+\.\d"
+    assert re.fullmatch(said, events[-1].message)
     assert [event.done for event in events] == [1, 2, 3, 4, 5, 6, 6]
     assert {event.total for event in events} == {6}
 

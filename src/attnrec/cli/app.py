@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from attnrec.cli.output import printable
+from attnrec.cli.lines import printable
 from attnrec.distributed import world_of_torchrun
 from attnrec.errors import AttnrecError
 

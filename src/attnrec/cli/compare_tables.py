@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from attnrec.cli.output import counted, printable, say, table
+from attnrec.cli.lines import printable
+from attnrec.cli.output import counted, say, table
 from attnrec.comparison import columns
 from attnrec.comparison.results import ComparedTable, CompareReport
 from attnrec.files import atomic_path, write_table

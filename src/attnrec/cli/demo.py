@@ -41,9 +41,10 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """Run the whole chain on generated clips: extract, train, evaluate, visualize, compare."""
-    from attnrec.demo import demo as workflow
-
     with Output(json=json, quiet=quiet) as output:
+        output.begin()
+        from attnrec.demo import demo as workflow
+
         report = workflow.demo(
             out,
             weights=weights,

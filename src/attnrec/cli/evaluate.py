@@ -117,6 +117,7 @@ def evaluate(
         ]
         if not run:
             output.note(f"run {chosen[0].path}")
+        output.begin()
         from attnrec.evaluation.evaluate import evaluate_runs  # takes seconds, which an error above need not wait for
 
         summary = evaluate_runs(

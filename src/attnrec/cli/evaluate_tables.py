@@ -1,5 +1,7 @@
 """How `attnrec evaluate` shows its figures, and what --faithfulness found."""
 
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 from attnrec.cli.output import counted, say, table
@@ -16,21 +18,23 @@ def show_evaluation(report: "EvaluationReport") -> None:
     """Print the figures of a run."""
     from attnrec.evaluation.tables import class_table, figure_with_interval, known_figures
 
-    chance = "mean share of a class" if report.multilabel else "largest class"
-    figures = ", ".join(" ".join(figure_with_interval(report, name)) for name in known_figures(report))
     leaking = ", LEAKING" if report.leaking_groups else ""
-    say(
-        f"{report.run}: {report.part} {figures} of {counted(report.num_videos, 'video')} in "
-        f"{counted(report.num_groups, 'group')} "
-        f"({report.dataset}, split {report.split}{leaking}), {chance} {percent(report.chance)} %"
-    )
+    videos, groups = counted(report.num_videos, "video"), counted(report.num_groups, "group")
+    say(f"{report.run}: {report.part}, {videos} in {groups}, {report.dataset}, split {report.split}{leaking}")
+    rows = [figure_with_interval(report, name) for name in known_figures(report)]
+    of_class = "mean share of a class" if report.multilabel else "largest class"
+    rows.append(("chance", f"{percent(report.chance)} %, {of_class}"))
     if report.attention_entropy is not None and report.penalty_above_floor is not None:
-        say(
-            f"attention entropy {report.attention_entropy:.3f} of uniform, "
-            f"penalty {report.penalty_above_floor:.2f} above its floor"
+        rows.append(
+            (
+                "attention entropy",
+                f"{report.attention_entropy:.3f} of uniform, penalty {report.penalty_above_floor:.2f} above its floor",
+            )
         )
-    if report.confusion is not None and len(report.classes) <= _MATRIX_CLASSES:
-        _show_matrix(report, report.confusion)
+    for label, text in rows:
+        say(f"{label:19}{text}")
+    if report.confusion is not None and _fits(matrix := _matrix(report, report.confusion)):
+        table(*matrix)
     else:
         _show(class_table(report))
     if report.faithfulness is not None:
@@ -68,13 +72,21 @@ def _show(of: "FigureTable") -> None:
     table(of.title, of.columns, of.rows)
 
 
-def _show_matrix(report: "EvaluationReport", confusion: list[list[int]]) -> None:
+def _matrix(report: "EvaluationReport", confusion: list[list[int]]) -> tuple[str, list[str], list[tuple[str, ...]]]:
+    """Title, columns and rows of the confusion matrix."""
     rows = [
         (figure.name, str(figure.num_videos), percent(figure.accuracy), *(str(count) for count in row))
         for figure, row in zip(report.classes, confusion, strict=True)
     ]
-    table("Videos by true class (rows) and predicted class (columns)",
-          ["class", "videos", "accuracy %", *(figure.name for figure in report.classes)], rows)  # fmt: skip
+    columns = ["class", "videos", "accuracy %", *(figure.name for figure in report.classes)]
+    return "Videos by true class (rows) and predicted class (columns)", columns, rows
+
+
+def _fits(matrix: tuple[str, list[str], list[tuple[str, ...]]]) -> bool:
+    """Whether a table fits the screen, or is small where stdout is none."""
+    _, columns, rows = matrix
+    width = sum(3 + max(map(len, column)) for column in zip(columns, *rows, strict=True))
+    return len(rows) <= _MATRIX_CLASSES and (not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns)
 
 
 def _show_faithfulness(found: "Faithfulness") -> None:

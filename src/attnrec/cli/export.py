@@ -36,13 +36,15 @@ def export(
     if out.suffix.lower() != ".onnx":
         raise typer.BadParameter("must end in .onnx", param_hint="--out")
     require_free(out, overwrite=force, suffixes=(".onnx",))
-    from attnrec.export import export as workflow
     from attnrec.training.run import Run, newest_run
 
     with Output(json=json, quiet=quiet) as output:
         chosen = Run(run) if run is not None else newest_run(runs, on_progress=output.progress)
         if run is None:
             output.note(f"run {chosen.path}")
+        output.begin(f"writing {out}")
+        from attnrec.export import export as workflow
+
         report = workflow(chosen, out, source=source, overwrite=force)
         output.result(report, lambda: _show(report))
         output.note(f"wrote {out} ({size(report.num_bytes)})")

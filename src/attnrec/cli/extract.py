@@ -119,7 +119,7 @@ def _show(report: "ExtractReport") -> None:
     new = f", {report.num_extracted} new" if report.num_extracted < report.data.num_videos else ""
     say(f"{report.out}: {counted(report.data.num_videos, 'video')}{new}, {report.num_frames} frames")
     for layer, (K, _, D) in report.cubes.items():
-        say(f"features {layer}: {K} x {K} x {D}, {report.precision}")
+        say(f"cubes    {K} x {K} x {D} of {layer}, {report.precision}")
     _show_videos(report)
     say(f"size     {size(report.size_bytes)}, took {duration(report.seconds)}")
 

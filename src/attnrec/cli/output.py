@@ -3,25 +3,17 @@
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from attnrec.cli.lines import Lines, printable
 from attnrec.distributed import world_of_torchrun
 from attnrec.files import json_safe
-from attnrec.runtime import Progress, duration
+from attnrec.runtime import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
-
-_LINE_SECONDS = 10.0  # between progress lines where stderr is no terminal
-
-
-def printable(text: str) -> str:
-    """Make text safe for one line of a terminal: control characters and invalid bytes become escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+    from attnrec.cli.bars import Bars
 
 
 def say(line: str) -> None:
@@ -52,10 +44,7 @@ class Output:
         self.json = json
         self._speaks = world_of_torchrun().is_first
         self.quiet = quiet or not self._speaks
-        self._bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, tuple[float, int, int]] = {}
-        self._last_line = time.monotonic()
+        self._shown: Bars | Lines | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -63,51 +52,44 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        self._stop()
 
     def progress(self, event: Progress) -> None:
-        """Show progress: a bar if stderr is a terminal, a line every few seconds if it is not."""
+        """Show progress: bars if stderr is a terminal, a line every few seconds if it is not."""
         if self.quiet:
             return
         if event.message:
             self.note(event.message)
-        if not event.total:
-            return
-        if sys.stderr.isatty():
-            self._show_bar(event)
-            return
-        now = time.monotonic()
-        began, done_before, last = self._began.get(event.stage, (now, event.done, event.done))
-        if event.done < last:  # the stage has begun anew, for the next of several trainings
-            began, done_before = now, event.done
-        self._began[event.stage] = (began, done_before, event.done)
-        if now - self._last_line > _LINE_SECONDS:
-            self._last_line = now
-            detail = f"  {printable(event.detail)}" if event.detail else ""
-            if done_before < event.done < event.total:
-                left = (now - began) / (event.done - done_before) * (event.total - event.done)
-                detail += f"  {duration(left)} left"
-            print(f"{event.stage} {event.done}/{event.total}{detail}", file=sys.stderr)
+            if not event.total:
+                return
+        if self._shown is None:
+            self._shown = _new_bars() if sys.stderr.isatty() else Lines()
+        self._shown.show(event)
+
+    def begin(self, what: str = "loading torch") -> None:
+        """Show that something of unknown length is being done."""
+        self.progress(Progress("start", detail=what))
 
     def note(self, text: str) -> None:
         """Print a note on stderr, unless quiet."""
         if self.quiet:
             return
-        if self._bars is not None:
-            self._bars.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        if self._shown is not None:
+            self._shown.note(printable(text))
         else:
             print(printable(text), file=sys.stderr)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, even if quiet."""
-        if self._speaks:
-            print(f"warning: {printable(text)}", file=sys.stderr)
+        line = f"warning: {printable(text)}"
+        if self._speaks and self._shown is not None:
+            self._shown.note(line)
+        elif self._speaks:
+            print(line, file=sys.stderr)
 
     def result(self, report: Any, show: Callable[[], None]) -> None:
         """Print the result: the report as JSON under --json, else by calling `show`."""
-        if self._bars is not None:
-            self._bars.stop()
+        self._stop()
         if not self._speaks:
             return
         if self.json:
@@ -116,15 +98,16 @@ class Output:
         else:
             show()
 
-    def _show_bar(self, event: Progress) -> None:
-        if self._bars is None:
-            self._bars = _new_bars()
-            self._bars.start()
-        if event.stage not in self._tasks:
-            self._tasks[event.stage] = self._bars.add_task(event.stage, total=event.total, detail="")
-        self._bars.update(
-            self._tasks[event.stage], completed=event.done, total=event.total, detail=printable(event.detail)
-        )
+    def _stop(self) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+            self._shown = None
+
+
+def _new_bars() -> "Bars":
+    from attnrec.cli.bars import Bars
+
+    return Bars()
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -167,21 +150,3 @@ def size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} GB"
-
-
-def _new_bars() -> "Bars":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bars,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
-    detail = TextColumn("{task.fields[detail]}", markup=False)
-    return Bars(*columns, TimeRemainingColumn(), detail, console=Console(stderr=True))

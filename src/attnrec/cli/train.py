@@ -17,7 +17,7 @@ from attnrec.cli.options import (
 from attnrec.cli.output import Output, counted, say, size
 from attnrec.errors import AttnrecError
 from attnrec.runtime import duration, percent
-from attnrec.settings import TrainConfig, option_of, settings_of
+from attnrec.settings import Recipe, TrainConfig, option_of, settings_of
 
 if TYPE_CHECKING:
     from attnrec.training.plan import TrainPlan
@@ -33,6 +33,9 @@ EXAMPLES = examples(
     "attnrec train --resume runs/attention-1",
     "torchrun --nproc-per-node 2 -m attnrec train features.h5",
 )
+
+# Lines of the plan that are shown before a training; --dry-run shows all.
+_BRIEF = ("split", "videos", "blocks", "batches", "model", "rate", "numbers", "attention", "processes", "note")
 
 
 @takes(TrainConfig, "config")
@@ -55,10 +58,11 @@ def train(
 
     The test part of the split is not used.
     """
-    from attnrec.training import train as workflow
-
     given = given_settings(context, TrainConfig)
     with Output(json=json, quiet=quiet) as output:
+        output.begin()
+        from attnrec.training import train as workflow
+
         if resume is not None:
             _go_on(resume, store, config, given, dry_run, output)
             return
@@ -70,7 +74,9 @@ def train(
         if dry_run:
             output.result(plan, lambda: _show_plan(plan))
             return
-        output.note(_plan_line(plan))
+        for label, text in _plan_rows(plan):
+            if label in _BRIEF:
+                output.note(f"{label:12}{text}")
         _tell(workflow.train(store, config, runs_dir=runs, on_progress=output.progress), output)
         output.note("next: attnrec evaluate")
 
@@ -103,20 +109,6 @@ def _tell(report: "TrainReport", output: Output) -> None:
             f"retraining ended after {counted(report.retrained.epochs, 'epoch')} at a loss of "
             f"{report.retrained.loss:.3f}, above its target of {report.retrained.target_loss:.3f}"
         )
-
-
-def _plan_line(plan: "TrainPlan") -> str:
-    """The plan as one line, for stderr."""
-    notes = "".join(f"; {note}" for note in plan.notes)
-    recipe = plan.settings
-    clipping = f"gradients clipped at {recipe.clip:g}" if recipe.clip else "no gradient clipping"
-    processes = f"; {plan.processes} processes share each batch" if plan.processes > 1 else ""
-    return (
-        f"split {recipe.split}, {plan.num_train_blocks} training blocks of {plan.parts['train']} videos, "
-        f"batches of {recipe.batch_size}, "
-        f"at most {recipe.epochs} epochs ({plan.updates} updates), learning rate {recipe.learning_rate:g}, "
-        f"{recipe.hidden_dim} hidden units, {recipe.precision}, {clipping}{processes}{notes}"
-    )
 
 
 def _warn_of(plan: "TrainPlan", output: Output) -> None:
@@ -174,30 +166,41 @@ def _show_report(report: "TrainReport") -> None:
 
 def _show_plan(plan: "TrainPlan") -> None:
     """Print the plan of a training."""
+    for label, text in _plan_rows(plan):
+        say(f"{label:12}{text}")
+
+
+def _plan_rows(plan: "TrainPlan") -> list[tuple[str, str]]:
+    """The plan of a training in lines, each with its label."""
     recipe = plan.settings
     stopping = f"after {recipe.patience} epochs without a better validation loss" if recipe.patience else "never early"
     clipping = f"gradient norm clipped at {recipe.clip:g}" if recipe.clip else "no gradient clipping"
-    say(f"run         {plan.run_name}")
-    say(f"store       {plan.store}")
-    say(f"split       {recipe.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}")
-    say(f"videos      {', '.join(f'{count} {part}' for part, count in plan.parts.items())}")
-    say(f"blocks      {plan.num_train_blocks} train, {plan.num_validation_blocks} validation")
-    say(f"batches     {recipe.batch_size} blocks; {recipe.epochs} epochs, {plan.updates} updates at most")
-    say(f"stopping    {stopping}")
     layers = counted(recipe.num_layers, "LSTM layer")
-    say(f"model       {layers} of {recipe.hidden_dim} hidden units, {plan.num_parameters} parameters")
-    say(f"rate        {recipe.learning_rate:g}; {clipping}")
-    say(f"numbers     {recipe.precision}")
-    say(f"memory      {size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser")
+    rows = [
+        ("run", plan.run_name),
+        ("store", plan.store),
+        ("split", f"{recipe.split}{', LEAKING: groups on both sides' if plan.leaking_groups else ''}"),
+        ("videos", ", ".join(f"{count} {part}" for part, count in plan.parts.items())),
+        ("blocks", f"{plan.num_train_blocks} train, {plan.num_validation_blocks} validation"),
+        ("batches", f"{recipe.batch_size} blocks; {recipe.epochs} epochs, {plan.updates} updates at most"),
+        ("stopping", stopping),
+        ("model", f"{layers} of {recipe.hidden_dim} hidden units, {plan.num_parameters} parameters"),
+        ("rate", f"{recipe.learning_rate:g}; {clipping}"),
+        ("numbers", recipe.precision),
+        ("memory", f"{size(plan.batch_bytes)} for a batch's cubes, {size(plan.state_bytes)} for model and optimiser"),
+        ("features", f"times {', '.join(f'{scale:.4g}' for scale in plan.feature_scales)}"),
+        ("loss", f"decay per {recipe.decay_per}, penalty's {recipe.penalty_reduction}, {recipe.optimizer}"),
+        ("sampling", f"{recipe.block_starts}; predictions by {recipe.reduction} of the last {recipe.last_steps} steps"),
+    ]
     if plan.processes > 1:
-        say(f"processes   {plan.processes}, which share each batch")
-    say(f"features    times {', '.join(f'{scale:.4g}' for scale in plan.feature_scales)}")
-    say(f"loss        decay per {recipe.decay_per}, penalty's {recipe.penalty_reduction}, {recipe.optimizer}")
-    say(f"sampling    {recipe.block_starts}; predictions by {recipe.reduction} of the last {recipe.last_steps} steps")
+        rows.append(("processes", f"{plan.processes}, which share each batch"))
     if recipe.model == "attention":
-        beside = ", with the mean beside the glimpse" if recipe.add_mean else ""
-        deep = f", {counted(recipe.scorer_layers, 'scoring layer')}" if recipe.attention == "content" else ""
-        hard = ", hard: one location a step" if recipe.glimpse == "hard" else ""
-        say(f"attention   {recipe.attention}{deep}{hard}{beside}")
-    for note in plan.notes:
-        say(f"note        {note}")
+        rows.append(("attention", _attention_of(recipe)))
+    return rows + [("note", note) for note in plan.notes]
+
+
+def _attention_of(recipe: Recipe) -> str:
+    beside = ", with the mean beside the glimpse" if recipe.add_mean else ""
+    deep = f", {counted(recipe.scorer_layers, 'scoring layer')}" if recipe.attention == "content" else ""
+    hard = ", hard: one location a step" if recipe.glimpse == "hard" else ""
+    return f"{recipe.attention}{deep}{hard}{beside}"

@@ -140,10 +140,12 @@ class _Work(NamedTuple):
         from attnrec.training.run import Run, newest_run
 
         if self.run is not None:
-            return Run(self.run)
-        newest = newest_run(self.runs, with_attention=True, on_progress=self.output.progress)
-        self.output.note(f"run {newest.path}")
-        return newest
+            run = Run(self.run)
+        else:
+            run = newest_run(self.runs, with_attention=True, on_progress=self.output.progress)
+            self.output.note(f"run {run.path}")
+        self.output.begin()
+        return run
 
     def loaded(self, run: "Run") -> "Recognizer":
         """The run, ready to look at clips."""

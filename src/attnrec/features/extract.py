@@ -85,8 +85,10 @@ def extract(
     config = config or ExtractConfig()
     videos, out = Path(videos), Path(out)
     started = time.monotonic()
+    on_progress(Progress("videos", detail=f"finding the videos and labels of {videos}"))
     data = dataset_of(videos, config)
     _require_store_or_nothing(out)
+    on_progress(Progress("network", detail=f"loading torch and {config.backbone}"))
     # Torch takes seconds to load, which an error in the data above need not wait for.
     from attnrec.features.extractor import CubeExtractor, prepare_trunk
     from attnrec.features.pipeline import Extraction, Outcome
@@ -183,12 +185,10 @@ def _require_room(extraction: "Extraction", found: "Outcome", extractor: "CubeEx
             new = estimated_frames(data.root, found.missing, config.sample_fps) * each
             needed = 2 * new + found.num_frames * each  # parts and store exist at the same time
             free = require_disk_space(parts_dir(extraction.out).absolute().parent, needed)
-            message = (
-                f"{len(found.missing)} of {len(data.entries)} videos to extract, {extractor.precision} on "
-                f"{extractor.device}, about {new / 1e9:.2f} GB of features; "
-                f"needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
-            )
-            extraction.on_progress(Progress("extract", message=message))
+            work = f"{len(found.missing)} of {len(data.entries)} videos to extract into {extraction.out}"
+            room = f"about {new / 1e9:.2f} GB of features; needs {needed / 1e9:.2f} GB, {free / 1e9:.0f} GB free"
+            for message in (f"{work}, {extractor.precision} on {extractor.device}", room):
+                extraction.on_progress(Progress("extract", message=message))
     world.gather(None)
 
 
@@ -218,7 +218,6 @@ def _packed(
     if earlier is not None and _is_unchanged(earlier, rows, data, skipped, boxes):
         remove_parts(out)
     else:
-        extraction.on_progress(Progress("pack", 0, 1, str(out)))
         pack_store(
             out,
             specs,
@@ -229,6 +228,7 @@ def _packed(
             backbone_state=trunk.weights_state(),
             program_version=versions()["attnrec"],
             boxes=boxes,
+            on_progress=extraction.on_progress,
         )
     summaries = [(row.path, source.summary) for row, source in zip(rows, sources, strict=True)]
     return ExtractReport(

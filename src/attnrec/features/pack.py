@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from attnrec.features.parts import (
 from attnrec.features.store import FORMAT, VERSION, FeatureStore, VideoTable
 from attnrec.features.stored_boxes import GROUP, StoredBoxes
 from attnrec.files import atomic_path
+from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.specs import FeatureSpec
 from attnrec.video.decode import DecodeSummary
 
@@ -105,6 +106,7 @@ def pack_store(
     backbone_state: dict[str, NDArray[Any]],
     program_version: str,
     boxes: StoredBoxes | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> None:
     """Pack finished videos into one store, atomically, then remove the parts.
 
@@ -118,6 +120,7 @@ def pack_store(
         backbone_state: Weights of the trunk by parameter name.
         program_version: Version of attnrec.
         boxes: Boxes of the videos; neither features nor the store's fingerprint depend on them.
+        on_progress: Called for every video.
     """
     if not sources:
         raise FeatureStoreError("no video could be decoded; see the reasons above")
@@ -148,7 +151,7 @@ def pack_store(
         file["skipped/reason"] = _bytes_column([reason for _, reason in skipped])
         for name, weight in backbone_state.items():
             file[f"backbone/{name}"] = weight
-        _write_features(file, specs, sources)
+        _write_features(file, specs, sources, lambda n: on_progress(Progress("pack", n, len(sources), str(out))))
         file["frames/pts"] = np.concatenate([times_of(source) for source in sources])
     remove_parts(out)
 
@@ -158,17 +161,21 @@ def remove_parts(out: Path) -> None:
     shutil.rmtree(parts_dir(out), ignore_errors=True)
 
 
-def _write_features(file: h5py.File, specs: Sequence[FeatureSpec], sources: Sequence[FeatureSource]) -> None:
+def _write_features(
+    file: h5py.File, specs: Sequence[FeatureSpec], sources: Sequence[FeatureSource], on_video: Callable[[int], None]
+) -> None:
     """Write every layer's cubes of all videos, one after another, with their specification."""
     total = sum(source.num_frames for source in sources)
     layers = [_new_features(file, spec, total) for spec in specs]
     row = 0
-    for source in sources:
+    for done, source in enumerate(sources):
+        on_video(done)
         for cubes in _pieces_of(source, specs):
             stop = row + len(cubes[0])
             for features, cube in zip(layers, cubes, strict=True):
                 features[row:stop] = cube
             row = stop
+    on_video(len(sources))
 
 
 def _new_features(file: h5py.File, spec: FeatureSpec, num_frames: int) -> h5py.Dataset:

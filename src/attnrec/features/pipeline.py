@@ -22,7 +22,6 @@ from attnrec.video.prefetch import DecodeAhead, FrameBatch
 
 BATCHES_AHEAD = 1  # submitted to a CUDA device before the cubes of one are awaited
 _BATCHES = 4  # that are filled, computed and used again
-_ESTIMATE_BATCHES = 4
 
 
 @dataclass
@@ -164,30 +163,25 @@ def _computed(batches: DecodeAhead, extractor: CubeExtractor) -> Iterator[tuple[
 
 
 class _Meter:
-    """Counts frames and videos, and reports once how long the rest will take."""
+    """Counts frames and videos, and reports how fast they go."""
 
     def __init__(self, num_videos: int, expected_frames: int, on_progress: OnProgress) -> None:
         self._num_videos = num_videos
         self._expected_frames = expected_frames
         self._on_progress = on_progress
-        self._videos = self._frames = self._batches = 0
+        self._videos = self._frames = 0
         self._started = time.monotonic()
-
-    @property
-    def _frames_per_second(self) -> float:
-        return self._frames / (time.monotonic() - self._started)
 
     def add_frames(self, count: int) -> None:
         self._frames += count
-        self._batches += 1
-        left = self._expected_frames - self._frames
-        if self._batches == _ESTIMATE_BATCHES and left > 0:
-            minutes = left / self._frames_per_second / 60
-            self._on_progress(
-                Progress("extract", message=f"{self._frames_per_second:.0f} frames/s, about {minutes:.1f} min to go")
-            )
+        self._report("")
 
     def finish_video(self, path: Path) -> None:
         self._videos += 1
-        detail = f"{self._frames_per_second:.0f} frames/s  {path}"
+        self._report(f", {path}")
+
+    def _report(self, finished: str) -> None:
+        speed = self._frames / (time.monotonic() - self._started)
+        expected = max(self._frames, self._expected_frames)
+        detail = f"{speed:.0f} frames/s, {self._frames} of about {expected} frames{finished}"
         self._on_progress(Progress("extract", self._videos, self._num_videos, detail))

@@ -26,6 +26,14 @@ from attnrec.training.step import Means, StepFigures, Stepper
 RETRAIN_EPOCHS = 2  # times the planned epochs, after which retraining stops short of its target loss
 LOG_STEPS = 10  # steps between lines of training.jsonl within an epoch
 SHOWN_VIDEOS = 3  # videos of a batch named in an error
+# How figures are said while training; together they fit 80 columns.
+_SAID = {
+    "loss": "loss {:.3f}",
+    "validation_accuracy": "validation accuracy {:.1%}",
+    "validation_map": "validation mAP {:.1%}",
+    "attention_entropy": "entropy {:.3f}",
+    "penalty_above_floor": "penalty +{:.1f}",
+}
 
 
 @dataclass(frozen=True)
@@ -273,15 +281,7 @@ class Training:
         }
 
     def _tell(self, figures: dict[str, Any]) -> None:
-        names = {
-            "loss": "loss",
-            "penalty_above_floor": "penalty over floor",
-            "attention_entropy": "entropy",
-            "validation_accuracy": "validation",
-            "validation_map": "validation mAP",
-        }
-        detail = ", ".join(f"{text} {figures[name]:.3f}" for name, text in names.items() if name in figures)
-        detail += f", {figures['blocks_per_second']:.0f} blocks/s"
-        message = f"epoch {figures['epoch']}: {detail}" if "epoch" in figures else None
-        step = self.position.step
+        said = [form.format(figures[name]).replace("%", " %") for name, form in _SAID.items() if name in figures]
+        message = f"epoch {figures['epoch']}: {', '.join(said)}" if "epoch" in figures else None
+        detail, step = f"{said[0]}, {figures['blocks_per_second']:.0f} blocks/s", self.position.step
         self.on_progress(Progress("train", step, max(step, self.session.plan.updates), detail, message))

@@ -207,6 +207,7 @@ def _world_of(config: TrainConfig) -> Iterator[World]:
 
 def _complete(session: Session, run: Run, world: World, on_progress: OnProgress) -> TrainReport:
     """Train a run, whose lock the first process holds, to its end, from its checkpoint if there is one."""
+    on_progress(Progress("train", message=f"run {run.path}"))
     with ExitStack() as stack:
         if world.is_first:
             _note_other_machine(session, run, on_progress)
