@@ -3,10 +3,10 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attnrec.errors import ConfigError
 
@@ -26,6 +26,7 @@ class Progress:
     total: int = 0  # total number of units
     detail: str = ""  # the latest figures or the current item
     message: str | None = None  # a message to keep on the screen, such as a warning; None for progress only
+    figures: Mapping[str, Any] = field(default_factory=dict)  # of a training: what training.jsonl says, by name
 
 
 OnProgress = Callable[[Progress], None]

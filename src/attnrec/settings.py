@@ -312,6 +312,13 @@ class TrainConfig:
             "Seconds between checkpoints within an epoch; each epoch ends with one.", Range(0, 10**9), decides=False
         ),
     ] = 120.0
+    tensorboard: Annotated[
+        bool,
+        Setting(
+            "Write the figures of training.jsonl as TensorBoard's event files too; needs attnrec[tensorboard].",
+            decides=False,
+        ),
+    ] = False
     seed: Seed = 0
     device: Device = "auto"
     jobs: Jobs = None

@@ -18,6 +18,7 @@ from attnrec.metrics import accuracy, binary_log_loss, log_loss, mean_average_pr
 from attnrec.models.losses import penalty_floor
 from attnrec.runtime import Interruption, OnProgress, Progress, derived_seed
 from attnrec.training.checkpoint import Checkpoint, Position, Running, restore_optimizer, save_checkpoint
+from attnrec.training.events import EventFiles
 from attnrec.training.plan import Session
 from attnrec.training.run import Run
 from attnrec.training.score import score_blocks
@@ -66,6 +67,7 @@ class Training:
         self.interruption = interruption
         self.on_progress = on_progress
         self.position = Position()
+        self.events: EventFiles | None = None
         self.stepper = Stepper(session, world)
         self._started = self._saved = time.monotonic()
 
@@ -82,6 +84,13 @@ class Training:
         if self._is_best():  # the process may have ended between saving the checkpoint and the model
             self._save_model()
         self._started -= self.position.seconds
+        if self.session.recipe.tensorboard and self.world.is_first:
+            self.events = EventFiles(self.run.path, self.position.step)
+
+    def close(self) -> None:
+        """Write out what is left of the event files."""
+        if self.events is not None:
+            self.events.close()
 
     def search(self) -> dict[str, Any]:
         """Train until early stopping or the planned end. Returns the figures of the best epoch."""
@@ -214,8 +223,11 @@ class Training:
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.world.is_first:
+            record = record | {"step": self.position.step}
             with self._saving():
-                self.run.log(record | {"step": self.position.step})
+                self.run.log(record)
+            if self.events is not None:
+                self.events.add(record)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -284,4 +296,5 @@ class Training:
         said = [form.format(figures[name]).replace("%", " %") for name, form in _SAID.items() if name in figures]
         message = f"epoch {figures['epoch']}: {', '.join(said)}" if "epoch" in figures else None
         detail, step = f"{said[0]}, {figures['blocks_per_second']:.0f} blocks/s", self.position.step
-        self.on_progress(Progress("train", step, max(step, self.session.plan.updates), detail, message))
+        total = max(step, self.session.plan.updates)
+        self.on_progress(Progress("train", step, total, detail, message, figures))

@@ -28,6 +28,7 @@ from attnrec.runtime import (
 )
 from attnrec.settings import Recipe, TrainConfig
 from attnrec.specs import ModelConfig
+from attnrec.training.events import require_tensorboard
 from attnrec.training.identity import run_name, settings_given
 from attnrec.training.presets import Sampling, notes_on, recipe_of, sampling_of
 from attnrec.training.records import RunManifest
@@ -81,6 +82,8 @@ def prepare(
 ) -> Session:
     """Open the store and plan a training on it, in one of several processes. Takes and raises as `train.train`."""
     world = world or World()
+    if asked.tensorboard:
+        require_tensorboard()
     store = FeatureStore(find_store(Path.cwd(), on_progress) if store_path is None else store_path, asked.layer)
     # torchrun leaves one thread to each process, whatever the machine has.
     jobs = asked.jobs if world.size == 1 else asked.jobs or max(1, default_jobs() // world.local_size)

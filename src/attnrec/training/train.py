@@ -152,6 +152,7 @@ def resume(
     device: str | None = None,
     jobs: int | None = None,
     save_every: float | None = None,
+    tensorboard: bool | None = None,
     on_progress: OnProgress = no_progress,
 ) -> TrainReport:
     """Resume a run that was interrupted or killed at any moment.
@@ -164,6 +165,7 @@ def resume(
         device: Device to train on, as in `TrainConfig`; None takes the run's.
         jobs: CPU threads, as in `TrainConfig`; None takes the run's.
         save_every: Seconds between checkpoints, as in `TrainConfig`; None takes the run's.
+        tensorboard: Write event files, as in `TrainConfig`; None does as the run did.
         on_progress: Called after every step.
 
     Returns:
@@ -175,7 +177,7 @@ def resume(
         KeyboardInterrupt: As in `train`.
     """
     opened = _unfinished(run)
-    given: dict[str, Any] = {"device": device, "jobs": jobs, "save_every": save_every}
+    given: dict[str, Any] = {"device": device, "jobs": jobs, "save_every": save_every, "tensorboard": tensorboard}
     recipe = dataclasses.replace(opened.manifest.training, **{k: v for k, v in given.items() if v is not None})
     features = store_of_run(opened, store, on_progress)
     with _world_of(recipe) as world, ExitStack() as held:
@@ -216,6 +218,7 @@ def _complete(session: Session, run: Run, world: World, on_progress: OnProgress)
         interruption = stack.enter_context(deferred_interruption(patient=world.size > 1))
         training = Training(session, run, world, interruption, on_progress)
         training.restore(load_checkpoint(run.path))
+        stack.callback(training.close)
         try:
             training.search()
             retrained = training.retrain() if session.recipe.retrain else None
