@@ -42,8 +42,8 @@ MAY_IMPORT = {
     "export": COMMON | {"features", "models", "training"},
     "info": COMMON | {"capture", "video", "datasets", "features", "training"},
     "cli": COMMON
-    | {"distributed", "datasets", "features", "training", "evaluation", "pictures", "comparison", "demo", "export"}
-    | {"info"},
+    | {"distributed", "drawing", "datasets", "features", "training", "evaluation", "pictures", "comparison", "demo"}
+    | {"export", "info"},
     "__init__": COMMON | {"features", "models", "training", "evaluation", "pictures", "comparison"},
     "__main__": {"cli"},
 }

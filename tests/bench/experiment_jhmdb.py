@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from written import README, TOP, markdown, write_between
 
-from attnrec.cli.output import counted
 from attnrec.comparison.forecast import plan_grid
 from attnrec.comparison.grid import is_evaluated, planned_cells, runs_by_identity
 from attnrec.drawing.light import Picture
@@ -52,7 +51,7 @@ from attnrec.models.attention import AttentionLSTM
 from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.look import look_at
 from attnrec.pictures.strip import stacked, strip, strip_row
-from attnrec.runtime import Progress, default_jobs, no_progress, prepare_cpu, processor, resolve_device
+from attnrec.runtime import Progress, counted, default_jobs, no_progress, prepare_cpu, processor, resolve_device
 from attnrec.settings import ExtractConfig, GridConfig, PictureConfig, TrainConfig
 from attnrec.training.plan import run_blocks
 from attnrec.training.run import Run

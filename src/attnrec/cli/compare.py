@@ -22,8 +22,9 @@ from attnrec.cli.options import (
     is_given,
     takes,
 )
-from attnrec.cli.output import Output, counted
+from attnrec.cli.output import Output
 from attnrec.files import require_free
+from attnrec.runtime import counted
 from attnrec.settings import GridConfig, TrainConfig, settings_of
 
 if TYPE_CHECKING:

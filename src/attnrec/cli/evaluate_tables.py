@@ -4,12 +4,12 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from attnrec.cli.output import counted, say, table
-from attnrec.runtime import duration, percent
+from attnrec.cli.output import say, table
+from attnrec.runtime import counted, duration, percent
 
 if TYPE_CHECKING:
+    from attnrec.drawing.tables import TextTable
     from attnrec.evaluation.report import EvaluationReport, EvaluationSummary, Faithfulness
-    from attnrec.evaluation.tables import FigureTable
 
 _MATRIX_CLASSES = 12  # a confusion matrix of more does not fit a screen
 
@@ -67,7 +67,7 @@ def show_evaluations(summary: "EvaluationSummary") -> None:
         _show(agreement_table(summary.agreement, [report.run for report in runs]))
 
 
-def _show(of: "FigureTable") -> None:
+def _show(of: "TextTable") -> None:
     """Print a table."""
     table(of.title, of.columns, of.rows)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnrec.cli.options import CSV_SUFFIXES, DryRunOption, ForceOption, JsonOption, QuietOption, examples, takes
-from attnrec.cli.output import Output, counted, say, size
+from attnrec.cli.output import Output, say, size
 from attnrec.files import require_free
-from attnrec.runtime import duration
+from attnrec.runtime import counted, duration
 from attnrec.settings import ExtractConfig
 
 if TYPE_CHECKING:

@@ -138,11 +138,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     console.print(grid)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, in the plural unless the number is 1."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def size(num_bytes: float) -> str:
     """A number of bytes in B, kB, MB or GB."""
     for unit in ("B", "kB", "MB"):

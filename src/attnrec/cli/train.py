@@ -14,9 +14,9 @@ from attnrec.cli.options import (
     given_settings,
     takes,
 )
-from attnrec.cli.output import Output, counted, say, size
+from attnrec.cli.output import Output, say, size
 from attnrec.errors import AttnrecError
-from attnrec.runtime import duration, percent
+from attnrec.runtime import counted, duration, percent
 from attnrec.settings import Recipe, TrainConfig, option_of, settings_of
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from attnrec.cli.options import (
     listed,
     takes,
 )
-from attnrec.cli.output import Output, counted, say
+from attnrec.cli.output import Output, say
 from attnrec.errors import ConfigError
-from attnrec.runtime import percent
+from attnrec.runtime import counted, percent
 from attnrec.settings import PictureConfig, SplitPart
 
 if TYPE_CHECKING:

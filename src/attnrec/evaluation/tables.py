@@ -1,8 +1,8 @@
 """The figures of an evaluation as tables of text, for the terminal and for pages."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
+from attnrec.drawing.tables import TextTable
 from attnrec.evaluation.report import Agreement, EvaluationReport, Faithfulness, is_right
 from attnrec.runtime import percent
 
@@ -21,15 +21,6 @@ _REPLACEMENTS = {
 _ELSEWHERE = {"centre": "centre of the frame", "uniform": "uniform", "frequent": "most frequent cell in training"}
 
 
-class FigureTable(NamedTuple):
-    """A table of text."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: Sequence[int] = (0,)  # columns that hold words; the others hold figures
-
-
 def figure_with_interval(report: EvaluationReport, name: str) -> tuple[str, str]:
     """The label of a figure, and its text in percent with its 95 % interval if there is one."""
     label = f"top-{report.top_k} accuracy" if name == "top_k_accuracy" else FIGURES[name]
@@ -43,11 +34,11 @@ def known_figures(report: EvaluationReport) -> list[str]:
     return [name for name in FIGURES if getattr(report, name) is not None]
 
 
-def class_table(report: EvaluationReport) -> FigureTable:
+def class_table(report: EvaluationReport) -> TextTable:
     """Each class with what it is most often taken for, the least accurate first; for mAP its average precision."""
     if report.confusion is None:
         listed = [(of.name, str(of.num_videos), percent(of.average_precision)) for of in report.classes]
-        return FigureTable("Classes", ["class", "videos", "average precision %"], listed)
+        return TextTable("Classes", ["class", "videos", "average precision %"], listed)
     rows = []
     for i, of in enumerate(report.classes):
         others = [count if j != i else 0 for j, count in enumerate(report.confusion[i])]
@@ -55,10 +46,10 @@ def class_table(report: EvaluationReport) -> FigureTable:
         rows.append((of.name, str(of.num_videos), percent(of.accuracy), taken))
     rows.sort(key=lambda row: (row[2] == "-", float(row[2]) if row[2] != "-" else 0.0))
     columns = ["class", "videos", "accuracy %", "most taken for"]
-    return FigureTable("Classes, the least accurate first", columns, rows, words=(0, 3))
+    return TextTable("Classes, the least accurate first", columns, rows, words=(0, 3))
 
 
-def video_tables(report: EvaluationReport) -> list[FigureTable]:
+def video_tables(report: EvaluationReport) -> list[TextTable]:
     """The videos that were not recognised and those that were, each with its prediction, the surest first."""
     classes = [of.name for of in report.classes]
     videos = sorted(report.videos, key=lambda video: (-video.probability, video.path))
@@ -67,11 +58,11 @@ def video_tables(report: EvaluationReport) -> list[FigureTable]:
         chosen = [of for of in videos if is_right(vars(of), classes) is right]
         rows = [(of.path, of.label, of.predicted, percent(of.probability)) for of in chosen]
         title = f"{len(rows)} of {len(videos)} videos {kind}"
-        tables.append(FigureTable(title, ["video", "is", "predicted", "probability %"], rows, words=(0, 1, 2)))
+        tables.append(TextTable(title, ["video", "is", "predicted", "probability %"], rows, words=(0, 1, 2)))
     return tables
 
 
-def faithfulness_tables(found: Faithfulness) -> Iterator[FigureTable]:
+def faithfulness_tables(found: Faithfulness) -> Iterator[TextTable]:
     """The tables of a test of attention: replacements, cells removed, and boxes, as far as they were tested."""
     yield _replacements(found)
     if found.deletion is not None:
@@ -80,7 +71,7 @@ def faithfulness_tables(found: Faithfulness) -> Iterator[FigureTable]:
         yield _boxes(found)
 
 
-def agreement_table(pairs: Sequence[Agreement], runs: Sequence[str]) -> FigureTable:
+def agreement_table(pairs: Sequence[Agreement], runs: Sequence[str]) -> TextTable:
     """How alike the attention of runs is on the same frames; runs are numbered by their places in `runs`."""
     rows = [
         (
@@ -91,7 +82,7 @@ def agreement_table(pairs: Sequence[Agreement], runs: Sequence[str]) -> FigureTa
         for pair in pairs
     ]
     columns = ["runs", "rank correlation", "other videos", "divergence, bit", "other videos"]
-    return FigureTable("Attention of two runs on the same frames, and on those of other videos", columns, rows)
+    return TextTable("Attention of two runs on the same frames, and on those of other videos", columns, rows)
 
 
 def faithfulness_notes(found: Faithfulness) -> list[str]:
@@ -106,7 +97,7 @@ def faithfulness_notes(found: Faithfulness) -> list[str]:
     return notes
 
 
-def _replacements(found: Faithfulness) -> FigureTable:
+def _replacements(found: Faithfulness) -> TextTable:
     metric = "mAP" if found.metric == "map" else "accuracy"
     rows = [("as learned", percent(found.learned), "", "", "", "")]
     for name, label in _REPLACEMENTS.items():
@@ -114,19 +105,19 @@ def _replacements(found: Faithfulness) -> FigureTable:
             moved = percent(found.changed[name]), percent(found.shift[name])
             rows.append((label, percent(getattr(found, name)), *_difference(found, name, _points), *moved))
     columns = ["attention", f"{metric} %", "learned is better by", "95 %", "class changes %", "shift %"]
-    return FigureTable("With other attention in its place", columns, rows)
+    return TextTable("With other attention in its place", columns, rows)
 
 
-def _areas(found: Faithfulness) -> FigureTable:
+def _areas(found: Faithfulness) -> TextTable:
     rows = [
         (label, f"{getattr(found, name):.3f}", *_difference(found, name, lambda value: f"{value:+.3f}"))
         for name, label in (("deletion", "most attended"), ("insertion", "least attended"), ("random", "random"))
     ]
     title = "Area under the predicted class's probability as cells go"
-    return FigureTable(title, ["first to go", "area", "better than random by", "95 %"], rows)
+    return TextTable(title, ["first to go", "area", "better than random by", "95 %"], rows)
 
 
-def _boxes(found: Faithfulness) -> FigureTable:
+def _boxes(found: Faithfulness) -> TextTable:
     rows = [("as learned", percent(found.pointing), "", "", percent(found.mass), "", "")]
     for name, label in _ELSEWHERE.items():
         if getattr(found, f"pointing_{name}") is None:
@@ -137,7 +128,7 @@ def _boxes(found: Faithfulness) -> FigureTable:
         ]
         rows.append((label, *cells[0], *cells[1]))
     columns = ["attention", "peak in box %", "better by", "95 %", "mass in box %", "better by", "95 %"]
-    return FigureTable(f"Boxes in {found.num_boxed_frames} frames of {found.num_boxed_videos} videos", columns, rows)
+    return TextTable(f"Boxes in {found.num_boxed_frames} frames of {found.num_boxed_videos} videos", columns, rows)
 
 
 def _difference(found: Faithfulness, name: str, form: Callable[[float], str]) -> tuple[str, str]:

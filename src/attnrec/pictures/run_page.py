@@ -4,13 +4,13 @@ from pathlib import Path
 
 from attnrec.drawing.document import document
 from attnrec.drawing.figure import Plot, Shown
+from attnrec.drawing.tables import TextTable
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.averages import mean_attention
 from attnrec.evaluation.gaze import gaze_advice
 from attnrec.evaluation.plots import attention_plots, confusion_plot, removal_plot
 from attnrec.evaluation.report import EvaluationReport
 from attnrec.evaluation.tables import (
-    FigureTable,
     class_table,
     faithfulness_notes,
     faithfulness_tables,
@@ -124,13 +124,13 @@ def _warnings(report: EvaluationReport) -> list[str]:
     return [words for words in warnings if words]
 
 
-def _results(report: EvaluationReport) -> FigureTable:
+def _results(report: EvaluationReport) -> TextTable:
     rows = [figure_with_interval(report, name) for name in known_figures(report)]
     rows.append(("log loss", f"{report.log_loss:.3f}"))
     if report.attention_entropy is not None and report.penalty_above_floor is not None:
         rows.append(("entropy of the attention, 1 for uniform", f"{report.attention_entropy:.3f}"))
         rows.append(("attention penalty above its floor", f"{report.penalty_above_floor:.2f}"))
-    return FigureTable("Results", ["figure", f"{report.part} videos"], rows)
+    return TextTable("Results", ["figure", f"{report.part} videos"], rows)
 
 
 def _chance(report: EvaluationReport) -> str:
