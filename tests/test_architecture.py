@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "cli": COMMON
     | {"distributed", "drawing", "datasets", "features", "training", "evaluation", "pictures", "comparison", "demo"}
     | {"export", "info"},
-    "__init__": COMMON | {"features", "models", "training", "evaluation", "pictures", "comparison"},
+    "__init__": COMMON | {"features", "models", "training", "evaluation", "pictures", "comparison", "export", "cli"},
     "__main__": {"cli"},
 }
 

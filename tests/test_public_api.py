@@ -25,7 +25,7 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_every_public_name_is_there(name):
     value = getattr(attnrec, name)
     assert callable(value)
-    assert value.__module__ == attnrec._HOMES[name]
+    assert value.__module__ == attnrec._HOMES[name].partition(":")[0]
     assert value.__doc__
 
 

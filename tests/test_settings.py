@@ -113,8 +113,8 @@ def test_the_number_of_locations_is_the_square_of_the_side():
         ({"seed": -1}, "seed must be from 0"),
         ({"seed": 2**32}, "seed must be from 0"),
         ({"grid_size": 65}, "grid_size must be from 0 to 64"),
-        ({"sample_fps": 0.0}, "sample_fps must be over 0"),
-        ({"sample_fps": float("nan")}, "sample_fps must be over 0"),
+        ({"fps": 0.0}, "fps must be over 0"),
+        ({"fps": float("nan")}, "fps must be over 0"),
     ],
 )
 def test_extraction_settings_out_of_range_are_refused(options, message):

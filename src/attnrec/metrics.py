@@ -200,3 +200,13 @@ def attention_entropy(attention: NDArray[np.float32]) -> float:
 def is_nearly_uniform(entropy: float) -> bool:
     """Whether attention is close to uniform, given its mean `attention_entropy`."""
     return entropy > NEARLY_UNIFORM
+
+
+def metric_name(metric: str) -> str:
+    """The metric as text."""
+    return "mAP" if metric == "map" else metric
+
+
+def capital(name: str) -> str:
+    """A metric's name with a capital, except mAP."""
+    return name if name == "mAP" else name.capitalize()

@@ -106,12 +106,11 @@ class ExtractConfig:
     grid_size: Annotated[
         int, Setting("Pool larger feature maps to K x K; 0 keeps them.", Range(0, MAX_GRID), metavar="K")
     ] = 7
-    sample_fps: Annotated[
+    fps: Annotated[
         float | None,
         Setting(
             "Most frames per second to store; native stores all.",
             _FPS,
-            flags=("--fps",),
             metavar="RATE",
             takes_native=True,
         ),

@@ -237,7 +237,7 @@ def main() -> None:
     precision = resolve_precision(options.precision, device)
     prepare_cpu(None)
     config = ExtractConfig(
-        backbone=options.backbone, weights="random", sample_fps=FPS, precision=options.precision, device=options.device
+        backbone=options.backbone, weights="random", fps=FPS, precision=options.precision, device=options.device
     )
     trunk, specs = prepare_trunk(config, precision)
     extractor = CubeExtractor(trunk, device=device, precision=precision)

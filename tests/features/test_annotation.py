@@ -200,7 +200,7 @@ def test_the_masks_of_jhmdb_become_boxes(jhmdb, tmp_path):
 
 
 def test_masks_tell_time_by_the_rate_where_not_every_frame_is_stored(jhmdb, tmp_path):
-    extract(jhmdb[0], tmp_path / "s.h5", config(sample_fps=5.0))
+    extract(jhmdb[0], tmp_path / "s.h5", config(fps=5.0))
     found = FeatureStore(tmp_path / "s.h5")
     assert found.videos.num_frames.tolist() == [NUM_FRAMES // 2] * len(jhmdb[1])
     assert list(found.boxes.by_time(0)) == pytest.approx([0.1, 0.2, 0.3])

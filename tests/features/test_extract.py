@@ -31,7 +31,7 @@ from attnrec.video.ffmpeg import ffmpeg_path
 
 
 def config(weights: Path | str = "random", **changes) -> ExtractConfig:
-    settings = {"sample_fps": 5.0, "precision": "fp32", "device": "cpu", "jobs": 1} | changes
+    settings = {"fps": 5.0, "precision": "fp32", "device": "cpu", "jobs": 1} | changes
     return ExtractConfig(backbone="squeezenet1_0", weights=str(weights), **settings)
 
 
@@ -79,7 +79,7 @@ def command(videos: Path, out: Path, *more: object) -> list[str]:
 def test_features_equal_an_independent_path(real_data, squeezenet_weights, tmp_path, name):
     """ffmpeg to PNG pictures, Pillow's bicubic, torchvision's own forward in fp32."""
     clip = real_data / name
-    extract(clip, tmp_path / "out.h5", config(squeezenet_weights, sample_fps=None, grid_size=0))
+    extract(clip, tmp_path / "out.h5", config(squeezenet_weights, fps=None, grid_size=0))
     exact = ("-sws_flags", "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic")
     subprocess.run([ffmpeg_path(), "-loglevel", "error", "-i", clip, *exact, tmp_path / "%03d.png"], check=True)
     network = torchvision.models.squeezenet1_0()
@@ -275,7 +275,7 @@ def test_a_variable_rate_is_told(tmp_path):
         [ffmpeg_path(), "-loglevel", "error", "-i", tmp_path / "videos" / "even.mp4", *timing,
          tmp_path / "videos" / "uneven.mkv"], check=True,
     )  # fmt: skip
-    report = extract(tmp_path / "videos", tmp_path / "out.h5", config(sample_fps=1.0))
+    report = extract(tmp_path / "videos", tmp_path / "out.h5", config(fps=1.0))
     store = FeatureStore(tmp_path / "out.h5")
     assert report.num_variable_rate == 1
     assert store.videos.is_variable_rate.tolist() == [0, 1]

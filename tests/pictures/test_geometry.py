@@ -10,7 +10,8 @@ import pytest
 from clips import ffmpeg, write
 from looks import on_cell, shown
 
-from attnrec.evaluation.predict import AttendedClip, Prediction, Recognizer
+from attnrec.evaluation.attended import AttendedClip, Prediction
+from attnrec.evaluation.predict import Recognizer
 from attnrec.pictures import card, strip
 from attnrec.pictures.visualize import visualize
 from attnrec.settings import PictureConfig

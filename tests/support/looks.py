@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attnrec.evaluation.predict import Prediction
+from attnrec.evaluation.attended import Prediction
 from attnrec.pictures.look import Look
 
 

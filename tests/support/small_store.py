@@ -125,7 +125,7 @@ def write_trunk_store(
 ) -> Path:
     """Write a store of made-up features that carries a real SqueezeNet, so that its runs can look at videos."""
     config = ExtractConfig(
-        backbone="squeezenet1_0", weights=weights, sample_fps=sample_fps, layers=layers, grid_size=grid_size
+        backbone="squeezenet1_0", weights=weights, fps=sample_fps, layers=layers, grid_size=grid_size
     )
     trunk, (spec, *others) = prepare_trunk(config, "fp32")
     state = trunk.weights_state()

@@ -12,7 +12,17 @@ from attnrec.cli.output import Output, markdown, say
 
 # In the order in which to read them.
 Topic = Literal[
-    "videos", "datasets", "training", "forms", "comparing", "faithfulness", "pictures", "formats", "results", "speed"
+    "videos",
+    "datasets",
+    "training",
+    "forms",
+    "comparing",
+    "faithfulness",
+    "pictures",
+    "notebook",
+    "formats",
+    "results",
+    "speed",
 ]
 
 EXAMPLES = examples("attnrec guide", "attnrec guide training", "attnrec guide --json")

@@ -36,14 +36,19 @@ class _Stage:
 
 
 class Lines:
-    """Prints the state of the work every few seconds, also while nothing is reported."""
+    """Prints the state of the work every few seconds.
 
-    def __init__(self) -> None:
+    Args:
+        ticks: Print also while nothing is reported, until `stop`.
+    """
+
+    def __init__(self, *, ticks: bool = True) -> None:
         self._stage: _Stage | None = None
         self._last_line = time.monotonic()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        threading.Thread(target=self._tick, name="progress", daemon=True).start()
+        if ticks:
+            threading.Thread(target=self._tick, name="progress", daemon=True).start()
 
     def show(self, event: Progress) -> None:
         """Take note of an event; the clock decides when it is printed."""
@@ -77,3 +82,14 @@ class Lines:
         if self._stage is not None and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             print(self._stage.line(now), file=sys.stderr, flush=True)
+
+
+_of_library = Lines(ticks=False)
+
+
+def show_progress(event: Progress) -> None:
+    """Print how far the work is on stderr, every few seconds; for `on_progress` in notebooks and scripts."""
+    if event.message:
+        _of_library.note(printable(event.message))
+    if event.total:
+        _of_library.show(event)

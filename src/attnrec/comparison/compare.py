@@ -12,11 +12,11 @@ from attnrec.errors import RunError
 from attnrec.runtime import OnProgress, no_progress
 from attnrec.settings import GridConfig
 from attnrec.training.identity import row_settings_of
-from attnrec.training.run import Run, find_runs
+from attnrec.training.run import RunLike, as_run, find_runs
 
 
 def compare(
-    runs: Sequence[str | Path] = (),
+    runs: Sequence[RunLike] = (),
     *,
     grid: GridConfig | None = None,
     store: str | Path | None = None,
@@ -31,7 +31,8 @@ def compare(
     each is compared with one row of the table by a bootstrap over groups of videos.
 
     Args:
-        runs: Folders of runs; empty takes all finished runs in `runs_dir`, and reports those that cannot be read.
+        runs: Runs, their folders, or reports of them; empty takes all finished runs in `runs_dir`, and reports those
+            that cannot be read.
         grid: Grid of runs to train; `runs` is ignored then.
         store: Feature store of the grid; None takes the only one in the current folder.
         runs_dir: Folder of the runs.
@@ -61,9 +62,9 @@ def compare(
     return CompareReport(tables, summary, [figure for figure in figures if figure.dataset in datasets], source)
 
 
-def _rows_of(paths: Sequence[str | Path], runs_dir: Path, part: str, on_progress: OnProgress) -> list[RowRuns]:
-    if paths:
-        chosen = [scored_run(Run(path), part) for path in paths]
+def _rows_of(named: Sequence[RunLike], runs_dir: Path, part: str, on_progress: OnProgress) -> list[RowRuns]:
+    if named:
+        chosen = [scored_run(as_run(run), part) for run in named]
     else:
         chosen = readable_runs(find_runs(runs_dir, on_progress=on_progress), part, on_progress)
     if not chosen:

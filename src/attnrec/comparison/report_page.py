@@ -17,8 +17,9 @@ from attnrec.drawing.document import document
 from attnrec.drawing.figure import Shown
 from attnrec.drawing.plots import Dot, Line, Point, confusion, differences, intervals, lines
 from attnrec.evaluation.plots import attention_plots
+from attnrec.metrics import capital, metric_name
 from attnrec.pictures.examples import ExampleClip
-from attnrec.training.curves import capital, metric_name, training_plots
+from attnrec.training.curves import training_plots
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,17 @@ class ComparedTable:
     apart: str | None  # why the rows are in a separate table; None for the first table
     rows: list[ComparedRow]
 
+    def __repr__(self) -> str:
+        figures = ((row.name, "-" if row.figure is None else f"{100 * row.figure:.1f} %") for row in self.rows)
+        rows = ", ".join(f"{name} {figure}" for name, figure in figures)
+        return f"ComparedTable({self.dataset}, {self.num_videos} {self.part} videos, {self.metric}: {rows})"
+
+    def _repr_html_(self) -> str:
+        from attnrec.comparison.sections import sections_of
+        from attnrec.drawing.notebook import table_html
+
+        return "".join(map(table_html, sections_of(self)))
+
 
 @dataclass(frozen=True)
 class FailedCell:
@@ -123,3 +134,9 @@ class CompareReport:
     grid: GridSummary | None  # what was done for the grid; None if finished runs were tabulated
     published: list[PublishedFigure]  # the paper's figures on the datasets of the runs
     published_source: str
+
+    def _repr_html_(self) -> str:
+        from attnrec.comparison.sections import sections
+        from attnrec.drawing.notebook import table_html
+
+        return "".join(map(table_html, sections(self)))

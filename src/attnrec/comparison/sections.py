@@ -13,20 +13,20 @@ _LEVEL = 0.05
 
 def sections(report: CompareReport) -> list[TextTable]:
     """The tables of a comparison as text, each with the columns and rows that have values in it."""
-    shown = [each for of in report.tables for each in _sections(of) if each.rows]
+    shown = [each for of in report.tables for each in sections_of(of)]
     if report.published:
         rows = published_texts(report.published)
         shown.append(TextTable(f"Published: {report.published_source}", list(PUBLISHED), rows))
     return shown
 
 
-def _sections(of: ComparedTable) -> list[TextTable]:
+def sections_of(of: ComparedTable) -> list[TextTable]:
     """A table split into parts that fit a terminal, each with the columns and rows that have values in it."""
     apart = [] if of.apart is None else [f"A table of its own: {of.apart}."]
     flags = [f"{row.name}: {flag}" for row in of.rows for flag in row.flags]
     unlike = [f"{row.name} differs from the paper's: {'; '.join(row.differs)}" for row in of.rows if row.published]
     pointing = "Does the attention peak in the boxes? In %, with maps that ignore the frame"
-    return [
+    found = [
         _section(of, _title(of), columns.FIGURES, [*apart, *flags]),
         _section(of, f"Differences from {of.against}", columns.DIFFERENCES, _about_differences(of)),
         _section(of, "Training, mean over the runs of a row", columns.TRAINING, unlike),
@@ -34,6 +34,7 @@ def _sections(of: ComparedTable) -> list[TextTable]:
         _section(of, pointing, columns.POINTING, []),
         _section(of, "How much of the attention is in the boxes? In %", columns.MASS, []),
     ]
+    return [each for each in found if each.rows]
 
 
 def _section(of: ComparedTable, title: str, own: Sequence[columns.Column], lines: Sequence[str]) -> TextTable:

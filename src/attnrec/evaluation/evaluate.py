@@ -29,7 +29,7 @@ from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, reso
 from attnrec.settings import Reduction
 from attnrec.training.origin import store_of_run
 from attnrec.training.plan import run_blocks
-from attnrec.training.run import Run
+from attnrec.training.run import Run, RunLike, as_run
 from attnrec.training.score import BATCH_BLOCKS, RunBlocks, passes_of, require_draws, score_blocks
 
 DEFAULT_TOP_K = 5
@@ -37,7 +37,7 @@ CHUNK_BLOCKS = 64 * BATCH_BLOCKS  # blocks whose time-steps and attention are in
 
 
 def evaluate(
-    run: str | Path | Run,
+    run: RunLike,
     store: str | Path | None = None,
     *,
     part: str = "test",
@@ -59,7 +59,7 @@ def evaluate(
     the figures are returned all the same, with the reason in `unsaved`.
 
     Args:
-        run: The run or its folder.
+        run: The run, its folder, or a report of it.
         store: The feature store that it was trained on; None looks where it was, then in the current folder.
         part: `test`, `validation` or `train`.
         reduction: `mean` of the block probabilities as in the paper, or majority `vote` as in the authors' code; None
@@ -88,7 +88,7 @@ def evaluate(
         VideoError: A video that has boxes cannot be opened.
     """
     started = time.monotonic()
-    run = run if isinstance(run, Run) else Run(run)
+    run = as_run(run)
     if boxes is not None and not faithfulness:
         raise ConfigError(f"--boxes {boxes}: boxes are for --faithfulness; give that as well")
     if faithfulness:
@@ -133,7 +133,7 @@ def evaluate(
 
 
 def evaluate_runs(
-    runs: Sequence[str | Path | Run],
+    runs: Sequence[RunLike],
     store: str | Path | None = None,
     *,
     part: str = "test",
@@ -146,7 +146,7 @@ def evaluate_runs(
     """Evaluate several runs, such as folds or seeds.
 
     Args:
-        runs: The runs or their folders.
+        runs: The runs, their folders, or reports of them.
         store: The feature store, as in `evaluate`.
         part: Part of the split.
         block_stride: Stored frames between the starts of blocks; None takes each run's.
@@ -158,7 +158,7 @@ def evaluate_runs(
     Raises:
         AttnrecError: As in `evaluate`.
     """
-    opened = [run if isinstance(run, Run) else Run(run) for run in runs]
+    opened = list(map(as_run, runs))
     if faithfulness:
         for run in opened:
             require_attention(run)

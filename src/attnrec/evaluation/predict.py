@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.datasets.folders import dataset_root, scan_videos
+from attnrec.drawing.tables import TextTable
 from attnrec.errors import RunError, VideoError
+from attnrec.evaluation.attended import AttendedClip, Prediction
 from attnrec.evaluation.on_frame import layer_maps, on_frame
 from attnrec.features.blocks import blocks_of, covering_blocks
 from attnrec.features.extractor import CubeExtractor, frame_reader
@@ -22,7 +24,7 @@ from attnrec.features.feed import CubeFeed
 from attnrec.files import write_error
 from attnrec.metrics import reduce_blocks
 from attnrec.runtime import OnProgress, Progress, no_progress, prepare_cpu, resolve_device
-from attnrec.training.run import Run
+from attnrec.training.run import RunLike, as_run
 from attnrec.training.score import passes_of, require_draws, score_blocks
 from attnrec.video.decode import DecodeSummary
 
@@ -37,64 +39,6 @@ class ClipFeatures:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Class probabilities of a clip.
-
-    Attributes:
-        path: Path of the clip.
-        predicted: The most probable class.
-        probability: Probability of that class.
-        labels: The most probable class; if a clip may have several, all with a probability of at least 0.5, if any.
-        probs: Probability of every class.
-        num_blocks: Number of blocks that the prediction is made from.
-        status: `ok`, or what is wrong with the video.
-    """
-
-    path: str
-    predicted: str
-    probability: float
-    labels: list[str]
-    probs: dict[str, float]
-    num_blocks: int
-    status: str
-
-    def __str__(self) -> str:
-        """The labels with their probabilities; the most probable class if there is no label."""
-        names = sorted(self.labels or [self.predicted], key=lambda name: -self.probs[name])
-        return ", ".join(f"{name} {self.probs[name]:.0%}" for name in names)
-
-
-@dataclass(frozen=True)
-class AttendedClip:
-    """Where a run looks in a clip.
-
-    Attributes:
-        prediction: Prediction of the clip.
-        frames: Index of each sample among the clip's kept frames, rising, shape (S,).
-        times: Time of each sample in seconds from the first frame, shape (S,).
-        attention: Location probabilities as seen in the frame, shape (S, K, K), each map summing to 1; of several
-            layers all that they say of a place.
-        layers: What each layer's own locations got of it, shape (S, K_m, K_m), by the layer's name.
-        frame_probs: Class probabilities of each time-step, shape (S, C).
-        end: End of the clip, in seconds from its first frame.
-        own_fps: Frame rate of the clip itself.
-        is_variable_rate: Whether the clip's frame intervals vary, so that frame numbers do not give times.
-        looked_at: Share of the passes in which hard attention looked at each cell, shape (S, K, K); None for soft.
-    """
-
-    prediction: Prediction
-    frames: NDArray[np.int64]
-    times: NDArray[np.float64]
-    attention: NDArray[np.float32]
-    layers: dict[str, NDArray[np.float32]]
-    frame_probs: NDArray[np.float32]
-    end: float
-    own_fps: float
-    is_variable_rate: bool
-    looked_at: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
 class PredictReport:
     """Predictions of all clips, and the path and reason of each clip that could not be decoded."""
 
@@ -102,12 +46,22 @@ class PredictReport:
     predictions: list[Prediction]
     skipped: list[tuple[str, str]]
 
+    def __repr__(self) -> str:
+        return f"PredictReport({self.run}: {len(self.predictions)} clips predicted, {len(self.skipped)} skipped)"
+
+    def _repr_html_(self) -> str:
+        from attnrec.drawing.notebook import table_html
+
+        rows = [(of.path, str(of), of.status) for of in self.predictions]
+        notes = [f"skipped {path}: {reason}" for path, reason in self.skipped]
+        return table_html(TextTable(f"By {self.run}", ["clip", "predicted", "video"], rows, (0, 1, 2), notes))
+
 
 class Recognizer:
     """A run loaded to predict clips. Predicts the same as `evaluate` for the same video.
 
     Args:
-        run: The run or its folder.
+        run: The run, its folder, or a report of it.
         device: Device to run on, see `runtime.resolve_device`.
         jobs: CPU threads.
         samples: Number of passes in which hard attention draws where it looks, see `score.Passes`; 0 for one that looks
@@ -118,10 +72,8 @@ class Recognizer:
         ConfigError: Samples are asked of a run without hard attention.
     """
 
-    def __init__(
-        self, run: str | Path | Run, *, device: str = "auto", jobs: int | None = None, samples: int = 0
-    ) -> None:
-        self.run = run if isinstance(run, Run) else Run(run)
+    def __init__(self, run: RunLike, *, device: str = "auto", jobs: int | None = None, samples: int = 0) -> None:
+        self.run = as_run(run)
         require_draws(self.run, samples)
         self.samples = samples
         self._device = resolve_device(device)
@@ -129,6 +81,18 @@ class Recognizer:
         self._model = self.run.load_model(self._device)
         spec = self.run.manifest.features
         self._extractor = CubeExtractor(self.run.load_trunk(), device=self._device, precision=spec.precision)
+
+    def __repr__(self) -> str:
+        of = self.run.manifest
+        form = f" {of.model.attention}" if of.model.architecture == "attention" else ""
+        spec, classes = of.features, f"{len(of.classes)} classes"
+        return (
+            f"Recognizer({self.run.path}: {of.model.architecture}{form}, {classes}, {spec.backbone} {spec.layer}, "
+            f"{self._device})"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()
 
     @property
     def classes(self) -> list[str]:
@@ -181,6 +145,8 @@ class Recognizer:
             own_fps=summary.effective_fps,
             is_variable_rate=summary.is_variable_rate,
             looked_at=looked_at,
+            sample_fps=manifest.features.sample_fps,
+            resize=manifest.features.resize,
         )
 
     def features(self, video: str | Path) -> ClipFeatures:
@@ -241,9 +207,9 @@ class Recognizer:
         )
 
 
-def load_run(path: str | Path, *, device: str = "auto") -> Recognizer:
-    """Load a trained run, for `.predict(video)` and `.attend(video)`. Raises as `Recognizer`."""
-    return Recognizer(path, device=device)
+def load_run(run: RunLike, *, device: str = "auto") -> Recognizer:
+    """Load a trained run, given itself, its folder or a report of it. Raises as `Recognizer`."""
+    return Recognizer(run, device=device)
 
 
 def clips_of(videos: Sequence[Path]) -> list[Path]:

@@ -139,17 +139,29 @@ class EvaluationReport:
     intervals: dict[str, Interval]  # 95 % bootstrap intervals of accuracies and mAP, over groups, by name
     attention_entropy: float | None = None  # mean entropy, 1 for uniform; None without attention
     penalty_above_floor: float | None = None  # penalty of Eq. 7 above its minimum; None without attention
-    classes: list[ClassFigure]
-    confusion: list[list[int]] | None = None  # videos by true class (rows) and predicted class (columns)
-    videos: list[VideoFigure]
+    classes: list[ClassFigure] = field(repr=False)
+    # Videos by true class (rows) and predicted class (columns); None where they may have several labels.
+    confusion: list[list[int]] | None = field(default=None, repr=False)
+    videos: list[VideoFigure] = field(repr=False)
     seconds: float  # time taken
-    faithfulness: Faithfulness | None = None  # test of attention, of this call or an earlier one that still fits
+    # Test of the attention, of this call or an earlier one that still fits.
+    faithfulness: Faithfulness | None = field(default=None, repr=False)
     unsaved: str | None = None  # why the report could not be written into the run; None if it was
 
     @property
     def saved_as(self) -> str:
         """What the names of its files in the run end in."""
         return f"{self.part}-samples{self.samples}" if self.samples else self.part
+
+    def _repr_html_(self) -> str:
+        from attnrec.drawing.notebook import plot_html, table_html
+        from attnrec.evaluation.plots import confusion_plot
+        from attnrec.evaluation.tables import class_table, faithfulness_tables, figure_table
+
+        tables = [figure_table(self), class_table(self)]
+        tables += [] if self.faithfulness is None else faithfulness_tables(self.faithfulness)
+        plot = confusion_plot(self)
+        return "".join(map(table_html, tables)) + ("" if plot is None else plot_html(plot))
 
 
 @dataclass(frozen=True)

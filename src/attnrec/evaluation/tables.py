@@ -34,6 +34,16 @@ def known_figures(report: EvaluationReport) -> list[str]:
     return [name for name in FIGURES if getattr(report, name) is not None]
 
 
+def figure_table(report: EvaluationReport) -> TextTable:
+    """The figures of a run over all videos."""
+    rows = [figure_with_interval(report, name) for name in known_figures(report)]
+    rows += [("chance", f"{percent(report.chance)} %"), ("log loss", f"{report.log_loss:.3f}")]
+    if report.attention_entropy is not None and report.penalty_above_floor is not None:
+        rows.append(("entropy of the attention, 1 for uniform", f"{report.attention_entropy:.3f}"))
+        rows.append(("attention penalty above its floor", f"{report.penalty_above_floor:.2f}"))
+    return TextTable(report.run, ["figure", f"{report.num_videos} {report.part} videos"], rows)
+
+
 def class_table(report: EvaluationReport) -> TextTable:
     """Each class with what it is most often taken for, the least accurate first; for mAP its average precision."""
     if report.confusion is None:

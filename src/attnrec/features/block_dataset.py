@@ -9,7 +9,9 @@ from torch.utils.data import Dataset
 
 from attnrec.datasets.splits import SPLIT_PARTS
 from attnrec.features.blocks import block_table
-from attnrec.features.store import FeatureStore
+from attnrec.features.store import FeatureStore, typical_frames
+
+_MOST_FRAMES = 30
 
 
 class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
@@ -17,7 +19,8 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
 
     Items are a (T, K, K, D) float16 tensor and an integer or, if videos may have several labels, a (C,) float32 tensor
     of zeros and ones. The store's array is memory-mapped: an item costs one read, and the workers of a DataLoader share
-    the pages; each opens the file itself.
+    the pages; each opens the file itself. Features are as the network gave them, some in the hundreds: scale them to a
+    root mean square of about 1. The recognisers of this package take `cubes.float().flatten(2, 3)`, (B, T, L, D).
 
     Args:
         path: A feature store.
@@ -25,7 +28,7 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
         split: Name of a split in the store.
         layer: CNN layer whose features to read, one of them; None takes the store's first.
         fps: Samples per second, at most the stored rate.
-        block_frames: T.
+        block_frames: T; None takes the median video's length, at most 30.
         block_stride: Stored frames between the starts of blocks.
 
     Raises:
@@ -41,7 +44,7 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
         split: str = "default",
         layer: str | None = None,
         fps: float = 30.0,
-        block_frames: int = 30,
+        block_frames: int | None = None,
         block_stride: int = 1,
     ) -> None:
         if part not in SPLIT_PARTS[:3]:
@@ -54,6 +57,8 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
             raise ValueError(f"layer must be a single one, got {layer!r}")
         videos = store.split_members(split, part)
         self.classes = store.classes
+        if block_frames is None:
+            block_frames = max(1, min(_MOST_FRAMES, int(typical_frames(store, fps))))
         self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
         self._targets = store.targets
 

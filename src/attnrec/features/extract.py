@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ class ExtractReport:
     """Report of an extraction."""
 
     out: str  # the store
-    data: DatasetSummary  # the videos in it
+    data: DatasetSummary = field(repr=False)  # the videos in it
     boxes: BoxSummary | None  # annotated boxes of the videos; None without any
     num_extracted: int  # videos extracted this time; the others were in the store already
     num_frames: int  # frames in the store
@@ -105,7 +105,7 @@ def extract(
             mine = extraction.check(world.share([entry.path for entry in data.entries]))
             found = sum(world.gather(mine), Outcome())
             _require_room(extraction, found, extractor, world)
-            frames = estimated_frames(data.root, mine.missing, config.sample_fps)
+            frames = estimated_frames(data.root, mine.missing, config.fps)
             found = sum(world.gather(extraction.compute(mine, extractor, frames)), found)
             if world.is_first:
                 report = _packed(extraction, found, trunk, annotation, started)
@@ -182,7 +182,7 @@ def _require_room(extraction: "Extraction", found: "Outcome", extractor: "CubeEx
             _require_nothing_lost(earlier, data, found.content)
         if found.missing:
             each = frame_bytes(extraction.specs)
-            new = estimated_frames(data.root, found.missing, config.sample_fps) * each
+            new = estimated_frames(data.root, found.missing, config.fps) * each
             needed = 2 * new + found.num_frames * each  # parts and store exist at the same time
             free = require_disk_space(parts_dir(extraction.out).absolute().parent, needed)
             work = f"{len(found.missing)} of {len(data.entries)} videos to extract into {extraction.out}"

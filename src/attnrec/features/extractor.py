@@ -54,7 +54,7 @@ def prepare_trunk(config: ExtractConfig, precision: str) -> tuple[Trunk, list[Fe
             feature_dim=D,
             image_size=IMAGE_SIZE,
             resize=config.resize,
-            sample_fps=config.sample_fps,
+            sample_fps=config.fps,
             precision=precision,
         )
         for layer, (K, D) in trunk.cube_shapes(IMAGE_SIZE).items()

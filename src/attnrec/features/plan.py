@@ -89,7 +89,7 @@ def plan_extraction(videos: Path, out: Path, config: ExtractConfig) -> ExtractPl
     device = resolve_device(config.device)
     prepare_cpu(1 if device.type == "cuda" else config.jobs)
     precision = resolve_precision(config.precision, device)
-    frames = estimated_frames(data.root, [entry.path for entry in data.entries], config.sample_fps)
+    frames = estimated_frames(data.root, [entry.path for entry in data.entries], config.fps)
     size = frames * sum(K * K * D * 2 for K, D in trunk.cube_shapes(IMAGE_SIZE).values())
     return ExtractPlan(
         out=str(out),

@@ -315,6 +315,12 @@ def _spec_of(file: CheckedFile, dataset: h5py.Dataset) -> FeatureSpec:
     return config_from_dict(FeatureSpec, values)
 
 
+def typical_frames(store: FeatureStore, fps: float) -> float:
+    """Frames of the median video at a rate, at most the stored one; over all parts, so that folds are sampled alike."""
+    rates = np.minimum(store.videos.effective_fps, min(fps, store.spec.sample_fps or math.inf))
+    return float(np.median(store.videos.duration * rates))
+
+
 def find_store(directory: Path, on_progress: OnProgress = no_progress) -> Path:
     """Find the only feature store in a folder.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.errors import AttnrecError, ConfigError
-from attnrec.evaluation.predict import AttendedClip
+from attnrec.evaluation.attended import AttendedClip
 from attnrec.features.boxes import BoxTable, Clip, boxes_at, boxes_of_clip, placed_boxes, read_boxes
 from attnrec.features.parts import file_sha256
 from attnrec.features.store import FeatureStore

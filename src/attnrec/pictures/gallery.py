@@ -14,7 +14,7 @@ from attnrec.evaluation.report import is_right, labels_of
 from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.look import look_at, note_unboxed, reason_of
 from attnrec.pictures.strip import png_bytes, stacked, strip, strip_row
-from attnrec.pictures.write import require_strip, write_picture
+from attnrec.pictures.write import file_html, require_strip, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
 
@@ -32,6 +32,9 @@ class GalleryReport:
     wrong: list[str]  # unrecognised videos that are shown
     skipped: list[tuple[str, str]]  # path and reason of each video that could not be drawn
     seconds: float  # time taken
+
+    def _repr_html_(self) -> str:
+        return file_html(self.out, "Clips that were recognised and clips that were not, with where the model looks")
 
 
 def gallery(

@@ -3,7 +3,6 @@
 Legend: S drawn samples, K grid side, C classes.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,15 +13,17 @@ from numpy.typing import NDArray
 from attnrec.datasets.folders import label_of
 from attnrec.drawing.light import full_levels, peaks_of
 from attnrec.errors import AttnrecError, ConfigError, VideoError
+from attnrec.evaluation.attended import AttendedClip, Prediction
 from attnrec.evaluation.gaze import gaze_note
-from attnrec.evaluation.predict import AttendedClip, Prediction, Recognizer
+from attnrec.evaluation.predict import Recognizer
 from attnrec.features.boxes import BoxTable
 from attnrec.metrics import attention_entropy
 from attnrec.pictures.boxes import BoxSource, sample_boxes
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig, PictureScale, PictureStyle
 from attnrec.specs import LayerGrid
-from attnrec.video.decode import FrameReader, Region, probe, seen_region
+from attnrec.video.decode import Region, probe, seen_region
+from attnrec.video.frames import fitted_size, frames_at
 
 _PER_SAMPLE = ("frames", "times", "attention", "frame_probs", "entropy", "looked_at")
 
@@ -114,10 +115,8 @@ class Look:
         return replace(self, boxes=boxes, layers=layers, **columns)
 
     def shown_size(self, width: int) -> tuple[int, int]:
-        """Even width and height in px of a frame at the clip's aspect, within `width` and twice that height."""
-        wide, high = self.size
-        factor = min(width / wide, 2 * width / high)
-        return max(2, 2 * round(wide * factor / 2)), max(2, 2 * round(high * factor / 2))
+        """Width and height in px of a frame, see `fitted_size`."""
+        return fitted_size(self.size, width)
 
 
 def look_at(
@@ -239,12 +238,7 @@ def shown_frames(
     """
     wide, high = look.shown_size(width)
     indices = look.frames if steps is None else look.frames[steps]
-    wanted, done = Counter(indices.tolist()), 0
-    reader = FrameReader(Path(look.clip), width=wide, height=high, max_fps=look.sample_fps)
-    for index, (frame, _) in enumerate(reader):
-        for _ in range(wanted.pop(index, 0)):
-            done += 1
-            on_progress(Progress("draw", done, len(indices)))
-            yield frame
-        if not wanted:
-            return
+    frames = frames_at(Path(look.clip), indices.tolist(), width=wide, height=high, max_fps=look.sample_fps)
+    for done, frame in enumerate(frames, start=1):
+        on_progress(Progress("draw", done, len(indices)))
+        yield frame

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from attnrec.drawing.document import document
 from attnrec.drawing.figure import Plot, Shown
-from attnrec.drawing.tables import TextTable
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.averages import mean_attention
 from attnrec.evaluation.gaze import gaze_advice
@@ -14,6 +13,7 @@ from attnrec.evaluation.tables import (
     class_table,
     faithfulness_notes,
     faithfulness_tables,
+    figure_table,
     figure_with_interval,
     known_figures,
     video_tables,
@@ -71,7 +71,7 @@ def write_run_page(
         headline=_headline(report),
         facts=_facts(run, report),
         warnings=_warnings(report),
-        results=_results(report),
+        results=figure_table(report),
         chance=_chance(report),
         attention=report.attention,
         clips=clips,
@@ -122,15 +122,6 @@ def _warnings(report: EvaluationReport) -> list[str]:
     if report.trained_on:
         warnings.append("The run was trained on these videos: the figures are too good.")
     return [words for words in warnings if words]
-
-
-def _results(report: EvaluationReport) -> TextTable:
-    rows = [figure_with_interval(report, name) for name in known_figures(report)]
-    rows.append(("log loss", f"{report.log_loss:.3f}"))
-    if report.attention_entropy is not None and report.penalty_above_floor is not None:
-        rows.append(("entropy of the attention, 1 for uniform", f"{report.attention_entropy:.3f}"))
-        rows.append(("attention penalty above its floor", f"{report.penalty_above_floor:.2f}"))
-    return TextTable("Results", ["figure", f"{report.part} videos"], rows)
 
 
 def _chance(report: EvaluationReport) -> str:

@@ -13,10 +13,10 @@ from attnrec.evaluation.predict import Recognizer
 from attnrec.pictures.boxes import BoxSource, box_source
 from attnrec.pictures.look import look_at, note_unboxed, reason_of
 from attnrec.pictures.strip import png_bytes, strip, strip_row
-from attnrec.pictures.write import WRITERS, require_outputs, require_strip, write_picture, write_raw
+from attnrec.pictures.write import WRITERS, file_html, require_outputs, require_strip, write_picture, write_raw
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
-from attnrec.training.run import Run
+from attnrec.training.run import Run, RunLike
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class VisualizeReport:
     attention_entropy: float  # mean over the drawn steps, 1 for uniform attention
     num_boxed: int | None  # number of drawn steps with a box; None without a source of boxes
     seconds: float  # time taken
+
+    def _repr_html_(self) -> str | None:
+        return None if self.out is None else file_html(self.out, f"{self.clip}, and where the model looks")
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,12 @@ class VersusReport:
     rows: list[VersusRow]  # rows of the picture, from the top
     seconds: float  # time taken
 
+    def _repr_html_(self) -> str:
+        return file_html(self.out, f"{self.clip}, and where {len(self.rows)} models look")
+
 
 def visualize(
-    recognizer: Recognizer,
+    recognizer: Recognizer | RunLike,
     clip: str | Path,
     out: str | Path | None,
     config: PictureConfig | None = None,
@@ -88,9 +94,9 @@ def visualize(
     """Draw a clip with the run's attention over it.
 
     Args:
-        recognizer: A run with attention.
+        recognizer: A run with attention, loaded, itself, or its folder.
         clip: A video.
-        out: Path of the picture, with a suffix of `WRITERS`; None draws no picture.
+        out: Path of the picture, with a suffix of `WRITERS`; None for `raw` alone.
         config: Style, scale, size and part of the clip.
         raw: Path of a `.npz` file for the numbers, see `write_raw`.
         boxes: A file of boxes or points to draw as well, see `features.boxes.read_boxes`; None takes those in the run's
@@ -106,6 +112,7 @@ def visualize(
         AttnrecError: A file exists already or cannot be written.
     """
     config = config or PictureConfig()
+    recognizer = recognizer if isinstance(recognizer, Recognizer) else Recognizer(recognizer)
     out, raw = (None if path is None else Path(path) for path in (out, raw))
     source = box_source(boxes, recognizer.run, config)
     return _draw(recognizer, Path(clip), out, config, source, raw=raw, overwrite=overwrite, on_progress=on_progress)

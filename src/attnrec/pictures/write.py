@@ -4,10 +4,12 @@ Legend: S drawn samples, K grid side, C classes.
 """
 
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from attnrec.drawing.notebook import media_html
 from attnrec.errors import ConfigError
 from attnrec.files import atomic_path, require_free
 from attnrec.pictures.card import cards
@@ -18,6 +20,7 @@ from attnrec.runtime import OnProgress
 from attnrec.settings import PictureConfig
 from attnrec.video.encode import write_timed_video
 
+_KINDS = {".gif": "image/gif", ".mp4": "video/mp4", ".png": "image/png"}
 MAX_PAGE_STEPS = 3600  # two minutes at 30 a second: a page holds every frame, and so does the browser
 
 
@@ -86,6 +89,20 @@ WRITERS: dict[str, Callable[[Look, Path, PictureConfig, bool, OnProgress], int]]
     ".png": _write_strip,
     ".html": _write_page,
 }
+
+
+def file_html(path: str, words: str) -> str:
+    """What a notebook shows of a picture's file: the picture itself, and a page in a frame.
+
+    Args:
+        path: A file of a suffix of `WRITERS`.
+        words: Its text alternative.
+    """
+    file = Path(path)
+    if file.suffix.lower() == ".html":
+        page = escape(file.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" title="{escape(words)}" style="width:100%;height:40em;border:0"></iframe>'
+    return media_html(file.read_bytes(), _KINDS[file.suffix.lower()], words)
 
 
 def write_picture(path: Path, content: bytes, *, overwrite: bool) -> None:

@@ -4,7 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attnrec.drawing.figure import Plot, Shown
+from attnrec.drawing.notebook import plot_html, table_html
 from attnrec.drawing.plots import Line, Point, lines, panels
+from attnrec.drawing.tables import TextTable
+from attnrec.metrics import capital, metric_name
+from attnrec.training.run import Run
 
 Log = Sequence[dict[str, Any]]
 
@@ -41,14 +45,16 @@ def _x_label(best_epoch: int | None) -> str:
     return "epoch" if best_epoch is None else f"epoch; {best_epoch} was the best"
 
 
-def metric_name(metric: str) -> str:
-    """The metric as text."""
-    return "mAP" if metric == "map" else metric
-
-
-def capital(name: str) -> str:
-    """A metric's name with a capital, except mAP."""
-    return name if name == "mAP" else name.capitalize()
+def run_html(run: Run) -> str:
+    """What a notebook shows of a run: its settings, its result and its curves."""
+    manifest = run.manifest
+    result, multilabel = manifest.result, manifest.model.multilabel
+    metric = "map" if multilabel else "accuracy"
+    rows = [(name, str(value)) for name, value in (manifest.given or {}).items()]
+    rows += [(name, f"{value:.6g}") for name, value in result.items() if isinstance(value, int | float)]
+    curves = learning_curves(run.read_log(), metric, result.get("best_epoch"))
+    table = TextTable(str(run.path), ["", ""], rows, (0, 1))
+    return table_html(table) + (plot_html(curves) if curves is not None else "")
 
 
 def _curves(rows: Sequence[tuple[str, Sequence[Log]]], metric: str) -> Iterator[tuple[str, list[Line], str, bool]]:

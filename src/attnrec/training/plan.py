@@ -14,7 +14,7 @@ from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups, preferred_split
 from attnrec.distributed import World
 from attnrec.errors import ConfigError, RunError
 from attnrec.features.blocks import BlockTable, block_table
-from attnrec.features.store import FeatureStore, find_store
+from attnrec.features.store import FeatureStore, find_store, typical_frames
 from attnrec.files import machine_memory
 from attnrec.models.architectures import count_parameters
 from attnrec.runtime import (
@@ -97,7 +97,7 @@ def prepare(
             f"of labels: `{label}`"
         )
     split = asked.split if asked.split is not None else preferred_split(store.split_names)
-    sampling = sampling_of(asked, split, _typical_frames(store, asked.fps))
+    sampling = sampling_of(asked, split, typical_frames(store, asked.fps))
     train, validation = (run_blocks(store, sampling, part) for part in ("train", "validation"))
     if asked.overfit is not None:
         train, validation = _spread(train, asked.overfit), _spread(train, 0)
@@ -178,12 +178,6 @@ def run_blocks(
     )
 
 
-def _typical_frames(store: FeatureStore, fps: float) -> float:
-    """Frames of the median video at a rate, at most the stored one; over all parts, so that folds are sampled alike."""
-    rates = np.minimum(store.videos.effective_fps, min(fps, store.spec.sample_fps or math.inf))
-    return float(np.median(store.videos.duration * rates))
-
-
 def _model_config(store: FeatureStore, recipe: Recipe) -> ModelConfig:
     return ModelConfig(
         architecture=recipe.model,
@@ -235,8 +229,15 @@ def _plan(
         state_bytes=4 * num_parameters * (2 if recipe.optimizer == "sgd" else 4),
         missing_classes=[name for name, count in zip(store.classes, present, strict=True) if not count],
         settings=recipe,
-        notes=notes_on(asked, recipe, store.dataset, store.spec.backbone),
+        notes=_notes_on_rate(asked, store) + notes_on(asked, recipe, store.dataset, store.spec.backbone),
     )
+
+
+def _notes_on_rate(asked: TrainConfig, store: FeatureStore) -> list[str]:
+    stored = store.spec.sample_fps
+    if stored is None or asked.fps <= stored:
+        return []
+    return [f"the store has at most {stored:g} frames a second, fewer than --fps {asked.fps:g}"]
 
 
 def _feature_scales(store: FeatureStore, blocks: BlockTable) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import safetensors
@@ -59,6 +59,14 @@ class Run:
         if not (self.path / CONFIG).exists():
             raise RunError(f"{self.path}: not a run, it has no {CONFIG}; make one with `attnrec train`")
         self.manifest = read_manifest(self.path / CONFIG)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from attnrec.training.curves import run_html
+
+        return run_html(self)
 
     @property
     def name(self) -> str:
@@ -218,6 +226,25 @@ class Run:
         """Read `evaluation-<part>.json`; None if there is no such file."""
         path = self.path / f"evaluation-{part}.json"
         return read_evaluation(path, self.manifest.classes) if path.exists() else None
+
+
+class HasRun(Protocol):
+    """A report that names its run's folder."""
+
+    @property
+    def run(self) -> "str | Run":
+        """The run, or its folder."""
+
+
+RunLike = str | Path | Run | HasRun
+"""A run, its folder, or a report of it."""
+
+
+def as_run(source: RunLike) -> Run:
+    """Open a run, given itself, its folder, or a report of it. Raises as `Run`."""
+    if isinstance(source, Run):
+        return source
+    return Run(source) if isinstance(source, str | Path) else as_run(source.run)
 
 
 def create_run(runs_dir: Path, manifest: RunManifest, backbone_state: dict[str, NDArray[Any]]) -> Run:

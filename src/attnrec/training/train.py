@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ class TrainReport:
     """Report of a training."""
 
     run: str  # folder of the run
-    plan: TrainPlan  # plan of the training
+    plan: TrainPlan = field(repr=False)  # plan of the training
     best_epoch: int  # epoch with the best validation loss, from 1, whose weights are kept or whose loss ends retraining
     epochs: int  # epochs done, without those of the second training
     updates: int  # optimiser steps taken in total
@@ -36,6 +36,9 @@ class TrainReport:
     attention_entropy: float | None
     retrained: RetrainReport | None  # the second training, if one was asked for
     seconds: float  # training time, including that before an interruption
+
+    def _repr_html_(self) -> str:
+        return Run(self.run)._repr_html_()
 
 
 def plan_training(
