@@ -366,9 +366,10 @@ def test_each_picture_is_listed_with_its_clip(folder):
     twin.parent.mkdir()
     shutil.copy(CLIP, twin)
     result = attnrec("visualize", CLIP, twin, "--out", "pictures", "--width", "64", "--jobs", "1")
-    listed = [line.split(", ")[0] for line in result.stdout.splitlines()]
+    listed = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
     name = f"pictures/{twin.stem}"
-    assert listed == [f"{name}.gif: {CLIP}", f"{name}-2.gif: {twin}"]
+    assert [line.split(": ")[0] for line in listed] == [f"{name}.gif", f"{name}-2.gif"]
+    assert [line.split(", ")[-1] for line in listed] == [CLIP, str(twin)]
 
 
 def test_debug_keeps_the_traceback(tmp_path, monkeypatch):

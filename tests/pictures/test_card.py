@@ -6,6 +6,7 @@ from attnrec.drawing.light import LETTERS_PX, attended_frame
 from attnrec.drawing.outlines import outlined
 from attnrec.drawing.text import DARK, fitted, text_width, wrapped
 from attnrec.pictures.card import (
+    CAPTION_PX,
     CHART_PX,
     CURVES,
     GAP_PX,
@@ -52,10 +53,10 @@ def test_frames_stand_beside_themselves_attended(height, width):
         np.testing.assert_array_equal(picture[:height, right : right + width], lit)
 
 
-def test_what_is_written_does_not_change_the_size():
-    shapes = {drawn(prediction=predicting(text), truth=truth, correct=None if truth is None else False).shape
-              for text in ("", "x" * 500) for truth in (None, "y" * 300)}  # fmt: skip
-    assert len(shapes) == 1
+def test_a_prediction_that_does_not_fit_goes_on_in_the_next_line():
+    short, long = (drawn(prediction=predicting(" ".join(["word"] * count))) for count in (1, 20))
+    assert short.shape[2] == long.shape[2]
+    assert long.shape[1] >= short.shape[1] + CAPTION_PX
 
 
 @pytest.mark.parametrize(

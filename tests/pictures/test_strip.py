@@ -95,11 +95,18 @@ def test_the_clip_is_named_above_whatever_is_below(predicted):
     np.testing.assert_array_equal(one, moved)
 
 
-@pytest.mark.parametrize(("predicted", "is_whole"), [("jump", True), ("a class with a long name", False)])
-def test_a_label_is_cut_only_where_the_prediction_takes_its_room(predicted, is_whole):
+@pytest.mark.parametrize("predicted", ["jump", "a class with a long name"])
+def test_a_label_is_whole_whatever_the_prediction(predicted):
     labels = ["attention-lambda1-fps6-" + number for number in "12"]
     one, other = (strip([row([0], prediction=predicting(predicted), label=label)], PictureConfig()) for label in labels)
-    assert (one != other).any() == is_whole
+    assert (one != other).any()
+
+
+def test_label_and_prediction_that_do_not_fit_a_line_take_several():
+    given = [row([0], prediction=predicting(name), label="attention-lambda1-fps6") for name in ("jump", "a " * 60)]
+    one, several = (strip([each], PictureConfig()) for each in given)
+    assert (several.shape[0] - one.shape[0]) % LINE_PX == 0
+    assert several.shape[0] > one.shape[0]
 
 
 @pytest.mark.parametrize(("correct", "colour"), [(True, LIGHT.right), (False, LIGHT.wrong), (None, LIGHT.plain)])

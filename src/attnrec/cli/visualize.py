@@ -228,13 +228,10 @@ def _draw_gallery(work: _Work, part: str, out: Path | None, **chosen: Any) -> No
 def _show_clip(report: "VisualizeReport") -> None:
     truth = f" (is {report.truth})" if report.truth else ""
     low, high = (f"{multiple:.1f}" for multiple in report.full)
-    say(
-        f"{report.out or report.raw or ''}: {report.clip}, "
-        f"{report.predicted} {percent(report.probability)} %{truth}, "
-        f"{counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, "
-        f"full strength {low if low == high else f'{low} to {high}'} x uniform, "
-        f"{_gaze(report.attention_entropy)}"
-    )
+    full = f"full strength {low if low == high else f'{low} to {high}'} x uniform"
+    say(f"{report.out or report.raw or ''}: {report.predicted} {percent(report.probability)} %{truth}, {report.clip}")
+    say(f"  {counted(report.num_frames, 'frame')}, {report.fps:.2f} a second, {full}")
+    say(f"  {_gaze(report.attention_entropy)}")
 
 
 def _gaze(entropy: float) -> str:

@@ -13,7 +13,7 @@ from attnrec.drawing.figure import Plot
 from attnrec.drawing.tables import TextTable
 from attnrec.drawing.text import printable
 
-_LEFT, _RIGHT = "text-align:left", "text-align:right"
+_LEFT, _RIGHT = "text-align:left;padding:0.1em 0.6em", "text-align:right;padding:0.1em 0.6em"
 _BAR_PX = 160
 
 

@@ -77,16 +77,20 @@ class _Card:
 def _ground(look: Look, total: int, caption_top: int) -> tuple[Image.Image, int]:
     """A card with only caption, clip name and note, and the top of its timeline in px."""
     room, left = total - 3 * MARGIN_PX, 2 * MARGIN_PX
-    name_top = caption_top + CAPTION_PX + MARGIN_PX
+    captions, caption_px = wrapped(drawable(look.verdict), CAPTION_PX, room), CAPTION_PX + MARGIN_PX // 2
+    caption_bottom = caption_top + (len(captions) - 1) * caption_px + CAPTION_PX
+    name_top = caption_bottom + MARGIN_PX
     notes, note_px = wrapped(look.note, NOTE_PX, room), NOTE_PX + MARGIN_PX // 2
     notes_top = name_top + LETTERS_PX + MARGIN_PX
     chart_top = notes_top + len(notes) * note_px + (MARGIN_PX if notes else 0)
     bottom = chart_top + CHART_PX + MARGIN_PX
     canvas, colour = Image.new("RGB", (total, bottom + bottom % 2), DARK.ground), verdict_colour(look.correct, DARK)
     draw = ImageDraw.Draw(canvas)
-    draw.rectangle([0, caption_top - 2, 3, caption_top + CAPTION_PX + 4], fill=colour)
-    caption, name = fitted(look.verdict, CAPTION_PX, room), fitted(Path(look.clip).name, LETTERS_PX, room)
-    draw.text((left, caption_top - 1), caption, fill=colour, font=font(CAPTION_PX))
+    draw.rectangle([0, caption_top - 2, 3, caption_bottom + 4], fill=colour)
+    for line, text in enumerate(captions):
+        place = (left, caption_top - 1 + line * caption_px)
+        draw.text(place, fitted(text, CAPTION_PX, room), fill=colour, font=font(CAPTION_PX))
+    name = fitted(Path(look.clip).name, LETTERS_PX, room)
     draw.text((left, name_top), name, fill=DARK.muted, font=font(LETTERS_PX))
     for line, text in enumerate(notes):
         draw.text((left, notes_top + line * note_px), text, fill=DARK.plain, font=font(NOTE_PX))

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from attnrec.drawing.light import LEGEND_PX, Picture, attended_frame, draw_legend
 from attnrec.drawing.outlines import outlined, outlined_cells
-from attnrec.drawing.text import LIGHT, fitted, font, text_width, verdict_colour, wrapped
+from attnrec.drawing.text import LIGHT, drawable, fitted, font, text_width, verdict_colour, wrapped
 from attnrec.pictures.look import Look, shown_frames
 from attnrec.runtime import OnProgress, no_progress
 from attnrec.settings import PictureConfig
@@ -66,7 +66,11 @@ def strip(rows: Sequence[StripRow], config: PictureConfig) -> Picture:
     inner = max(len(first.steps) * (width + GAP_PX) - GAP_PX, LEAST_WIDTH_PX)
     head = HEAD_PX + height + GAP_PX
     notes = [wrapped(row.look.note, NOTE_PX, inner) for row in rows]
-    blocks = [LINE_PX + len(lines) * NOTE_LINE_PX + height + 4 + LEGEND_PX + GAP_PX for lines in notes]
+    captions = [len(_captions(row.look, inner)) for row in rows]
+    blocks = [
+        said * LINE_PX + len(lines) * NOTE_LINE_PX + height + 4 + LEGEND_PX + GAP_PX
+        for said, lines in zip(captions, notes, strict=True)
+    ]
     total = (inner + 2 * MARGIN_PX, 2 * MARGIN_PX + head + sum(blocks) - GAP_PX)
     canvas = Image.new("RGB", total, LIGHT.ground)
     draw = ImageDraw.Draw(canvas)
@@ -89,14 +93,14 @@ def _draw_row(
     look, steps = row.look, row.steps
     height, width, _ = row.frames[0].shape
     draw = ImageDraw.Draw(canvas)
-    # Label and prediction are cut only if both do not fit, and keep at least half of the line.
-    room = max(inner // 2, inner - text_width(fitted(look.verdict, TEXT_PX, inner), TEXT_PX))
-    label = fitted(f"{look.label}: ", TEXT_PX, room) if look.label else ""
-    draw.text((MARGIN_PX, top), label, fill=LIGHT.plain, font=font(TEXT_PX))
-    indent = text_width(label, TEXT_PX)
-    verdict = fitted(look.verdict, TEXT_PX, inner - indent)
-    colour = verdict_colour(look.correct, LIGHT)
-    draw.text((MARGIN_PX + indent, top), verdict, fill=colour, font=font(TEXT_PX))
+    captions = _captions(look, inner)
+    for line, (label, verdict) in enumerate(captions):
+        shown = fitted(label, TEXT_PX, inner)
+        left, y = MARGIN_PX + text_width(shown, TEXT_PX), top + line * LINE_PX
+        draw.text((MARGIN_PX, y), shown, fill=LIGHT.plain, font=font(TEXT_PX))
+        said = fitted(verdict, TEXT_PX, MARGIN_PX + inner - left)
+        draw.text((left, y), said, fill=verdict_colour(look.correct, LIGHT), font=font(TEXT_PX))
+    top += (len(captions) - 1) * LINE_PX
     for line, text in enumerate(notes):
         place = (MARGIN_PX, top + LINE_PX + line * NOTE_LINE_PX)
         draw.text(place, text, fill=LIGHT.plain, font=font(NOTE_PX))
@@ -112,6 +116,15 @@ def _draw_row(
     _paste(canvas, row, lit, top + LINE_PX)
     place = (MARGIN_PX, top + LINE_PX + height + 4)
     draw_legend(canvas, place, inner, full * look.attention[0].size, config, LIGHT)
+
+
+def _captions(look: Look, room: int) -> list[tuple[str, str]]:
+    """Lines of a run's label and its prediction, each a part of the label and of the prediction: one if they fit."""
+    label, verdict = drawable(f"{look.label}: " if look.label else ""), drawable(look.verdict)
+    if text_width(label + verdict, TEXT_PX) <= room:
+        return [(label, verdict)]
+    labels = [(line, "") for line in wrapped(label, TEXT_PX, room)]
+    return labels + [("", line) for line in wrapped(verdict, TEXT_PX, room)]
 
 
 def _paste(canvas: Image.Image, row: StripRow, pictures: Sequence[Picture], top: int) -> None:
