@@ -93,7 +93,10 @@ class ExtractConfig:
         str, Setting("Network that computes the features; `attnrec info --backbones` lists them.", metavar="NAME")
     ] = "googlenet"
     weights: Annotated[
-        str, Setting("Weights of the CNN: imagenet (downloaded once), random, or the path of a state-dict file.")
+        str,
+        Setting(
+            "Weights of the CNN: imagenet (downloaded once), random, or the path of a state dict or a feature store."
+        ),
     ] = "imagenet"
     layers: Annotated[
         tuple[str, ...],

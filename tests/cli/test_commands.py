@@ -156,6 +156,29 @@ def test_extracting_again_extracts_nothing(folder, options):
     assert listing(folder) == before
 
 
+def test_the_network_of_a_store_need_not_be_named_again(folder):
+    before = FeatureStore("out.h5")
+    rows = "".join(f"{before.path_of(video)},a\n" for video in range(4))
+    Path("labels.csv").write_text(f"path,label\n{rows}")
+    result = attnrec("extract", "videos", "out.h5", "--labels", "labels.csv", "--jobs", "1")
+    assert result.exit_code == 0, result.stderr
+    assert "network and frame rate as in out.h5" in result.stderr
+    assert "6 of 10 videos have no label and are in no split" in result.stderr
+    assert "10 videos, 0 new" in result.stdout
+    assert FeatureStore("out.h5").spec == before.spec
+    assert FeatureStore("out.h5").classes == ["a"]
+
+
+def test_another_folder_is_extracted_by_the_network_of_a_store(folder, options):
+    shutil.copytree("videos", "others")
+    network = ["--backbone", "mobilenet_v3_large", "--layer", "features.1", "--fps", "5", "--jobs", "1"]
+    result = attnrec("extract", "others", "others.h5", *network, "--weights", "out.h5")
+    assert result.exit_code == 0, result.stderr
+    one, other = FeatureStore("out.h5"), FeatureStore("others.h5")
+    assert one.spec == other.spec
+    assert (one.features()[:5] == other.features()[:5]).all()
+
+
 def test_a_video_that_was_added_is_the_only_one_extracted(folder, options, sample_clips):
     shutil.copy(sample_clips / "wave/v_wave_g06_c01.mp4", "videos/wave")
     old = FeatureStore("out.h5")
@@ -424,10 +447,11 @@ def test_predictions_of_a_folder_go_to_csv_and_skip_what_is_no_video(folder):
     Path("videos/jump/notes.mp4").write_text(TEXT)
     result = attnrec("predict", "videos", "--csv", "p.csv", "--jobs", "1")
     assert result.exit_code == 1
-    assert "1 clips could not be decoded" in result.stderr
+    assert "1 clip could not be decoded" in result.stderr
     lines = Path("p.csv").read_text().splitlines()
-    assert lines[0] == "path,predicted,probability,jump,wave"
-    assert [line.split(",")[0] for line in lines[1:]] == [f"videos/jump/v_jump_g0{n}_c01.mp4" for n in (1, 2)]
+    assert lines[0] == "path,predicted,probability,jump,wave,video"
+    assert [line.split(",")[0] for line in lines[1:3]] == [f"videos/jump/v_jump_g0{n}_c01.mp4" for n in (1, 2)]
+    assert lines[3] == "videos/jump/notes.mp4,,,,,not-a-video"
 
 
 def test_odd_names_survive_the_chain(folder, options):

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnrec.cli.options import CSV_SUFFIXES, DryRunOption, ForceOption, JsonOption, QuietOption, examples, takes
+from attnrec.cli.options import (
+    CSV_SUFFIXES,
+    DryRunOption,
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    examples,
+    given_settings,
+    takes,
+)
 from attnrec.cli.output import Output, say, size
 from attnrec.files import require_free
 from attnrec.runtime import counted, duration
@@ -31,6 +40,7 @@ EXAMPLES = examples(
 
 @takes(ExtractConfig, "config")
 def extract(
+    context: typer.Context,
     videos: Annotated[
         Path, typer.Argument(help="Folder of videos with one subfolder per class, a CSV of labels, or one video.")
     ],
@@ -53,10 +63,10 @@ def extract(
     Labels come from class folders, from names like v_<class>_g<group>_c<clip>, from a CSV, or from the official lists
     of UCF-11, UCF-101, HMDB-51, J-HMDB and Hollywood2, which are detected. Without official or given lists, all videos
     of a group are on the same side of every split. Run it again to continue after an interruption, to add videos, or to
-    change labels, splits or boxes; features already stored are kept.
+    change labels, splits or boxes; stored features are kept, and their network and rate need not be named again.
     """
     from attnrec.features import extract as workflow
-    from attnrec.features.plan import plan_extraction
+    from attnrec.features.plan import OF_FEATURES, as_in_store, plan_extraction
 
     with Output(json=json, quiet=quiet) as output:
         if labels_template is not None:
@@ -64,6 +74,10 @@ def extract(
             return
         if out is None:
             raise typer.BadParameter("name the feature store to write, such as out.h5", param_hint="OUT")
+        if out.exists() and not config.overwrite and not given_settings(context, ExtractConfig) & {*OF_FEATURES}:
+            workflow.require_store_or_nothing(out)
+            config = as_in_store(config, out)
+            output.note(f"network and frame rate as in {out}")
         if dry_run:
             plan = plan_extraction(videos, out, config)
             output.result(_document(plan), lambda: _show_plan(plan))
@@ -76,15 +90,24 @@ def extract(
         for path, status in report.damaged:
             output.warn(f"{path}: {status}; what could be decoded was kept")
         _warn(report, output)
-        if len(report.data.classes) < 2:
-            output.note(f"to label videos: {_template_command(videos)}")
-        elif not report.data.leaking_splits:
-            output.note("next: attnrec train")
+        _say_what_is_next(report, videos, config, output)
         if report.skipped:
             output.warn(f"{len(report.skipped)} of {len(report.skipped) + report.data.num_videos} videos were skipped:")
             for path, reason in report.skipped:
                 output.warn(f"  {path}: {reason}")
             raise typer.Exit(1)
+
+
+def _say_what_is_next(report: "ExtractReport", videos: Path, config: ExtractConfig, output: Output) -> None:
+    data = report.data
+    unlabelled = 0 if data.multilabel else data.num_videos - sum(data.classes.values())
+    if unlabelled and data.classes:
+        of = f"{unlabelled} of {data.num_videos} videos"
+        output.note(f"{of} have no label and are in no split; `attnrec predict` tells their class")
+    if (unlabelled and config.labels is None) or len(data.classes) < 2:
+        output.note(f"to label videos: {_template_command(videos)}")
+    if len(data.classes) > 1 and not data.leaking_splits:
+        output.note("next: attnrec train")
 
 
 def _write_template(videos: Path, table: Path, force: bool, output: Output) -> None:

@@ -19,6 +19,7 @@ from attnrec.cli.options import (
 )
 from attnrec.cli.output import Output, table
 from attnrec.files import require_free, write_table
+from attnrec.runtime import counted
 
 if TYPE_CHECKING:
     from attnrec.evaluation.predict import PredictReport
@@ -63,7 +64,7 @@ def predict(
         if csv_path is not None:
             output.note(f"wrote {csv_path}")
         if report.skipped:
-            output.warn(f"{len(report.skipped)} clips could not be decoded:")
+            output.warn(f"{counted(len(report.skipped), 'clip')} could not be decoded:")
             for path, reason in report.skipped:
                 output.warn(f"  {path}: {reason}")
             raise typer.Exit(1)
@@ -75,8 +76,9 @@ def _show(report: "PredictReport") -> None:
 
 
 def _write_csv(path: Path, report: "PredictReport", classes: list[str], force: bool) -> None:
-    rows = (
-        [prediction.path, prediction.predicted, prediction.probability, *(prediction.probs[name] for name in classes)]
-        for prediction in report.predictions
-    )
-    write_table(path, ["path", "predicted", "probability", *classes], rows, overwrite=force)
+    rows: list[list[object]] = [
+        [of.path, of.predicted, of.probability, *(of.probs[name] for name in classes), of.status]
+        for of in report.predictions
+    ]
+    rows += [[clip, None, None, *[None] * len(classes), reason] for clip, reason in report.skipped]
+    write_table(path, ["path", "predicted", "probability", *classes, "video"], rows, overwrite=force)

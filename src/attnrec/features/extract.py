@@ -87,7 +87,7 @@ def extract(
     started = time.monotonic()
     on_progress(Progress("videos", detail=f"finding the videos and labels of {videos}"))
     data = dataset_of(videos, config)
-    _require_store_or_nothing(out)
+    require_store_or_nothing(out)
     on_progress(Progress("network", detail=f"loading torch and {config.backbone}"))
     # Torch takes seconds to load, which an error in the data above need not wait for.
     from attnrec.features.extractor import CubeExtractor, prepare_trunk
@@ -113,7 +113,7 @@ def extract(
         return shared
 
 
-def _require_store_or_nothing(out: Path) -> None:
+def require_store_or_nothing(out: Path) -> None:
     """Check that the path of the store is free or holds a store."""
     if out.exists() and not is_store(out):
         raise FeatureStoreError(f"{out}: exists and is not a feature store; choose another name")

@@ -1,5 +1,6 @@
 """Estimates what an extraction will take, before it begins."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from attnrec.datasets.dataset import Dataset, Problem
 from attnrec.datasets.read import read_dataset
 from attnrec.errors import VideoError
 from attnrec.features.annotation import BoxSummary, read_annotation
+from attnrec.features.store import FeatureStore
 from attnrec.files import require_disk_space
 from attnrec.runtime import prepare_cpu, resolve_device, resolve_precision
 from attnrec.settings import ExtractConfig
@@ -27,6 +29,29 @@ _LEAST_FRAME_BYTES = 20  # smallest encoded frame, one that repeats the last
 def dataset_of(videos: Path, config: ExtractConfig) -> Dataset:
     """Read the dataset of an extraction. Raises as `datasets.layouts.read_dataset`."""
     return read_dataset(videos, config.dataset, splits=config.splits, labels=config.labels, seed=config.seed)
+
+
+# Settings that decide features; a store that is extended has them already.
+OF_FEATURES = ("backbone", "weights", "layers", "grid_size", "fps", "resize", "precision")
+
+
+def as_in_store(config: ExtractConfig, path: Path) -> ExtractConfig:
+    """The settings with those that decide features, the network's weights included, as a store has them.
+
+    Raises:
+        FeatureStoreError: The store cannot be used.
+    """
+    store = FeatureStore(path)
+    return dataclasses.replace(
+        config,
+        backbone=store.spec.backbone,
+        weights=str(path),
+        layers=tuple(store.layers),
+        grid_size=max(spec.grid_size for spec in store.specs),
+        fps=store.spec.sample_fps,
+        resize=store.spec.resize,
+        precision="bf16" if store.spec.precision == "bf16" else "fp32",
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from attnrec.features.backbone import Trunk, network_bytes
 from attnrec.features.caffemodel import read_caffemodel
 from attnrec.features.networks import backbone_of
 from attnrec.features.state_dicts import PICKLE_ERRORS, load_pickled_tensors
+from attnrec.features.store import FeatureStore, is_store
 from attnrec.files import read_regular, reason_of
 
 RANDOM_SEED = 0
@@ -32,7 +33,7 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
 
     Args:
         backbone: A name of `backbone_names`.
-        weights: `imagenet` (downloaded once), `random`, or the path of a state dict or a .caffemodel.
+        weights: `imagenet` (downloaded once), `random`, or the path of a state dict, a .caffemodel or a feature store.
         layers: Layers of the trunk, as in `Trunk`; so is `grid_size`.
 
     Returns:
@@ -50,6 +51,10 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
         trunk.load_weights_state(_imagenet_state(backbone), f"published weights of {backbone}")
         return trunk, str(backbone_of(backbone).weights)
     # Twice, for 64-bit numbers, with room for auxiliary heads and the archive.
+    if is_store(Path(weights)):
+        store = FeatureStore(Path(weights))
+        trunk.load_weights_state(store.backbone_state(), f"--weights {weights}")
+        return trunk, store.spec.weights_id
     state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
     trunk.load_weights_state(state, f"--weights {weights}")
     return trunk, Path(weights).name

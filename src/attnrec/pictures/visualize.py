@@ -135,6 +135,7 @@ def _draw(
         raise ConfigError(f"{out}: would replace the clip itself; name another picture by --out")
     on_progress(Progress("look", 0, 1, clip.name))
     look = look_at(recognizer, clip, config, boxes=source)
+    on_progress(Progress("look", 1, 1, clip.name))
     note_unboxed([look], source, on_progress)
     num_drawn = WRITERS[out.suffix.lower()](look, out, config, overwrite, on_progress) if out else len(look)
     if raw:
