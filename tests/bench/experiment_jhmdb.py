@@ -31,8 +31,9 @@ from written import README, TOP, markdown, write_between
 
 from attnrec.comparison.forecast import plan_grid
 from attnrec.comparison.grid import is_evaluated, planned_cells, runs_by_identity
+from attnrec.drawing.figure import Plot
 from attnrec.drawing.light import Picture
-from attnrec.drawing.plots import Dot, Plot, intervals
+from attnrec.drawing.plots import Dot, intervals
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.intervals import bootstrap_interval, known_interval, mean_statistic

@@ -81,7 +81,12 @@ def test_links_lead_to_files_and_headings(path):
 def test_options_in_a_guide_exist(topic):
     known = {option for command in ROOT.commands.values() for parameter in command.params
              for option in (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
-    text = re.sub(r"^(torchrun|python tests).*|`tests/bench.*?`|`tensorboard .*?`", "", read(topic), flags=re.MULTILINE)
+    text = re.sub(
+        r"^(torchrun|python tests|tensorboard).*|`tests/bench.*?`|`tensorboard .*?`",
+        "",
+        read(topic),
+        flags=re.MULTILINE,
+    )
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) <= known | {"--full"}  # of the experiment's script
 
 
