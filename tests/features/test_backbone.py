@@ -570,3 +570,13 @@ def test_a_layers_weights_are_those_that_it_rests_on(googlenet_file):
         alone.load_weights_state(both.weights_state(), "here")
     assert both.weights_state().keys() == both.weights_state("inception5b").keys()
     assert both.weights_state("inception4e").keys() < both.weights_state("inception5b").keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("mobilenet_v2-b0353104.pth", "try --backbone mobilenet_v2$"), ("mine.pth", r"are they of another --backbone\?$")],
+)
+def test_weights_of_another_network_are_guessed_by_their_name(tmp_path, name, hint):
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), tmp_path / name)
+    with pytest.raises(WeightsError, match=f"not weights of squeezenet1_0: .* is missing; {hint}"):
+        build_trunk("squeezenet1_0", str(tmp_path / name))

@@ -114,6 +114,8 @@ def compare(
         if dry_run:
             _plan(wanted, names or [], features, runs, part, output)
             return
+        if wanted is not None:
+            output.begin()
         report = workflow.compare(
             names or [],
             grid=wanted,
@@ -128,6 +130,7 @@ def compare(
         if markdown_path is not None:
             write_markdown(markdown_path, report, force)
         if html_path is not None:
+            output.begin(f"drawing {html_path}")
             from attnrec.comparison.report import write_report
             from attnrec.pictures.examples import PageSources
 

@@ -121,9 +121,7 @@ class Trunk(nn.Module):
         named = {_present_name(name): weight for name, weight in state.items()}
         kept = {name: torch.as_tensor(weight) for name, weight in named.items() if name in wanted}
         if missing := sorted(set(wanted) - set(kept)):
-            raise WeightsError(
-                f"{source}: not weights of {self.backbone}: {missing[0]} is missing; are they of another --backbone?"
-            )
+            raise WeightsError(f"{source}: not weights of {self.backbone}: {missing[0]} is missing")
         for name, weight in kept.items():
             if weight.shape != wanted[name].shape:
                 raise WeightsError(f"{source}: not weights of {self.backbone}: {name} has shape {tuple(weight.shape)}")

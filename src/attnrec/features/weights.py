@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attnrec.errors import WeightsError
 from attnrec.features.backbone import Trunk, network_bytes
 from attnrec.features.caffemodel import read_caffemodel
-from attnrec.features.networks import backbone_of
+from attnrec.features.networks import backbone_names, backbone_of
 from attnrec.features.state_dicts import PICKLE_ERRORS, load_pickled_tensors
 from attnrec.features.store import FeatureStore, is_store
 from attnrec.files import read_regular, reason_of
@@ -56,7 +56,10 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
         trunk.load_weights_state(store.backbone_state(), f"--weights {weights}")
         return trunk, store.spec.weights_id
     state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)
-    trunk.load_weights_state(state, f"--weights {weights}")
+    try:
+        trunk.load_weights_state(state, f"--weights {weights}")
+    except WeightsError as error:
+        raise WeightsError(f"{error}; {_whose(Path(weights), backbone)}") from None
     return trunk, Path(weights).name
 
 
@@ -87,6 +90,12 @@ def _imagenet_state(backbone: str) -> dict[str, Tensor]:
             f"ImageNet weights of {backbone} cannot be downloaded ({reason_of(error)}); give {_file_name(backbone)} "
             "from another machine by --weights PATH, or use --weights random"
         ) from None
+
+
+def _whose(path: Path, backbone: str) -> str:
+    """A guess whose weights a file has that are not those of a backbone, by its name."""
+    named = [name for name in backbone_names() if name in path.stem and name != backbone]
+    return f"try --backbone {max(named, key=len)}" if named else "are they of another --backbone?"
 
 
 def _file_name(backbone: str) -> str:
