@@ -596,3 +596,13 @@ def test_curves_confusion_and_page_of_a_run(folder):
     both = attnrec("evaluate", "--run", f"{run},{run}", "--html", "other.html")
     assert both.exit_code == 2
     assert "page of one run; attnrec compare --html takes several" in both.stderr
+
+
+def test_figures_are_told_even_where_their_plot_cannot_be_written(folder):
+    (run,) = Path("runs").iterdir()
+    (run / "confusion-test.png").unlink()
+    (run / "confusion-test.png").mkdir()
+    done = attnrec("evaluate", "--jobs", "1")
+    assert done.exit_code == 0
+    assert "accuracy" in done.stdout
+    assert re.search(r"warning: no confusion matrix: runs/.*/confusion-test\.png: ", done.stderr)

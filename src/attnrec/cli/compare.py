@@ -112,6 +112,7 @@ def compare(
             raise typer.BadParameter("name runs or give grid options, not both")
         wanted = dataclasses.replace(grid, training=training) if asked else None
         if dry_run:
+            output.begin("planning")
             _plan(wanted, names or [], features, runs, part, output)
             return
         if wanted is not None:

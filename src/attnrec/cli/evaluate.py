@@ -22,12 +22,13 @@ from attnrec.cli.options import (
     listed,
 )
 from attnrec.cli.output import Output
-from attnrec.errors import AttnrecError, RunError
+from attnrec.cli.run_plots import save_plot
+from attnrec.errors import RunError
 from attnrec.files import require_free
 from attnrec.settings import Reduction
 
 if TYPE_CHECKING:
-    from attnrec.evaluation.report import EvaluationReport
+    from attnrec.evaluation.report import EvaluationSummary
 
 EXAMPLES = examples(
     "attnrec evaluate",
@@ -102,7 +103,6 @@ def evaluate(
     --faithfulness takes as long as about eight evaluations, and 37 passes over at most four blocks per video.
     For means over seeds and folds, use `attnrec compare`.
     """
-    from attnrec.evaluation.gaze import gaze_advice
     from attnrec.training.run import Run, newest_run
 
     if html_path is not None:
@@ -135,40 +135,34 @@ def evaluate(
             jobs=jobs,
             on_progress=output.progress,
         )
-        for report in summary.runs:
-            _draw_confusion(report, output)
+        _tell(summary, output)
         if html_path is not None:
             from attnrec.pictures.examples import PageSources
             from attnrec.pictures.run_page import write_run_page
 
             sources = PageSources(features, videos, device, jobs)
             write_run_page(html_path, summary.runs[0], sources, overwrite=force, on_progress=output.progress)
-        if len(chosen) == 1:
-            output.result(summary.runs[0], lambda: show_evaluation(summary.runs[0]))
-        else:
-            output.result(summary, lambda: show_evaluations(summary))
-        for report in summary.runs:
-            if words := gaze_advice(report.attention_entropy, report.attention):
-                output.note(f"{report.run}: {words}")
-            if report.leaking_groups:
-                output.warn(f"split {report.split} has groups on both sides: these figures are too good")
-            if report.trained_on and report.part == "validation":
-                output.warn(f"{report.run}: its final training (--retrain) included these videos")
-        if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
-            raise RunError(f"{unsaved[0]}; the figures are not saved")
-        if html_path is not None:
             output.note(f"wrote {html_path}")
         output.note("next: attnrec visualize CLIP --out where.gif")
 
 
-def _draw_confusion(report: "EvaluationReport", output: Output) -> None:
+def _tell(summary: "EvaluationSummary", output: Output) -> None:
+    """Print the figures, draw their confusion matrices, and say what to know before believing them."""
+    from attnrec.evaluation.gaze import gaze_advice
     from attnrec.evaluation.plots import confusion_plot
-    from attnrec.training.run import Run
 
-    plot = confusion_plot(report)
-    if plot is None or report.unsaved is not None:
-        return
-    try:
-        output.note(f"confusion matrix {Run(report.run).save_plot(f'confusion-{report.saved_as}', plot)}")
-    except AttnrecError as error:
-        output.warn(f"the confusion matrix is not drawn: {error}")
+    if len(summary.runs) == 1:
+        output.result(summary.runs[0], lambda: show_evaluation(summary.runs[0]))
+    else:
+        output.result(summary, lambda: show_evaluations(summary))
+    for report in summary.runs:
+        if report.unsaved is None and (plot := confusion_plot(report)) is not None:
+            save_plot(report.run, f"confusion-{report.saved_as}", plot, "confusion matrix", output)
+        if words := gaze_advice(report.attention_entropy, report.attention):
+            output.note(f"{report.run}: {words}")
+        if report.leaking_groups:
+            output.warn(f"split {report.split} has groups on both sides: these figures are too good")
+        if report.trained_on and report.part == "validation":
+            output.warn(f"{report.run}: its final training (--retrain) included these videos")
+    if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
+        raise RunError(f"{unsaved[0]}; the figures are not saved")

@@ -79,6 +79,7 @@ def extract(
             config = as_in_store(config, out)
             output.note(f"network and frame rate as in {out}")
         if dry_run:
+            output.begin("planning")
             plan = plan_extraction(videos, out, config)
             output.result(_document(plan), lambda: _show_plan(plan))
             _warn(plan, output)

@@ -15,7 +15,7 @@ from attnrec.cli.options import (
     takes,
 )
 from attnrec.cli.output import Output, say, size
-from attnrec.errors import AttnrecError
+from attnrec.cli.run_plots import save_plot
 from attnrec.runtime import counted, duration, percent
 from attnrec.settings import Recipe, TrainConfig, option_of, settings_of
 
@@ -130,14 +130,10 @@ def _draw_curves(report: "TrainReport", output: Output) -> None:
     from attnrec.training.curves import learning_curves
     from attnrec.training.run import Run
 
-    run = Run(report.run)
-    plot = learning_curves(run.read_log(), "map" if report.plan.multilabel else "accuracy", report.best_epoch)
-    if plot is None:
-        return
-    try:
-        output.note(f"learning curves {run.save_plot('curves', plot)}")
-    except AttnrecError as error:
-        output.warn(f"the learning curves are not drawn: {error}")
+    metric = "map" if report.plan.multilabel else "accuracy"
+    plot = learning_curves(Run(report.run).read_log(), metric, report.best_epoch)
+    if plot is not None:
+        save_plot(report.run, "curves", plot, "learning curves", output)
 
 
 def _note_gaze(report: "TrainReport", output: Output) -> None:
