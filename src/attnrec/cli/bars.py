@@ -31,6 +31,7 @@ class Bars:
         self._detail = Text(no_wrap=True, overflow="ellipsis", style="dim")
         self._live = Live(get_renderable=self._screen, console=self._console, refresh_per_second=8)
         self._tasks: dict[str, TaskID] = {}
+        self._counts: dict[TaskID, int] = {}
         self._busy: str | None = None  # the stage of unknown length that is being shown
         self._live.start()
 
@@ -44,8 +45,14 @@ class Bars:
             self._busy = None if event.total else event.stage
         if event.total:
             self._busy = None
-            self._bars.update(self._tasks[event.stage], completed=event.done, total=event.total)
+            self._count(self._tasks[event.stage], event)
         self._detail.plain = printable(event.detail)
+
+    def _count(self, task: TaskID, event: Event) -> None:
+        if event.done < self._counts.get(task, 0):  # the stage has begun anew, for the next of several trainings
+            self._bars.reset(task)
+        self._counts[task] = event.done
+        self._bars.update(task, completed=event.done, total=event.total)
 
     def _screen(self) -> Group:
         return Group(self._bars, self._detail) if self._detail.plain else Group(self._bars)

@@ -111,6 +111,8 @@ def compare(
         if asked and names:
             raise typer.BadParameter("name runs or give grid options, not both")
         wanted = dataclasses.replace(grid, training=training) if asked else None
+        if wanted is not None and "attention" in wanted.models and training.preset == "auto" and not wanted.attention:
+            output.note("attention is saliency, with the mean beside the glimpse; the paper's is --preset paper")
         if dry_run:
             output.begin("planning")
             _plan(wanted, names or [], features, runs, part, output)

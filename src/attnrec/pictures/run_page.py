@@ -20,7 +20,7 @@ from attnrec.evaluation.tables import (
 )
 from attnrec.pictures.examples import ExampleClip, PageSources, example_clips
 from attnrec.pictures.write import write_picture
-from attnrec.runtime import OnProgress, Progress, duration, no_progress, percent, versions
+from attnrec.runtime import OnProgress, Progress, duration, no_progress, versions
 from attnrec.training.curves import epochs_of, training_plots
 from attnrec.training.identity import commands_of
 from attnrec.training.run import Run, utc_now
@@ -125,9 +125,7 @@ def _warnings(report: EvaluationReport) -> list[str]:
 
 
 def _chance(report: EvaluationReport) -> str:
-    if report.multilabel:
-        return f"Random scores would reach a mAP of {percent(report.chance)} %."
-    return f"Always naming the largest class would be right for {percent(report.chance)} %."
+    return "Chance is random scores." if report.multilabel else "Chance is always naming the largest class."
 
 
 def _shown(heading: str, plot: Plot | None) -> list[Shown]:
