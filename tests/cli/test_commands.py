@@ -587,7 +587,7 @@ def test_a_training_is_planned_without_torchvision(tiny_store):
 def test_curves_confusion_and_page_of_a_run(folder):
     (run,) = Path("runs").iterdir()
     done = attnrec("evaluate", "--html", "run.html", "--jobs", "1")
-    assert f"confusion matrix {run}/confusion-test.png" in done.stderr
+    assert f"wrote {run}/confusion-test.png" in done.stderr
     assert "wrote run.html" in done.stderr
     pictures = {path.name for path in run.iterdir() if path.suffix in (".png", ".svg")}
     assert pictures == {"curves.png", "curves.svg", "confusion-test.png", "confusion-test.svg"}
@@ -605,4 +605,4 @@ def test_figures_are_told_even_where_their_plot_cannot_be_written(folder):
     done = attnrec("evaluate", "--jobs", "1")
     assert done.exit_code == 0
     assert "accuracy" in done.stdout
-    assert re.search(r"warning: no confusion matrix: runs/.*/confusion-test\.png: ", done.stderr)
+    assert re.search(r"warning: no confusion-test: runs/.*/confusion-test\.png: ", done.stderr)

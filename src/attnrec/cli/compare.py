@@ -23,6 +23,7 @@ from attnrec.cli.options import (
     takes,
 )
 from attnrec.cli.output import Output
+from attnrec.cli.run_plots import save_missing
 from attnrec.files import require_free
 from attnrec.runtime import counted
 from attnrec.settings import GridConfig, TrainConfig, settings_of
@@ -111,8 +112,6 @@ def compare(
         if asked and names:
             raise typer.BadParameter("name runs or give grid options, not both")
         wanted = dataclasses.replace(grid, training=training) if asked else None
-        if wanted is not None and "attention" in wanted.models and training.preset == "auto" and not wanted.attention:
-            output.note("attention is saliency, with the mean beside the glimpse; the paper's is --preset paper")
         if dry_run:
             output.begin("planning")
             _plan(wanted, names or [], features, runs, part, output)
@@ -128,6 +127,8 @@ def compare(
             against=against,
             on_progress=output.progress,
         )
+        if wanted is not None:
+            save_missing(report, part, output)
         if csv_path is not None:
             write_csv(csv_path, report, force)
         if markdown_path is not None:
@@ -144,6 +145,7 @@ def compare(
             if path is not None:
                 output.note(f"wrote {path}")
         _tell(report, part, output)
+        _note_form(wanted, output)
 
 
 def _plan(
@@ -156,11 +158,18 @@ def _plan(
 
         plan = plan_grid(grid, features, runs_dir=runs, part=part, on_progress=output.progress)
         output.result(plan, lambda: show_grid_plan(plan))
+        _note_form(grid, output)
         return
     tables = workflow.compare(names, runs_dir=runs, part=part).tables
     found = {run.run: run.figure is not None for table in tables for row in table.rows for run in row.runs}
     document = {"runs": [{"run": name, "evaluated": evaluated} for name, evaluated in found.items()]}
     output.result(document, lambda: show_plan(found, part))
+
+
+def _note_form(grid: GridConfig | None, output: Output) -> None:
+    """Note which attention a grid trains where none is named."""
+    if grid is not None and "attention" in grid.models and grid.training.preset == "auto" and not grid.attention:
+        output.note("attention is saliency, with the mean beside the glimpse; the paper's is --preset paper")
 
 
 def _tell(report: "CompareReport", part: str, output: Output) -> None:

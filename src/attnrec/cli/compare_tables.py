@@ -45,7 +45,7 @@ def show_grid_plan(plan: "GridPlan") -> None:
     table(title, ["run", "state", "there", "at most"], rows)
     states = Counter(cell.state for cell in plan.cells)
     say(f"{counted(len(plan.cells), 'run')}: {', '.join(f'{number} {state}' for state, number in states.items())}")
-    say(f"takes about {duration(plan.seconds)} at most; early stopping makes it shorter")
+    say(f"takes about {duration(plan.seconds)} at most")
 
 
 def write_markdown(path: Path, report: CompareReport, force: bool) -> None:

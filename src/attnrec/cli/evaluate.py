@@ -22,7 +22,7 @@ from attnrec.cli.options import (
     listed,
 )
 from attnrec.cli.output import Output
-from attnrec.cli.run_plots import save_plot
+from attnrec.cli.run_plots import save_confusion
 from attnrec.errors import RunError
 from attnrec.files import require_free
 from attnrec.settings import Reduction
@@ -149,15 +149,14 @@ def evaluate(
 def _tell(summary: "EvaluationSummary", output: Output) -> None:
     """Print the figures, draw their confusion matrices, and say what to know before believing them."""
     from attnrec.evaluation.gaze import gaze_advice
-    from attnrec.evaluation.plots import confusion_plot
 
     if len(summary.runs) == 1:
         output.result(summary.runs[0], lambda: show_evaluation(summary.runs[0]))
     else:
         output.result(summary, lambda: show_evaluations(summary))
     for report in summary.runs:
-        if report.unsaved is None and (plot := confusion_plot(report)) is not None:
-            save_plot(report.run, f"confusion-{report.saved_as}", plot, "confusion matrix", output)
+        if report.unsaved is None:
+            save_confusion(report.run, report.saved_as, output)
         if words := gaze_advice(report.attention_entropy, report.attention):
             output.note(f"{report.run}: {words}")
         if report.leaking_groups:

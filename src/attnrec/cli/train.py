@@ -15,7 +15,7 @@ from attnrec.cli.options import (
     takes,
 )
 from attnrec.cli.output import Output, say, size
-from attnrec.cli.run_plots import save_plot
+from attnrec.cli.run_plots import save_curves
 from attnrec.runtime import counted, duration, percent
 from attnrec.settings import Recipe, TrainConfig, option_of, settings_of
 
@@ -102,7 +102,7 @@ def _go_on(run: Path, store: Path | None, config: TrainConfig, given: set[str], 
 
 def _tell(report: "TrainReport", output: Output) -> None:
     output.result(report, lambda: _show_report(report))
-    _draw_curves(report, output)
+    save_curves(report.run, output)
     _note_gaze(report, output)
     if report.retrained is not None and not report.retrained.reached:
         output.warn(
@@ -124,16 +124,6 @@ def _warn_of(plan: "TrainPlan", output: Output) -> None:
         output.warn(f"--overfit: trains on {plan.num_train_blocks} blocks without validation; for debugging only")
     elif not plan.parts["validation"]:
         output.warn("no validation videos: the last epoch is kept; add groups for early stopping")
-
-
-def _draw_curves(report: "TrainReport", output: Output) -> None:
-    from attnrec.training.curves import learning_curves
-    from attnrec.training.run import Run
-
-    metric = "map" if report.plan.multilabel else "accuracy"
-    plot = learning_curves(Run(report.run).read_log(), metric, report.best_epoch)
-    if plot is not None:
-        save_plot(report.run, "curves", plot, "learning curves", output)
 
 
 def _note_gaze(report: "TrainReport", output: Output) -> None:

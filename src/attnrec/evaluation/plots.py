@@ -10,17 +10,15 @@ from numpy.typing import NDArray
 
 from attnrec.drawing.figure import Plot, Shown
 from attnrec.drawing.plots import Line, Point, confusion, lines, maps
-from attnrec.evaluation.report import EvaluationReport, Faithfulness
+from attnrec.evaluation.report import Faithfulness
 
 MOST_STEPS = 10  # most maps of the mean attention by step
 _REMOVED = {"deletion": "most attended first", "insertion": "least attended first", "random": "in random order"}
 
 
-def confusion_plot(report: EvaluationReport) -> Plot | None:
-    """Plot the confusion matrix of an evaluation; None where videos may have several labels."""
-    if report.confusion is None:
-        return None
-    return confusion(np.array(report.confusion), [of.name for of in report.classes])
+def confusion_plot(matrix: Sequence[Sequence[int]] | None, classes: Sequence[str]) -> Plot | None:
+    """Plot the confusion matrix of an evaluation; None without one, where videos may have several labels."""
+    return None if matrix is None else confusion(np.array(matrix), classes)
 
 
 def removal_plot(found: Faithfulness) -> Plot | None:

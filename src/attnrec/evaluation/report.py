@@ -160,7 +160,7 @@ class EvaluationReport:
 
         tables = [figure_table(self), class_table(self)]
         tables += [] if self.faithfulness is None else faithfulness_tables(self.faithfulness)
-        plot = confusion_plot(self)
+        plot = confusion_plot(self.confusion, [of.name for of in self.classes])
         return "".join(map(table_html, tables)) + ("" if plot is None else plot_html(plot))
 
 

@@ -344,7 +344,8 @@ def find_store(directory: Path, on_progress: OnProgress = no_progress) -> Path:
         )
     if len(found) > 1:
         raise FeatureStoreError(
-            f"{directory}: several feature stores here, name one of {', '.join(p.name for p in found)}"
+            f"{directory}: several feature stores here, name one of {', '.join(p.name for p in found)}, "
+            "as `attnrec train STORE`, by --features elsewhere"
         )
     return found[0]
 

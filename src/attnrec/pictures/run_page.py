@@ -77,7 +77,9 @@ def write_run_page(
         clips=clips,
         notes=notes,
         classes=class_table(report),
-        confusion=_shown(f"{report.num_videos} {report.part} videos", confusion_plot(report)),
+        confusion=_shown(
+            f"{report.num_videos} {report.part} videos", confusion_plot(report.confusion, run.manifest.classes)
+        ),
         videos=video_tables(report),
         faithfulness=[] if found is None else list(faithfulness_tables(found)),
         faithfulness_notes=[] if found is None else faithfulness_notes(found),
