@@ -167,7 +167,8 @@ def test_without_onnx_the_command_says_what_to_install(trained, tmp_path):
         [sys.executable, "-c", code, "export", str(trained), "--out", str(out)], capture_output=True, text=True
     )
     assert ended.returncode == 1
-    assert ended.stderr == "attnrec: export needs onnx, which is not installed; install attnrec[onnx]\n"
+    last = ended.stderr.splitlines()[-1]  # a slow machine says before it that torch is being loaded
+    assert last == "attnrec: export needs onnx, which is not installed; install attnrec[onnx]"
     assert not out.exists()
 
 

@@ -55,7 +55,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 def assert_refused(result, message: str) -> None:
     """One line on stderr, nothing on stdout, exit code 1."""
     assert result.exit_code == 1, result.stdout + result.stderr
-    lines = [line for line in result.stderr.splitlines() if not line.startswith(("run ", "store "))]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("run ", "store ", "start, "))]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("attnrec: ")
     assert re.search(message, lines[0]), lines[0]

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -264,7 +265,8 @@ def test_figures_that_cannot_be_saved_are_given_all_the_same(unsure, tmp_path):
     assert report.unsaved == f"{run}/predictions-test.npz: cannot be written: Is a directory"
     done = CliRunner().invoke(app, ["evaluate", "--run", str(run)])
     assert done.exit_code == 1
-    assert done.stdout.startswith(f"{run}: test accuracy ")
+    assert done.stdout.startswith(f"{run}: test, ")
+    assert re.search(r"^accuracy +\d+\.\d %", done.stdout, re.MULTILINE)
     assert done.stderr.splitlines()[-1] == f"attnrec: {report.unsaved}; the figures are not saved"
 
 
