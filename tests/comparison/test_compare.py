@@ -224,8 +224,8 @@ def test_different_videos_are_not_ranked_and_it_says_why(trained, tmp_path, monk
         (["hm-1"], None),
         (["hm-2"], "split hm-2 has other test videos than hm-1"),
         (["a"], "split a has other test videos than hm-1"),
-        (["a"], "features of another store"),
-        (["a"], "features of another store (dataset dogs, not tiny)"),
+        (["a"], "features of another store, of squeezenet1_0"),
+        (["a"], "features of another store (dataset dogs, not tiny), of squeezenet1_0"),
     ]
     assert all(len(table.rows) == 1 for table in tables)
 

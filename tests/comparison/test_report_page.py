@@ -237,3 +237,23 @@ def test_a_browser_sorts_by_the_column_that_is_asked_for(report, tmp_path):
         "avg-pool",
     ]
     assert len(page.all("th", **{"aria-sort": "descending"})) == 1
+
+
+def test_the_page_begins_with_what_was_found():
+    better = made_row("attention, lambda 1", figure=0.9, corrected_p_value=0.01)
+    like = made_row("content", figure=0.7, corrected_p_value=0.4)
+    detail = made_detail(["jump", "run"], [made_row(), better, like, BASELINE], class_counts=[9, 3])
+    page = Page(made_page(detail))
+    assert (
+        "attention, lambda 1 is best: accuracy 90.0 % (60.0 to 90.0), on features of googlenet. Always naming the "
+        "largest class would be right for 75.0 %. 1 of 2 rows can be told apart from attention."
+    ) in page.text
+
+
+def test_differences_that_are_none_are_not_drawn():
+    detail = made_detail(["jump", "run"], [made_row(), made_row("content")])
+    alike = [dataclasses.replace(each, class_figures=np.array([0.5, np.nan])) for each in detail.rows]
+    for details, number in ((alike, 0), (detail.rows, 1)):
+        page = Page(made_page(dataclasses.replace(detail, rows=details)))
+        drawn = [has for has, _ in page.all("img") if str(has["alt"]).startswith("Difference by class")]
+        assert len(drawn) == number

@@ -19,7 +19,10 @@ from attnrec.drawing.plots import Dot, Line, Point, confusion, differences, inte
 from attnrec.evaluation.plots import attention_plots
 from attnrec.metrics import capital, metric_name
 from attnrec.pictures.examples import ExampleClip
+from attnrec.runtime import percent
 from attnrec.training.curves import training_plots
+
+_LEVEL = 0.05  # of corrected p-values
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class _Section:
     """A table with its figures, as the template shows it."""
 
     heading: str
+    headline: str
     detail: TableDetail
     headings: list[str]
     cells: list[list[Cell]]
@@ -113,6 +117,7 @@ def _section(detail: TableDetail) -> _Section:
     columns = shown_columns(COLUMNS, table)
     return _Section(
         heading=f"{table.dataset}, split {', '.join(table.splits)}, {table.num_videos} {table.part} videos",
+        headline=_headline(detail),
         detail=detail,
         headings=[column.headed_on_page(table) for column in columns],
         cells=[[_cell(column, table, row) for column in columns] for row in table.rows],
@@ -170,17 +175,43 @@ def _line_name(row: ComparedRow, name: str) -> str:
     return f"{row.model}{form}{penalty}"
 
 
+def _headline(detail: TableDetail) -> str:
+    """The comparison in two or three sentences: which row is best, what chance is, and which rows differ."""
+    table = detail.table
+    known = [row for row in table.rows if row.figure is not None]
+    if not known:
+        return "No row has been evaluated."
+    best = max(known, key=lambda row: row.figure or 0)
+    interval = f" ({percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
+    said = [
+        f"{best.name} is best: {detail.metric} {percent(best.figure)} %{interval}, on features of {table.backbone}."
+    ]
+    if table.metric == "accuracy" and sum(detail.class_counts):
+        largest = percent(max(detail.class_counts) / sum(detail.class_counts))
+        said.append(f"Always naming the largest class would be right for {largest} %.")
+    tested = [row for row in known if row.corrected_p_value is not None]
+    if tested:
+        apart = sum((row.corrected_p_value or 0) < _LEVEL for row in tested)
+        said.append(f"{apart or 'None'} of {len(tested)} rows can be told apart from {table.against}.")
+    return " ".join(said)
+
+
 def _by_class(detail: TableDetail) -> list[Shown]:
-    figures = []
+    figures = [
+        Shown(f"Confusion: {each.row.name}", confusion(each.confusion, detail.classes))
+        for each in detail.rows
+        if each.confusion is not None
+    ]
     base = next((each for each in detail.rows if each.row.name == detail.table.against), None)
-    if base is not None and base.class_figures is not None:
-        for each in detail.rows:
-            if each is not base and each.class_figures is not None:
-                plot = differences(each.class_figures - base.class_figures, detail.classes, detail.class_counts)
-                figures.append(Shown(f"{each.row.name} less {base.row.name}", plot))
+    if base is None or base.class_figures is None:
+        return figures
     for each in detail.rows:
-        if each.confusion is not None:
-            figures.append(Shown(f"Confusion: {each.row.name}", confusion(each.confusion, detail.classes)))
+        if each is base or each.class_figures is None:
+            continue
+        values = each.class_figures - base.class_figures
+        if np.nan_to_num(values).any():  # else there is nothing to see
+            heading = f"{each.row.name} less {base.row.name}"
+            figures.append(Shown(heading, differences(values, detail.classes, detail.class_counts)))
     return figures
 
 

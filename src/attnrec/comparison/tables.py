@@ -179,5 +179,5 @@ def _why_apart(table: ComparedTable, first: ComparedTable) -> str:
     """Why a table's rows are not in the first table."""
     if table.store_fingerprint != first.store_fingerprint:
         names = f" (dataset {table.dataset}, not {first.dataset})" if table.dataset != first.dataset else ""
-        return f"features of another store{names}"
+        return f"features of another store{names}, of {table.backbone}"
     return f"split {', '.join(table.splits)} has other {table.part} videos than {', '.join(first.splits)}"

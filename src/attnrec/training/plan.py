@@ -35,6 +35,7 @@ from attnrec.training.records import RunManifest
 from attnrec.training.run import Run, utc_now
 
 _SCALE_SAMPLE_FRAMES = 512
+_FEW_UPDATES = 300  # fewer leave the paper's network near where it began
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,11 @@ def _plan(
         state_bytes=4 * num_parameters * (2 if recipe.optimizer == "sgd" else 4),
         missing_classes=[name for name, count in zip(store.classes, present, strict=True) if not count],
         settings=recipe,
-        notes=_notes_on_rate(asked, store) + notes_on(asked, recipe, store.dataset, store.spec.backbone),
+        notes=[
+            *_notes_on_rate(asked, store),
+            *notes_on(asked, recipe, store.dataset, store.spec.backbone),
+            *_notes_on_updates(asked, updates),
+        ],
     )
 
 
@@ -238,6 +243,12 @@ def _notes_on_rate(asked: TrainConfig, store: FeatureStore) -> list[str]:
     if stored is None or asked.fps <= stored:
         return []
     return [f"the store has at most {stored:g} frames a second, fewer than --fps {asked.fps:g}"]
+
+
+def _notes_on_updates(asked: TrainConfig, updates: int) -> list[str]:
+    if asked.preset == "auto" or updates >= _FEW_UPDATES or asked.epochs is not None:
+        return []
+    return [f"{updates} updates are few; --preset auto takes more epochs where there are few blocks"]
 
 
 def _feature_scales(store: FeatureStore, blocks: BlockTable) -> tuple[float, ...]:
