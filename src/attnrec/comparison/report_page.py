@@ -183,15 +183,14 @@ def _headline(detail: TableDetail) -> str:
         return "No row has been evaluated."
     best = max(known, key=lambda row: row.figure or 0)
     interval = f" ({percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
-    said = [
-        f"{best.name} is best: {detail.metric} {percent(best.figure)} %{interval}, on features of {table.backbone}."
-    ]
+    top = f"{percent(best.figure)} %{interval}"
+    said = [f"The highest {detail.metric} is {top}, of {best.name}, on features of {table.backbone}."]
     if table.metric == "accuracy" and sum(detail.class_counts):
         largest = percent(max(detail.class_counts) / sum(detail.class_counts))
         said.append(f"Always naming the largest class would be right for {largest} %.")
     tested = [row for row in known if row.corrected_p_value is not None]
     if tested:
-        apart = sum((row.corrected_p_value or 0) < _LEVEL for row in tested)
+        apart = len([row for row in tested if (row.corrected_p_value or 0) < _LEVEL])
         said.append(f"{apart or 'None'} of {len(tested)} rows can be told apart from {table.against}.")
     return " ".join(said)
 
