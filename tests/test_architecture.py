@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "video": COMMON,
     "drawing": COMMON | {"video"},
     "datasets": COMMON | {"video"},
-    "features": COMMON | {"capture", "distributed", "video", "datasets"},
+    "features": COMMON | {"capture", "distributed", "video", "drawing", "datasets"},
     "models": COMMON | {"capture"},
     "training": COMMON | {"capture", "distributed", "drawing", "datasets", "features", "models"},
     "evaluation": COMMON | {"capture", "video", "drawing", "datasets", "features", "models", "training"},

@@ -1,13 +1,14 @@
 import dataclasses
 import json
 import math
+import pydoc
 
 import pytest
 from small_store import SPEC
 
 from attnrec.checks import config_from_dict
 from attnrec.errors import AttnrecError, ConfigError
-from attnrec.settings import ExtractConfig, TrainConfig
+from attnrec.settings import ExtractConfig, GridConfig, PictureConfig, TrainConfig, settings_of
 from attnrec.specs import FeatureSpec, ModelConfig
 
 
@@ -120,3 +121,13 @@ def test_the_number_of_locations_is_the_square_of_the_side():
 def test_extraction_settings_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         ExtractConfig(**options)
+
+
+@pytest.mark.parametrize("config", [ExtractConfig, TrainConfig, GridConfig, PictureConfig])
+def test_help_says_what_each_setting_means(config):
+    shown = pydoc.plain(pydoc.render_doc(config))
+    for name, setting in settings_of(config).items():
+        assert f"{name}: {setting.help}" in shown
+    assert "Setting(" not in shown.split("Methods defined here")[0]
+    assert max(map(len, shown.split("Methods defined here")[0].splitlines())) < 1500
+    assert config() == config(**{name: getattr(config(), name) for name in settings_of(config)})

@@ -5,8 +5,9 @@ The command line, man pages, presets, run names and the check of `--resume` read
 
 import dataclasses
 import functools
+import inspect
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from attnrec.checks import MAX_CHANNELS, MAX_GRID, Range, annotations_of, check
@@ -495,3 +496,17 @@ def words_of(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [option if value else f"--no-{option.removeprefix('--')}"]
     return ["--set", f"{name}={value}"] if option.startswith("--set") else [option, str(value)]
+
+
+def _explain(config: type) -> None:
+    """Let help() show what each setting of a config means, and their defaults without annotations."""
+    meanings = (f"    {name}: {setting.help}" for name, setting in settings_of(config).items())
+    config.__doc__ = f"{config.__doc__}\n\nArgs:\n" + "\n".join(meanings) + "\n"
+    defaults = ((field.name, field.default) for field in fields(config) if field.default is not MISSING)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shown = inspect.Signature([inspect.Parameter(name, keyword, default=value) for name, value in defaults])
+    config.__signature__ = shown  # type: ignore[attr-defined]
+
+
+for _config in (ExtractConfig, TrainConfig, GridConfig, PictureConfig):
+    _explain(_config)

@@ -245,8 +245,8 @@ def test_the_page_begins_with_what_was_found():
     detail = made_detail(["jump", "run"], [made_row(), better, like, BASELINE], class_counts=[9, 3])
     page = Page(made_page(detail))
     assert (
-        "The highest accuracy is 90.0 % (60.0 to 90.0), of attention, lambda 1, on features of googlenet. Always naming the "
-        "largest class would be right for 75.0 %. 1 of 2 rows can be told apart from attention."
+        "The highest accuracy is 90.0 % (60.0 to 90.0), of attention, lambda 1, on features of googlenet. Always "
+        "naming the largest class would be right for 75.0 %. 1 of 2 rows can be told apart from attention."
     ) in page.text
 
 

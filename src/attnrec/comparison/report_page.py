@@ -185,8 +185,9 @@ def _headline(detail: TableDetail) -> str:
     interval = f" ({percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
     top = f"{percent(best.figure)} %{interval}"
     said = [f"The highest {detail.metric} is {top}, of {best.name}, on features of {table.backbone}."]
-    if table.metric == "accuracy" and sum(detail.class_counts):
-        largest = percent(max(detail.class_counts) / sum(detail.class_counts))
+    total = sum(detail.class_counts)
+    if table.metric == "accuracy" and total:
+        largest = percent(max(detail.class_counts) / total)
         said.append(f"Always naming the largest class would be right for {largest} %.")
     tested = [row for row in known if row.corrected_p_value is not None]
     if tested:

@@ -225,11 +225,13 @@ def clips_of(videos: Sequence[Path]) -> list[Path]:
     ]
 
 
-def predict(recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgress = no_progress) -> PredictReport:
+def predict(
+    recognizer: Recognizer | RunLike, videos: Sequence[str | Path], *, on_progress: OnProgress = no_progress
+) -> PredictReport:
     """Predict clips and all videos of folders; clips that cannot be decoded are listed as skipped.
 
     Args:
-        recognizer: The run.
+        recognizer: The run, loaded, itself, its folder, or a report of it.
         videos: Clips and folders.
         on_progress: Called for every clip.
 
@@ -239,7 +241,8 @@ def predict(recognizer: Recognizer, videos: list[Path], *, on_progress: OnProgre
     Raises:
         DataError: A folder holds no video, or is not there.
     """
-    clips = clips_of(videos)
+    recognizer = recognizer if isinstance(recognizer, Recognizer) else Recognizer(recognizer)
+    clips = clips_of([Path(video) for video in videos])
     predictions, skipped = [], []
     for done, clip in enumerate(clips):
         on_progress(Progress("predict", done, len(clips), str(clip)))

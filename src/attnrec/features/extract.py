@@ -11,6 +11,7 @@ import numpy as np
 
 from attnrec.datasets.dataset import Dataset
 from attnrec.distributed import World, joined_world
+from attnrec.drawing.tables import TextTable
 from attnrec.errors import DataError, FeatureStoreError
 from attnrec.features.annotation import Annotation, BoxSummary, packed_boxes, read_annotation
 from attnrec.features.pack import VideoRow, pack_store, remove_parts, rows_of, stored_rows
@@ -56,6 +57,15 @@ class ExtractReport:
     num_variable_rate: int  # videos with a variable frame rate
     size_bytes: int  # size of the store
     seconds: float  # time taken
+
+    def _repr_html_(self) -> str:
+        from attnrec.drawing.notebook import table_html
+
+        splits = [f"split {name}: {_counts(parts)}" for name, parts in self.data.splits.items()]
+        left_out = [f"skipped {path}: {reason}" for path, reason in self.skipped]
+        title = f"{self.out}: {self.data.num_videos} videos, {self.num_frames} frames"
+        rows = [(name, str(count)) for name, count in self.data.classes.items()]
+        return table_html(TextTable(title, ["class", "videos"], rows, notes=[*splits, *left_out]))
 
 
 def extract(
@@ -169,6 +179,10 @@ def _changed_settings(store: FeatureStore, specs: Sequence[FeatureSpec]) -> str:
         if old != getattr(new, name)
     }
     return ", ".join(sorted(changes))
+
+
+def _counts(parts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {part}" for part, count in parts.items() if count)
 
 
 def _require_room(extraction: "Extraction", found: "Outcome", extractor: "CubeExtractor", world: World) -> None:

@@ -293,7 +293,9 @@ class Training:
         }
 
     def _tell(self, figures: dict[str, Any]) -> None:
-        said = [form.format(figures[name]).replace("%", " %") for name, form in _SAID.items() if name in figures]
+        penalised = self.session.recipe.attention_penalty > 0
+        named = {name: form for name, form in _SAID.items() if penalised or name != "penalty_above_floor"}
+        said = [form.format(figures[name]).replace("%", " %") for name, form in named.items() if name in figures]
         message = f"epoch {figures['epoch']}: {', '.join(said)}" if "epoch" in figures else None
         detail, step = f"{said[0]}, {figures['blocks_per_second']:.0f} blocks/s", self.position.step
         total = max(step, self.session.plan.updates)

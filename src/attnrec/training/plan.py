@@ -14,6 +14,7 @@ from attnrec.datasets.splits import SPLIT_PARTS, leaking_groups, preferred_split
 from attnrec.distributed import World
 from attnrec.errors import ConfigError, RunError
 from attnrec.features.blocks import BlockTable, block_table
+from attnrec.features.extract import ExtractReport
 from attnrec.features.store import FeatureStore, find_store, typical_frames
 from attnrec.files import machine_memory
 from attnrec.models.architectures import count_parameters
@@ -76,13 +77,14 @@ class Session:
 
 
 def prepare(
-    store_path: str | Path | None,
+    store_path: str | Path | ExtractReport | None,
     asked: TrainConfig,
     world: World | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Session:
     """Open the store and plan a training on it, in one of several processes. Takes and raises as `train.train`."""
     world = world or World()
+    store_path = store_path.out if isinstance(store_path, ExtractReport) else store_path
     if asked.tensorboard:
         require_tensorboard()
     store = FeatureStore(find_store(Path.cwd(), on_progress) if store_path is None else store_path, asked.layer)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from attnrec.distributed import World, joined_world, world_of_torchrun
 from attnrec.errors import RunError
+from attnrec.features.extract import ExtractReport
 from attnrec.runtime import OnProgress, Progress, cuda_devices, deferred_interruption, no_progress, resolve_device
 from attnrec.settings import TrainConfig
 from attnrec.training.checkpoint import load_checkpoint, remove_checkpoint, sole_maker, sole_trainer
@@ -42,7 +43,10 @@ class TrainReport:
 
 
 def plan_training(
-    store: str | Path | None = None, config: TrainConfig | None = None, *, on_progress: OnProgress = no_progress
+    store: str | Path | ExtractReport | None = None,
+    config: TrainConfig | None = None,
+    *,
+    on_progress: OnProgress = no_progress,
 ) -> TrainPlan:
     """Plan a training without running it. Arguments and errors as in `train`."""
     return prepare(store, config or TrainConfig(), world_of_torchrun(), on_progress).plan
@@ -65,7 +69,7 @@ def changed_settings(run: str | Path, config: TrainConfig, names: Collection[str
 
 
 def train(
-    store: str | Path | None = None,
+    store: str | Path | ExtractReport | None = None,
     config: TrainConfig | None = None,
     *,
     runs_dir: str | Path = "runs",
@@ -77,7 +81,7 @@ def train(
     single process but for rounding.
 
     Args:
-        store: Feature store; None takes the only one in the current folder.
+        store: Feature store, or the report of its extraction; None takes the only one in the current folder.
         config: Settings.
         runs_dir: Folder in which the run's folder is created.
         on_progress: Called after every step.
