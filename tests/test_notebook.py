@@ -68,7 +68,7 @@ def test_texts_are_short(shown):
 
 def test_a_run_shows_its_settings_and_curves(shown):
     page = shown[2]["TrainReport"]
-    assert {"fps", "epochs", "best_epoch"} <= {text for _, text in page.all("td")}
+    assert {"fps", "epochs", "best epoch"} <= {text for _, text in page.all("td")}
     (picture,) = page.all("img")
     assert picture[0]["src"].startswith("data:image/svg+xml")
     assert "Loss in training" in picture[0]["alt"]

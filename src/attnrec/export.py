@@ -25,7 +25,7 @@ from attnrec.errors import AttnrecError, RunError
 from attnrec.features.backbone import Trunk
 from attnrec.files import atomic_path
 from attnrec.models.head import class_probs
-from attnrec.training.run import Run
+from attnrec.training.run import Run, RunLike, as_run
 
 Source = Literal["cubes", "frames"]
 OPSET = 18
@@ -110,11 +110,11 @@ class ExportedRecognizer(nn.Module):
         return (block_probs.argmax(dim=1, keepdim=True) == places).float()
 
 
-def export(run: Run, out: Path, *, source: Source = "cubes", overwrite: bool = False) -> ExportReport:
+def export(run: RunLike, out: str | Path, *, source: Source = "cubes", overwrite: bool = False) -> ExportReport:
     """Write a run as one ONNX file, and compare the file's probabilities with the run's if onnxruntime is there.
 
     Args:
-        run: The run.
+        run: The run, its folder, or a report of it.
         out: The file to write.
         source: What the file takes, as in `ExportedRecognizer`.
         overwrite: Replace an existing file.
@@ -128,7 +128,7 @@ def export(run: Run, out: Path, *, source: Source = "cubes", overwrite: bool = F
     """
     for name in ("onnx", "onnxscript"):
         _require(name)
-    started = time.monotonic()
+    started, run, out = time.monotonic(), as_run(run), Path(out)
     recognizer = ExportedRecognizer(run, source)
     if sum(weight.nbytes for weight in recognizer.state_dict().values()) > _MOST_BYTES:
         raise RunError(f"{run.path}: its weights exceed 2 GB, which one ONNX file cannot hold")

@@ -112,12 +112,12 @@ def evaluate(
             )
         require_free(html_path, overwrite=force, suffixes=HTML_SUFFIXES)
     with Output(json=json, quiet=quiet) as output:
+        output.begin()
         chosen = [Run(path) for path in listed(run)] or [
             newest_run(runs, with_attention=faithfulness, on_progress=output.progress)
         ]
         if not run:
             output.note(f"run {chosen[0].path}")
-        output.begin()
         from attnrec.evaluation.evaluate import evaluate_runs  # takes seconds, which an error above need not wait for
 
         summary = evaluate_runs(

@@ -50,10 +50,10 @@ def predict(
     if csv_path is not None:
         require_free(csv_path, overwrite=force, suffixes=CSV_SUFFIXES)
     with Output(json=json, quiet=quiet) as output:
+        output.begin()
         chosen = Run(run) if run is not None else newest_run(runs, on_progress=output.progress)
         if run is None:
             output.note(f"run {chosen.path}")
-        output.begin()
         from attnrec.evaluation import predict as workflow  # takes seconds, which an error above need not wait for
 
         recognizer = workflow.Recognizer(chosen, device=device, jobs=jobs, samples=samples)

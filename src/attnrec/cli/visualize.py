@@ -139,12 +139,12 @@ class _Work(NamedTuple):
         """The named run, or the newest one with attention, which is then named on stderr."""
         from attnrec.training.run import Run, newest_run
 
+        self.output.begin()
         if self.run is not None:
             run = Run(self.run)
         else:
             run = newest_run(self.runs, with_attention=True, on_progress=self.output.progress)
             self.output.note(f"run {run.path}")
-        self.output.begin()
         return run
 
     def loaded(self, run: "Run") -> "Recognizer":

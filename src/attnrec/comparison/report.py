@@ -14,6 +14,7 @@ from attnrec.comparison.report_page import RowDetail, TableDetail, report_page
 from attnrec.comparison.results import ComparedRow, ComparedTable, CompareReport
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.averages import mean_attention
+from attnrec.files import require_free
 from attnrec.metrics import per_class_accuracy
 from attnrec.pictures.examples import ExampleClip, PageSources, example_clips
 from attnrec.pictures.write import write_picture
@@ -24,7 +25,7 @@ from attnrec.training.run import Run, utc_now
 
 
 def write_report(
-    path: Path,
+    path: str | Path,
     report: CompareReport,
     config: PageSources | None = None,
     *,
@@ -47,7 +48,8 @@ def write_report(
         RunError: A run is missing or damaged.
         AttnrecError: The file exists already or cannot be written.
     """
-    config = config or PageSources()
+    config, path = config or PageSources(), Path(path)
+    require_free(path, overwrite=overwrite)
     details = [_table(table, config, on_progress) for table in report.tables]
     facts = [("Made by", f"attnrec {versions()['attnrec']}"), ("At", utc_now()[:16].replace("T", " ") + " UTC")]
     if report.grid is not None:

@@ -111,12 +111,12 @@ class EvaluationReport:
     model: str  # architecture
     attention: str | None  # form of the attention; None without attention
     backbone: str  # CNN that its features come from
-    weights_sha256: str  # hash of that CNN's weights
-    model_sha256: str  # hash of the recogniser's own weights
+    weights_sha256: str = field(repr=False)  # hash of that CNN's weights
+    model_sha256: str = field(repr=False)  # hash of the recogniser's own weights
     dataset: str
     multilabel: bool  # a video may have several labels
     split: str
-    split_sha256: str
+    split_sha256: str = field(repr=False)
     leaking_groups: list[str]  # groups on both sides of the split: with any, the figures are too good
     part: str  # `test`, `validation` or `train`
     trained_on: bool  # whether the run trained on these videos, as `--retrain` does on those for validation

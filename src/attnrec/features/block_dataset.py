@@ -58,12 +58,16 @@ class BlockDataset(Dataset[tuple[torch.Tensor, int | torch.Tensor]]):
         videos = store.split_members(split, part)
         self.classes = store.classes
         if block_frames is None:
-            block_frames = max(1, min(_MOST_FRAMES, int(typical_frames(store, fps))))
+            block_frames = max(1, min(_MOST_FRAMES, round(typical_frames(store, fps))))
         self.table = block_table(store, videos, fps=fps, block_frames=block_frames, block_stride=block_stride)
         self._targets = store.targets
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __repr__(self) -> str:
+        blocks = f"{len(self)} blocks of {self.table.frames.shape[1]} frames"
+        return f"BlockDataset({self._path}: {blocks}, {len(self.classes)} classes)"
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor]:
         if self._features is None:

@@ -18,6 +18,7 @@ from attnrec.evaluation.tables import (
     known_figures,
     video_tables,
 )
+from attnrec.files import require_free
 from attnrec.pictures.examples import ExampleClip, PageSources, example_clips
 from attnrec.pictures.write import write_picture
 from attnrec.runtime import OnProgress, Progress, duration, no_progress, versions
@@ -27,7 +28,7 @@ from attnrec.training.run import Run, utc_now
 
 
 def write_run_page(
-    path: Path,
+    path: str | Path,
     report: EvaluationReport,
     sources: PageSources | None = None,
     *,
@@ -49,7 +50,8 @@ def write_run_page(
         RunError: The run is missing or damaged.
         AttnrecError: The file exists already or cannot be written.
     """
-    sources, run = sources or PageSources(), Run(report.run)
+    sources, run, path = sources or PageSources(), Run(report.run), Path(path)
+    require_free(path, overwrite=overwrite)
     clips, averages, notes = list[ExampleClip](), list[Shown](), list[str]()
     if report.attention is not None:
         on_progress(Progress("page", message="drawing where the run looked"))

@@ -11,6 +11,15 @@ from attnrec.metrics import capital, metric_name
 from attnrec.training.run import Run
 
 Log = Sequence[dict[str, Any]]
+_RESULTS = {
+    "best_epoch": "best epoch",
+    "epochs": "epochs done",
+    "validation_accuracy": "validation accuracy",
+    "validation_map": "validation mAP",
+    "validation_loss": "validation loss",
+    "attention_entropy": "entropy of the attention",
+    "seconds": "seconds",
+}
 
 
 def epochs_of(log: Log) -> list[dict[str, Any]]:
@@ -51,7 +60,9 @@ def run_html(run: Run) -> str:
     result, multilabel = manifest.result, manifest.model.multilabel
     metric = "map" if multilabel else "accuracy"
     rows = [(name, str(value)) for name, value in (manifest.given or {}).items()]
-    rows += [(name, f"{value:.6g}") for name, value in result.items() if isinstance(value, int | float)]
+    rows += [
+        (_RESULTS[name], f"{value:.4g}") for name, value in result.items() if name in _RESULTS and value is not None
+    ]
     curves = learning_curves(run.read_log(), metric, result.get("best_epoch"))
     table = TextTable(str(run.path), ["", ""], rows, (0, 1))
     return table_html(table) + (plot_html(curves) if curves is not None else "")
