@@ -203,7 +203,8 @@ def test_a_template_names_every_video_and_is_read_once_it_is_filled_in(tmp_path)
     names = ["=a.mp4", "b, c.mp4", "run/d.mp4", "sub\nfolder/e é.mp4"]
     videos = make_files(tmp_path / "videos", *names)
     path = tmp_path / "labels.csv"
-    assert write_labels_template(path, videos) == len(names)
+    assert write_labels_template(path, videos)[0] == len(names)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
     assert videos_of(read_labels(path, videos))["run/d.mp4"][0] == ("run",)  # the folder's
     lines = path.read_bytes().decode().split("\r\n")
     filled = [lines[0], *(f"{line.rpartition(',')[0]},jump" for line in lines[1:-1])]

@@ -115,8 +115,11 @@ def _write_template(videos: Path, table: Path, force: bool, output: Output) -> N
     from attnrec.datasets.tables import write_labels_template
 
     require_free(table, overwrite=force, suffixes=CSV_SUFFIXES)
-    count = write_labels_template(table, videos, overwrite=force)
-    output.result({"labels": str(table), "num_videos": count}, lambda: say(f"{table}: {counted(count, 'video')}"))
+    count, labelled = write_labels_template(table, videos, overwrite=force)
+    document = {"labels": str(table), "num_videos": count, "num_labelled": labelled}
+    output.result(document, lambda: say(f"{table}: {counted(count, 'video')}"))
+    if labelled:
+        output.note(f"{labelled} have the label that their folder or name gives: change those that are wrong")
     command = shlex.join(["attnrec", "extract", str(videos), "out.h5", "--labels", str(table)])
     output.note(f"fill in the column label, then: {command}")
 

@@ -177,8 +177,10 @@ def read_labels(table: Path, videos: Path) -> Reading:
     )
 
 
-def write_labels_template(table: Path, videos: Path, *, overwrite: bool = False) -> int:
+def write_labels_template(table: Path, videos: Path, *, overwrite: bool = False) -> tuple[int, int]:
     """Write a CSV file for `read_labels`, to be filled in: a row for each video, with the label that its place gives.
+
+    The file begins with a byte order mark, without which spreadsheets take UTF-8 for another encoding.
 
     Args:
         table: The file.
@@ -186,7 +188,7 @@ def write_labels_template(table: Path, videos: Path, *, overwrite: bool = False)
         overwrite: Replace an existing file.
 
     Returns:
-        Number of videos.
+        Number of videos, and of those that have a label.
 
     Raises:
         DataError: The folder is not there or holds no video.
@@ -196,8 +198,8 @@ def write_labels_template(table: Path, videos: Path, *, overwrite: bool = False)
     # In front of what a spreadsheet takes for a formula, and which would be read as another name.
     rows = ((f"./{path}" if str(path).startswith(FORMULA_STARTS) else str(path), label)
             for path, label in ((entry.path, ";".join(entry.labels)) for entry in entries))  # fmt: skip
-    write_table(table, ["path", "label"], rows, overwrite=overwrite)
-    return len(entries)
+    write_table(table, ["\ufeffpath", "label"], rows, overwrite=overwrite)
+    return len(entries), sum(bool(entry.labels) for entry in entries)
 
 
 @dataclass
