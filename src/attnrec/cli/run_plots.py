@@ -16,6 +16,7 @@ _CURVES = "curves"
 
 def save_curves(path: str | Path, output: Output) -> None:
     """Draw the learning curves of a run into it."""
+    output.begin("drawing learning curves")
     from attnrec.training.curves import learning_curves
     from attnrec.training.run import Run
 
@@ -26,6 +27,7 @@ def save_curves(path: str | Path, output: Output) -> None:
 
 def save_confusion(path: str | Path, part: str, output: Output) -> None:
     """Draw the confusion matrix of a run's evaluation into it; nothing where videos may have several labels."""
+    output.begin("drawing the confusion matrix")
     from attnrec.evaluation.plots import confusion_plot
     from attnrec.training.run import Run
 

@@ -144,10 +144,10 @@ def _show_report(report: "TrainReport") -> None:
     gaze = f", attention entropy {entropy:.3f} of uniform" if entropy is not None else ""
     again = report.retrained
     kept = "kept" if again is None else f"best, {again.epochs} more on training and validation videos"
-    say(
-        f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}{gaze}, "
-        f"{report.updates} updates in {duration(report.seconds)}"
-    )
+    recipe = report.plan.settings
+    early = "; early stopping" if recipe.max_steps is None and report.epochs < recipe.epochs else ""
+    say(f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}{early}")
+    say(f"{counted(report.updates, 'update')} in {duration(report.seconds)}{gaze}")
 
 
 def _show_plan(plan: "TrainPlan") -> None:

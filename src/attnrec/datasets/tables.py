@@ -46,7 +46,8 @@ def read_table(path: Path, required: Sequence[str]) -> list[TableRow]:
         if columns is None:
             columns = [cell.strip().lower() for cell in _without_empty_end(cells, 0)]
             if absent := [name for name in required if name not in columns]:
-                raise bad_line(path, line, f"no column {absent[0]!r}; the first line must name the columns")
+                names = ", ".join(required)
+                raise bad_line(path, line, f"no column {absent[0]!r}; the first line must name the columns ({names})")
             if len(set(columns)) < len(columns):
                 raise bad_line(path, line, "two columns of one name")
             continue
