@@ -144,3 +144,10 @@ def test_a_run_without_epochs_shows_no_curves(shown, tmp_path):
     bare = shutil.copytree(folder / names["report"].run, tmp_path / "bare")
     (bare / "training.jsonl").unlink()
     assert html_of(Run(bare)).all("img") == []
+
+
+def test_a_gallery_is_made_of_a_report_and_shows_itself(shown, tmp_path, monkeypatch):
+    _, names, _, folder = shown
+    monkeypatch.chdir(folder)
+    page = html_of(attnrec.gallery(names["report"], "test", str(tmp_path / "gallery.png"), num_right=1, num_wrong=1))
+    assert image_of(page.all("img")[0][0]["src"]).size > 0

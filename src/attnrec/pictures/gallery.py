@@ -17,6 +17,7 @@ from attnrec.pictures.strip import png_bytes, stacked, strip, strip_row
 from attnrec.pictures.write import file_html, require_strip, write_picture
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
+from attnrec.training.run import RunLike
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class GalleryReport:
 
 
 def gallery(
-    recognizer: Recognizer,
+    recognizer: Recognizer | RunLike,
     part: str,
-    out: Path,
-    config: PictureConfig,
+    out: str | Path,
+    config: PictureConfig | None = None,
     *,
     num_right: int = 6,
     num_wrong: int = 6,
@@ -59,7 +60,7 @@ def gallery(
     evaluated first if it has not been.
 
     Args:
-        recognizer: A run with attention.
+        recognizer: A run with attention, loaded, itself, its folder, or a report of it.
         part: `test`, `validation` or `train`.
         out: Path of the picture, which ends in `.png`.
         config: Style, scale, size and steps.
@@ -79,7 +80,8 @@ def gallery(
         RunError: The run has no attention, or cannot be evaluated.
         AttnrecError: `out` exists already or cannot be written.
     """
-    started = time.monotonic()
+    started, out, config = time.monotonic(), Path(out), config or PictureConfig()
+    recognizer = recognizer if isinstance(recognizer, Recognizer) else Recognizer(recognizer)
     require_strip(out, overwrite=overwrite)
     if num_right + num_wrong == 0:
         raise ConfigError("--right 0 --wrong 0: there is nothing to show")

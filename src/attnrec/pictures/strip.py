@@ -168,5 +168,5 @@ def stacked(titles: Sequence[str], strips: Sequence[Sequence[Picture]]) -> Pictu
 def png_bytes(picture: Picture) -> bytes:
     """Encode a picture as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(picture).save(buffer, format="PNG")
     return buffer.getvalue()

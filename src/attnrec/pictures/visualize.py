@@ -16,7 +16,7 @@ from attnrec.pictures.strip import png_bytes, strip, strip_row
 from attnrec.pictures.write import WRITERS, file_html, require_outputs, require_strip, write_picture, write_raw
 from attnrec.runtime import OnProgress, Progress, no_progress
 from attnrec.settings import PictureConfig
-from attnrec.training.run import Run, RunLike
+from attnrec.training.run import Run, RunLike, as_run
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,10 @@ def _is_same(out: Path, clip: Path) -> bool:
 
 
 def versus(
-    runs: Sequence[Run],
-    clip: Path,
-    out: Path,
-    config: PictureConfig,
+    runs: Sequence[RunLike],
+    clip: str | Path,
+    out: str | Path,
+    config: PictureConfig | None = None,
     *,
     boxes: str | Path | None = None,
     overwrite: bool = False,
@@ -243,7 +243,7 @@ def versus(
     The steps are equally spaced samples of the run that sees the fewest; other runs show their samples nearest in time.
 
     Args:
-        runs: Two or more runs with attention.
+        runs: Two or more runs with attention, themselves, their folders, or reports of them.
         clip: A video.
         out: Path of the picture, which ends in `.png`.
         config: Style, scale, size, steps and part of the clip.
@@ -258,13 +258,14 @@ def versus(
         ConfigError: There are fewer than two runs, or `out` has another suffix.
         AttnrecError: As in `visualize`.
     """
-    started = time.monotonic()
-    if len({run.path.absolute() for run in runs}) < 2:
+    started, opened = time.monotonic(), list(map(as_run, runs))
+    config, clip, out = config or PictureConfig(), Path(clip), Path(out)
+    if len({run.path.absolute() for run in opened}) < 2:
         raise ConfigError("--versus compares two runs or more; name them by --versus RUN,RUN")
     require_strip(out, overwrite=overwrite)
-    sources = [box_source(boxes, run, config) for run in runs]
+    sources = [box_source(boxes, run, config) for run in opened]
     looks = []
-    for done, (run, label, source) in enumerate(zip(runs, run_labels(runs), sources, strict=True)):
+    for done, (run, label, source) in enumerate(zip(opened, run_labels(opened), sources, strict=True)):
         on_progress(Progress("look", done, len(runs), label))
         recognizer = Recognizer(run, device=device, jobs=jobs, samples=samples)
         looks.append(look_at(recognizer, clip, config, label=label, boxes=source))

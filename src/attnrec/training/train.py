@@ -17,7 +17,7 @@ from attnrec.training.checkpoint import load_checkpoint, remove_checkpoint, sole
 from attnrec.training.loop import RetrainReport, Training
 from attnrec.training.origin import store_of_run
 from attnrec.training.plan import Session, TrainPlan, machine_of, manifest_of, prepare, prepare_again
-from attnrec.training.run import Run, create_run, utc_now
+from attnrec.training.run import Run, RunLike, as_run, create_run, utc_now
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def plan_training(
     return prepare(store, config or TrainConfig(), world_of_torchrun(), on_progress).plan
 
 
-def plan_resumption(run: str | Path, store: str | Path | None = None) -> TrainPlan:
+def plan_resumption(run: RunLike, store: str | Path | None = None) -> TrainPlan:
     """Plan what `resume` would do, without running it. Arguments and errors as in `resume`."""
     opened = _unfinished(run)
     return prepare_again(opened, store_of_run(opened, store), opened.manifest.training, world_of_torchrun()).plan
 
 
-def changed_settings(run: str | Path, config: TrainConfig, names: Collection[str]) -> list[str]:
+def changed_settings(run: RunLike, config: TrainConfig, names: Collection[str]) -> list[str]:
     """The named settings whose values differ in an unfinished run, which `resume` could not change.
 
     Raises:
@@ -153,7 +153,7 @@ def _held(run: Run, held: ExitStack) -> Run:
 
 
 def resume(
-    run: str | Path,
+    run: RunLike,
     store: str | Path | None = None,
     *,
     device: str | None = None,
@@ -167,7 +167,7 @@ def resume(
     On the CPU, with as many threads and processes as before, the weights become those of an uninterrupted run.
 
     Args:
-        run: Folder of the run.
+        run: The run, its folder, or a report of it.
         store: The feature store that it is trained on; None looks where it was, then in the current folder.
         device: Device to train on, as in `TrainConfig`; None takes the run's.
         jobs: CPU threads, as in `TrainConfig`; None takes the run's.
@@ -190,18 +190,18 @@ def resume(
     with _world_of(recipe) as world, ExitStack() as held:
         session = prepare_again(opened, features, recipe, world)
         if world.is_first and _held(opened, held).finished:
-            raise _finished(run)
+            raise _finished(opened.path)
         return _complete(session, opened, world, on_progress)
 
 
-def _unfinished(path: str | Path) -> Run:
-    run = Run(path)
+def _unfinished(named: RunLike) -> Run:
+    run = as_run(named)
     if run.finished:
-        raise _finished(path)
+        raise _finished(run.path)
     return run
 
 
-def _finished(path: str | Path) -> RunError:
+def _finished(path: Path) -> RunError:
     return RunError(f"{path}: is finished; to train longer, train anew with more --epochs")
 
 
