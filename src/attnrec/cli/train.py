@@ -143,11 +143,13 @@ def _show_report(report: "TrainReport") -> None:
     entropy = report.attention_entropy
     gaze = f", attention entropy {entropy:.3f} of uniform" if entropy is not None else ""
     again = report.retrained
-    kept = "kept" if again is None else f"best, {again.epochs} more on training and validation videos"
+    kept = "best" if validation else "kept"  # by the validation loss, which is steadier than the accuracy
+    more = "" if again is None else f", {again.epochs} more on training and validation videos"
     recipe = report.plan.settings
-    early = "; early stopping" if recipe.max_steps is None and report.epochs < recipe.epochs else ""
-    say(f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{validation}{early}")
-    say(f"{counted(report.updates, 'update')} in {duration(report.seconds)}{gaze}")
+    early = ", ended by early stopping" if recipe.max_steps is None and report.epochs < recipe.epochs else ""
+    loss = f" by the validation loss of {report.validation_loss:.3f}" if report.validation_loss is not None else ""
+    say(f"{report.run}: epoch {report.best_epoch} of {report.epochs} {kept}{loss}{more}")
+    say(f"{counted(report.updates, 'update')} in {duration(report.seconds)}{early}{validation}{gaze}")
 
 
 def _show_plan(plan: "TrainPlan") -> None:
