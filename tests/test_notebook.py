@@ -151,3 +151,12 @@ def test_a_gallery_is_made_of_a_report_and_shows_itself(shown, tmp_path, monkeyp
     monkeypatch.chdir(folder)
     page = html_of(attnrec.gallery(names["report"], "test", str(tmp_path / "gallery.png"), num_right=1, num_wrong=1))
     assert image_of(page.all("img")[0][0]["src"]).size > 0
+
+
+def test_pictures_come_in_the_order_of_the_steps(shown, monkeypatch):
+    _, names, _, folder = shown
+    monkeypatch.chdir(folder)
+    attended = names["attended"]
+    for of in (attended.pictures, attended.overlays):
+        np.testing.assert_array_equal(of([3, 0, 3], width=64), of(width=64)[[3, 0, 3]])
+        assert of([], width=64).shape[0] == 0

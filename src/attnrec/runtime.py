@@ -26,7 +26,9 @@ class Progress:
     total: int = 0  # total number of units
     detail: str = ""  # the latest figures or the current item
     message: str | None = None  # a message to keep on the screen, such as a warning; None for progress only
-    figures: Mapping[str, Any] = field(default_factory=dict)  # of a training: what training.jsonl says, by name
+    figures: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of a training, by their names in training.jsonl; loss so far in the epoch
 
 
 OnProgress = Callable[[Progress], None]

@@ -502,7 +502,7 @@ def _explain(config: type) -> None:
     """Let help() show what each setting of a config means, and their defaults without annotations."""
     meanings = (f"    {name}: {setting.help}" for name, setting in settings_of(config).items())
     config.__doc__ = f"{config.__doc__}\n\nArgs:\n" + "\n".join(meanings) + "\n"
-    defaults = ((field.name, field.default) for field in fields(config) if field.default is not MISSING)
+    defaults = ((each.name, None if each.default is MISSING else each.default) for each in fields(config))
     keyword = inspect.Parameter.KEYWORD_ONLY
     shown = inspect.Signature([inspect.Parameter(name, keyword, default=value) for name, value in defaults])
     config.__signature__ = shown  # type: ignore[attr-defined]

@@ -1,12 +1,15 @@
 import dataclasses
 import re
+import shlex
 import shutil
 
 import pytest
 from chromium import visit
 from clips import noise, write
 from pages import HOSTILE, Page, assert_self_contained, assert_usable
+from typer.testing import CliRunner
 
+from attnrec.cli.app import app
 from attnrec.errors import AttnrecError
 from attnrec.evaluation.evaluate import evaluate
 from attnrec.evaluation.report import ClassFigure, VideoFigure
@@ -52,9 +55,11 @@ def test_the_page_says_what_the_evaluation_says(evaluated, tmp_path):
 
 
 def test_a_page_without_a_test_of_the_attention_says_how_to_make_one(evaluated, tmp_path):
-    run, report = evaluated
+    _, report = evaluated
     page = page_of(dataclasses.replace(report, faithfulness=None), tmp_path / "run.html")
-    assert f"attnrec evaluate --run {run} --part test --faithfulness --html {tmp_path}/run.html" in page.text
+    (command,) = [line for line in page.text.splitlines() if "--faithfulness" in line]
+    assert CliRunner().invoke(app, [*shlex.split(command)[1:], "--jobs", "1"]).exit_code == 0
+    assert "Not tested" not in (tmp_path / "run.html").read_text(encoding="utf-8")
 
 
 def test_clips_are_shown_with_where_the_run_looked(looking_run, tmp_path, monkeypatch):
@@ -67,6 +72,7 @@ def test_clips_are_shown_with_where_the_run_looked(looking_run, tmp_path, monkey
     page = page_of(report, tmp_path / "run.html", videos=tmp_path / "videos")
     shown = [has for has, _ in page.all("img") if str(has["src"]).startswith("data:image/gif")]
     assert len(shown) == len(report.videos) - 1
+    assert f"{report.videos[0].path} is not shown: " in page.text
 
 
 def test_names_cannot_break_out_of_the_page(evaluated, tmp_path):

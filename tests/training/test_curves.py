@@ -26,7 +26,7 @@ def test_curves_are_of_the_epochs_and_name_the_best():
         "Loss in training: run from 4 at 1 to 2 at 2; Loss on validation videos: run from 1.5 at 1 to 1.5 at 1; "
         "Accuracy on validation videos: run from 25 at 1 to 75 at 2"
     )
-    assert texts(plot.svg()).count("epoch; 2 was the best") == 3
+    assert texts(plot.svg()).count("epoch; 2 was kept") == 3
 
 
 def test_a_run_that_finished_no_epoch_has_no_curves():

@@ -169,7 +169,8 @@ def _plan(
 def _note_form(grid: GridConfig | None, output: Output) -> None:
     """Note which attention a grid trains where none is named."""
     if grid is not None and "attention" in grid.models and grid.training.preset == "auto" and not grid.attention:
-        output.note("attention is saliency, with the mean beside the glimpse; the paper's is --preset paper")
+        beside = "" if grid.training.add_mean is False else ", with the mean beside the glimpse"
+        output.note(f"attention is saliency{beside}; the paper's is --preset paper")
 
 
 def _tell(report: "CompareReport", part: str, output: Output) -> None:

@@ -25,10 +25,13 @@ from attnrec.cli.output import Output
 from attnrec.cli.run_plots import save_confusion
 from attnrec.errors import RunError
 from attnrec.files import require_free
+from attnrec.runtime import counted, percent
 from attnrec.settings import Reduction
 
 if TYPE_CHECKING:
-    from attnrec.evaluation.report import EvaluationSummary
+    from attnrec.evaluation.report import EvaluationReport, EvaluationSummary
+
+_FEW_GROUPS = 20
 
 EXAMPLES = examples(
     "attnrec evaluate",
@@ -105,6 +108,8 @@ def evaluate(
     """
     from attnrec.training.run import Run, newest_run
 
+    if videos is not None and html_path is None:
+        raise typer.BadParameter("is for --html; give that as well", param_hint="--videos")
     if html_path is not None:
         if len(listed(run)) > 1:
             raise typer.BadParameter(
@@ -140,10 +145,25 @@ def evaluate(
             from attnrec.pictures.examples import PageSources
             from attnrec.pictures.run_page import write_run_page
 
+            output.begin(f"drawing {html_path}")
             sources = PageSources(features, videos, device, jobs)
             write_run_page(html_path, summary.runs[0], sources, overwrite=force, on_progress=output.progress)
             output.note(f"wrote {html_path}")
+        if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
+            raise RunError(f"{unsaved[0]}; the figures are not saved")
         output.note("next: attnrec visualize CLIP --out where.gif")
+
+
+def _doubts(report: "EvaluationReport") -> list[str]:
+    """What makes a figure worth little: few videos, or no more than chance."""
+    doubts = []
+    if report.num_groups < _FEW_GROUPS:
+        few = counted(report.num_groups, "group")
+        doubts.append(f"{few} of videos are few to judge by; `attnrec compare --splits cv3-1,cv3-2,cv3-3` tests on all")
+    low, _ = report.intervals.get("map" if report.multilabel else "accuracy", (float("nan"),) * 2)
+    if low <= report.chance:
+        doubts.append(f"cannot be told apart from chance, {percent(report.chance)} %")
+    return doubts
 
 
 def _tell(summary: "EvaluationSummary", output: Output) -> None:
@@ -163,5 +183,5 @@ def _tell(summary: "EvaluationSummary", output: Output) -> None:
             output.warn(f"split {report.split} has groups on both sides: these figures are too good")
         if report.trained_on and report.part == "validation":
             output.warn(f"{report.run}: its final training (--retrain) included these videos")
-    if unsaved := [report.unsaved for report in summary.runs if report.unsaved is not None]:
-        raise RunError(f"{unsaved[0]}; the figures are not saved")
+        for words in _doubts(report):
+            output.note(f"{report.run}: {words}")

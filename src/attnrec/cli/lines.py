@@ -67,9 +67,15 @@ class Lines:
             self._last_line = time.monotonic()
             print(text, file=sys.stderr, flush=True)
 
+    def forget(self) -> None:
+        """Time the next event anew: other work may have come between."""
+        with self._lock:
+            self._stage = None
+
     def stop(self) -> None:
         """Print no more."""
-        self._stopped.set()
+        with self._lock:  # not between the ticker's look and its line
+            self._stopped.set()
 
     def _tick(self) -> None:
         while not self._stopped.wait(LINE_SECONDS / 10):
@@ -91,5 +97,6 @@ def show_progress(event: Progress) -> None:
     """Print how far the work is on stderr, every few seconds; for `on_progress` in notebooks and scripts."""
     if event.message:
         _of_library.note(printable(event.message))
+        _of_library.forget()
     if event.total:
         _of_library.show(event)

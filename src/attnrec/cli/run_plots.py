@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnrec.cli.output import Output
+from attnrec.distributed import world_of_torchrun
 from attnrec.errors import AttnrecError
 from attnrec.runtime import Progress
 
@@ -15,7 +16,9 @@ _CURVES = "curves"
 
 
 def save_curves(path: str | Path, output: Output) -> None:
-    """Draw the learning curves of a run into it."""
+    """Draw the learning curves of a run into it; under torchrun the first process does."""
+    if not world_of_torchrun().is_first:
+        return
     output.begin("drawing learning curves")
     from attnrec.training.curves import learning_curves
     from attnrec.training.run import Run

@@ -94,7 +94,7 @@ class AttendedClip:
         """Decode the frames of samples.
 
         Args:
-            steps: Indices of the samples, not falling; None for all.
+            steps: Indices of the samples, in any order; None for all.
             width: Most px of a frame's width.
 
         Returns:
@@ -107,7 +107,11 @@ class AttendedClip:
         info = probe(clip)
         wide, high = fitted_size((info.width, info.height), width)
         chosen = self.frames if steps is None else self.frames[list(steps)]
-        return np.stack(list(frames_at(clip, chosen.tolist(), width=wide, height=high, max_fps=self.sample_fps)))
+        found = frames_at(clip, sorted(chosen.tolist()), width=wide, height=high, max_fps=self.sample_fps)
+        frames = np.empty((len(chosen), high, wide, 3), np.uint8)
+        for place, frame in zip(np.argsort(chosen, kind="stable"), found, strict=True):
+            frames[place] = frame
+        return frames
 
     def overlays(
         self,
@@ -120,7 +124,7 @@ class AttendedClip:
         """Draw the attention over the frames of samples; arguments, result and errors as of `pictures`.
 
         Args:
-            steps: Indices of the samples, not falling; None for all.
+            steps: Indices of the samples, in any order; None for all.
             width: Most px of a frame's width.
             style: How attention is drawn, as in `visualize`.
             scale: What full strength stands for, as in `visualize`.
@@ -138,7 +142,7 @@ class AttendedClip:
             attended_frame(frame, self.attention[step], style=style, full=float(full[step]), region=region)
             for frame, step in zip(frames, range(len(self)) if steps is None else steps, strict=True)
         ]
-        return np.stack(drawn)
+        return np.array(drawn, np.uint8).reshape(frames.shape)
 
     def _repr_html_(self) -> str:
         from attnrec.drawing.notebook import image_html, line_html

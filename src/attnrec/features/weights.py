@@ -53,6 +53,8 @@ def build_trunk(backbone: str, weights: str, *, layers: Sequence[str] = (), grid
     # Twice, for 64-bit numbers, with room for auxiliary heads and the archive.
     if is_store(Path(weights)):
         store = FeatureStore(Path(weights))
+        if store.spec.backbone != backbone:
+            raise WeightsError(f"--weights {weights}: has those of --backbone {store.spec.backbone}, not of {backbone}")
         trunk.load_weights_state(store.backbone_state(), f"--weights {weights}")
         return trunk, store.spec.weights_id
     state = _state_of_file(Path(weights), trunk, 2 * network_bytes(backbone) + _SPARE_BYTES)

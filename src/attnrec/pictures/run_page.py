@@ -1,5 +1,6 @@
 """The page of one run: its figures, curves, confusion, clips, and whether it needs where it looks."""
 
+import shlex
 from pathlib import Path
 
 from attnrec.drawing.document import document
@@ -54,9 +55,9 @@ def write_run_page(
     require_free(path, overwrite=overwrite)
     clips, averages, notes = list[ExampleClip](), list[Shown](), list[str]()
     if report.attention is not None:
-        on_progress(Progress("page", message="drawing where the run looked"))
         videos = [vars(video) for video in report.videos]
         clips, notes = example_clips(run, videos, sources, on_progress)
+        on_progress(Progress("page", detail="mean attention of each class"))
         try:
             by_class, by_step = mean_attention(
                 [run], report.part, store=sources.store, device=sources.device, jobs=sources.jobs
@@ -64,7 +65,7 @@ def write_run_page(
             averages = attention_plots(by_class, by_step, run.manifest.classes)
         except AttnrecError as error:
             notes.append(f"No mean attention: {error}")
-    found = report.faithfulness
+    found, commands = report.faithfulness, commands_of(run, report.part, vars(report))
     page = document(
         "run.html",
         styles=["report.css"],
@@ -85,7 +86,7 @@ def write_run_page(
         videos=video_tables(report),
         faithfulness=[] if found is None else list(faithfulness_tables(found)),
         faithfulness_notes=[] if found is None else faithfulness_notes(found),
-        faithfulness_command=f"attnrec evaluate --run {run.path} --part {report.part} --faithfulness --html {path}",
+        faithfulness_command=f"{commands[-1]} --faithfulness {shlex.join(['--html', str(path), '--force'])}",
         removal=_shown("Mean over blocks", removal_plot(found)) if found else [],
         averages=averages,
         training=training_plots(
@@ -93,7 +94,7 @@ def write_run_page(
             "map" if report.multilabel else "accuracy",
             run.manifest.result.get("best_epoch"),
         ),
-        commands=commands_of(run, report.part, vars(report)),
+        commands=commands,
     )
     write_picture(path, page.encode("utf-8"), overwrite=overwrite)
 
@@ -106,12 +107,17 @@ def _headline(report: EvaluationReport) -> str:
 def _facts(run: Run, report: EvaluationReport) -> list[tuple[str, str]]:
     manifest = run.manifest
     recipe, result, spec = manifest.training, manifest.result, manifest.features
-    form = f", {report.attention}" if report.attention else ""
+    hard = ", hard" if manifest.model.glimpse == "hard" else ""
+    form = f", {report.attention}{hard}" if report.attention else ""
     penalty = f", lambda {recipe.attention_penalty:g}" if report.attention else ""
+    drawn = f", {report.samples} draws of hard attention" if report.samples else ""
     grids = " and ".join(f"{layer} {K} x {K} x {D}" for layer, K, D in spec.grids)
-    kept = f"epoch {result['best_epoch']} kept, " if "best_epoch" in result else ""
+    kept = f"epoch {result['best_epoch']} best, " if "best_epoch" in result else ""
+    if isinstance(again := result.get("retrained"), dict):
+        kept += f"{again.get('epochs')} more on training and validation videos, "
     return [
         ("Model", f"{report.model}{form}{penalty}, preset {report.preset}"),
+        ("Predicted by", f"{report.reduction} of blocks{drawn}"),
         ("Features", f"{report.backbone}, {grids}, {recipe.fps:g} frames a second"),
         ("Videos", f"{report.dataset}, split {report.split}, {report.num_groups} groups in {report.part}"),
         ("Trained", f"{kept}{duration(float(result.get('seconds', 0.0)))}"),

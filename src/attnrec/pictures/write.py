@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from attnrec.drawing.notebook import media_html
+from attnrec.drawing.text import printable
 from attnrec.errors import ConfigError
 from attnrec.files import atomic_path, require_free
 from attnrec.pictures.card import cards
@@ -101,7 +102,9 @@ def file_html(path: str, words: str) -> str:
     file = Path(path)
     if file.suffix.lower() == ".html":
         page = escape(file.read_text(encoding="utf-8"))
-        return f'<iframe srcdoc="{page}" title="{escape(words)}" style="width:100%;height:40em;border:0"></iframe>'
+        title = escape(printable(words))
+        look = 'sandbox="allow-scripts" style="width:100%;height:40em;border:0"'
+        return f'<iframe srcdoc="{page}" title="{title}" {look}></iframe>'
     return media_html(file.read_bytes(), _KINDS[file.suffix.lower()], words)
 
 

@@ -51,7 +51,7 @@ def learning_curves(log: Log, metric: str, best_epoch: int | None) -> Plot | Non
 
 
 def _x_label(best_epoch: int | None) -> str:
-    return "epoch" if best_epoch is None else f"epoch; {best_epoch} was the best"
+    return "epoch" if best_epoch is None else f"epoch; {best_epoch} was kept"
 
 
 def run_html(run: Run) -> str:
@@ -60,9 +60,8 @@ def run_html(run: Run) -> str:
     result, multilabel = manifest.result, manifest.model.multilabel
     metric = "map" if multilabel else "accuracy"
     rows = [(name, str(value)) for name, value in (manifest.given or {}).items()]
-    rows += [
-        (_RESULTS[name], f"{value:.4g}") for name, value in result.items() if name in _RESULTS and value is not None
-    ]
+    figures = {label: result.get(name) for name, label in _RESULTS.items()}
+    rows += [(label, f"{figure:.6g}") for label, figure in figures.items() if isinstance(figure, int | float)]
     curves = learning_curves(run.read_log(), metric, result.get("best_epoch"))
     table = TextTable(str(run.path), ["", ""], rows, (0, 1))
     return table_html(table) + (plot_html(curves) if curves is not None else "")

@@ -1,10 +1,12 @@
 """TensorBoard's event files of a training, with the figures of `training.jsonl`; needs `attnrec[tensorboard]`."""
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 from attnrec.errors import ConfigError
+from attnrec.files import write_error
 
 _FLUSH_SECONDS = 5
 _NO_FIGURES = ("kind", "epoch", "step")
@@ -31,7 +33,7 @@ class EventFiles:
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # The writer keeps no file of its own as long as nothing is written.
+        self._folder = folder
         self._writer = SummaryWriter(folder, purge_step=step + 1, flush_secs=_FLUSH_SECONDS)
 
     def add(self, record: dict[str, Any]) -> None:
@@ -39,8 +41,12 @@ class EventFiles:
         for name, value in record.items():
             if name not in _NO_FIGURES and value is not None:
                 tag = f"{record['kind']}/{name}"
-                self._writer.add_scalar(tag, value, record["step"])
+                try:
+                    self._writer.add_scalar(tag, value, record["step"])
+                except OSError as error:
+                    raise write_error(self._folder, error) from None
 
     def close(self) -> None:
-        """Write what is left."""
-        self._writer.close()
+        """Write what is left, if there is room; all of it is in `training.jsonl` as well."""
+        with contextlib.suppress(OSError):
+            self._writer.close()

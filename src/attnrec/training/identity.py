@@ -106,6 +106,7 @@ def commands_of(run: Run, part: str, evaluation: dict[str, Any]) -> list[str]:
         )
         words = ["attnrec", "evaluate", "--run", str(run.path), "--part", part]
         words += [word for option, used, own in ways if used != own for word in (option, str(used))]
+        words += ["--samples", str(evaluation["samples"])] if evaluation.get("samples") else []
         lines.append(shlex.join(words))
     return lines
 

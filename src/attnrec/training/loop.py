@@ -226,8 +226,8 @@ class Training:
             record = record | {"step": self.position.step}
             with self._saving():
                 self.run.log(record)
-            if self.events is not None:
-                self.events.add(record)
+                if self.events is not None:
+                    self.events.add(record)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -295,8 +295,13 @@ class Training:
     def _tell(self, figures: dict[str, Any]) -> None:
         penalised = self.session.recipe.attention_penalty > 0
         named = {name: form for name, form in _SAID.items() if penalised or name != "penalty_above_floor"}
-        said = [form.format(figures[name]).replace("%", " %") for name, form in named.items() if name in figures]
+        known = {name: figures[name] for name in named if _is_number(figures.get(name))}
+        said = [named[name].format(figure).replace("%", " %") for name, figure in known.items()]
         message = f"epoch {figures['epoch']}: {', '.join(said)}" if "epoch" in figures else None
         detail, step = f"{said[0]}, {figures['blocks_per_second']:.0f} blocks/s", self.position.step
         total = max(step, self.session.plan.updates)
         self.on_progress(Progress("train", step, total, detail, message, figures))
+
+
+def _is_number(figure: float | None) -> bool:
+    return figure is not None and not math.isnan(figure)

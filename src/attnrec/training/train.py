@@ -131,7 +131,8 @@ def train_once(
         if run.finished:
             return run, "there"
         if found is not None:
-            recipe = dataclasses.replace(run.manifest.training, device=config.device, jobs=config.jobs or None)
+            given = {name: getattr(config, name) for name in ("device", "jobs", "save_every", "tensorboard")}
+            recipe = dataclasses.replace(run.manifest.training, **given)
             session = prepare_again(run, store_of_run(run, store), recipe, World())
         _complete(session, run, World(), on_progress)
     return Run(run.path), "trained" if found is None else "resumed"
