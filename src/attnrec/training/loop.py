@@ -30,10 +30,10 @@ SHOWN_VIDEOS = 3  # videos of a batch named in an error
 # How figures are said while training; together they fit 80 columns.
 _SAID = {
     "loss": "loss {:.3f}",
-    "validation_accuracy": "validation accuracy {:.1%}",
-    "validation_map": "validation mAP {:.1%}",
+    "validation_loss": "val loss {:.3f}",  # which decides what is kept
+    "validation_accuracy": "val accuracy {:.1%}",
+    "validation_map": "val mAP {:.1%}",
     "attention_entropy": "entropy {:.3f}",
-    "penalty_above_floor": "penalty +{:.1f}",
 }
 
 
@@ -293,10 +293,8 @@ class Training:
         }
 
     def _tell(self, figures: dict[str, Any]) -> None:
-        penalised = self.session.recipe.attention_penalty > 0
-        named = {name: form for name, form in _SAID.items() if penalised or name != "penalty_above_floor"}
-        known = {name: figures[name] for name in named if _is_number(figures.get(name))}
-        said = [named[name].format(figure).replace("%", " %") for name, figure in known.items()]
+        known = {name: figures[name] for name in _SAID if _is_number(figures.get(name))}
+        said = [_SAID[name].format(figure).replace("%", " %") for name, figure in known.items()]
         message = f"epoch {figures['epoch']}: {', '.join(said)}" if "epoch" in figures else None
         detail, step = f"{said[0]}, {figures['blocks_per_second']:.0f} blocks/s", self.position.step
         total = max(step, self.session.plan.updates)
