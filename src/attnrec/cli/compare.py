@@ -145,7 +145,8 @@ def compare(
             if path is not None:
                 output.note(f"wrote {path}")
         _tell(report, part, output)
-        _note_form(wanted, output)
+        if report.grid is not None and report.grid.num_trained:
+            _note_form(wanted, output)
 
 
 def _plan(
