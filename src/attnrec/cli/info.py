@@ -33,6 +33,7 @@ def info(
     if backbones and path is not None:
         raise typer.BadParameter("give either a path or --backbones", param_hint="--backbones")
     with Output(json=json, quiet=quiet) as output:
+        output.begin()
         if backbones:
             listed = describe_backbones(output.progress)
             output.result(listed, lambda: _show_backbones(listed["backbones"]))
