@@ -66,6 +66,7 @@ def write_run_page(
         except AttnrecError as error:
             notes.append(f"No mean attention: {error}")
     found, commands = report.faithfulness, commands_of(run, report.part, vars(report))
+    without_draws = commands_of(run, report.part, vars(report) | {"samples": 0})[-1]  # a test of attention refuses them
     page = document(
         "run.html",
         styles=["report.css"],
@@ -86,7 +87,7 @@ def write_run_page(
         videos=video_tables(report),
         faithfulness=[] if found is None else list(faithfulness_tables(found)),
         faithfulness_notes=[] if found is None else faithfulness_notes(found),
-        faithfulness_command=f"{commands[-1]} --faithfulness {shlex.join(['--html', str(path), '--force'])}",
+        faithfulness_command=f"{without_draws} --faithfulness {shlex.join(['--html', str(path), '--force'])}",
         removal=_shown("Mean over blocks", removal_plot(found)) if found else [],
         averages=averages,
         training=training_plots(
